@@ -1,0 +1,7 @@
+"""``python -m detcam``."""
+
+import sys
+
+from detcam.cli import main
+
+sys.exit(main())

@@ -1,0 +1,109 @@
+"""What every detector looks like to the rest of detcam: the adapter protocol and the raw output it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detcam.geometry import Letterbox, iou_matrix
+from detcam.types import Detection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GROUPS = ("auto", "backbone", "neck")
+
+
+@dataclass(frozen=True, eq=False)
+class RawOutput:
+    """Every raw prediction of a batch, before any threshold or suppression, still attached to the autograd graph.
+
+    Attributes:
+        logits: (batch, anchor, class) class logits.
+        boxes: (batch, anchor, 4) xyxy, pixels of the detector's input.
+        centres: (anchor, 2) anchor centres x, y, pixels of the detector's input.
+        strides: (anchor,) stride of each anchor's level, pixels.
+        activations: captured layers by name, each (batch, channel, height, width).
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    centres: Tensor
+    strides: Tensor
+    activations: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
+        """The anchor that speaks most for a box: arg max over anchors of IoU x class probability.
+
+        Args:
+            index: position of the image in the batch.
+            box: (4,) xyxy, pixels of the detector's input.
+            class_id: the class asked about.
+
+        Returns:
+            The anchor's index, and that product.
+        """
+        with torch.no_grad():
+            overlap = iou_matrix(box[None], self.boxes[index].float().cpu().numpy())[0]
+            product = overlap * self.logits[index, :, class_id].float().sigmoid().cpu().numpy()
+        best = int(product.argmax())
+        return best, float(product[best])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that can be explained: module path, type, stride (height, width), output shape, the groups it is in."""
+
+    name: str
+    type: str
+    stride: tuple[float, float]
+    shape: tuple[int, int, int]
+    groups: tuple[str, ...]
+
+
+class DetectorAdapter(Protocol):
+    """A detector that can be explained. It owns a private copy of the model; the one it was made from stays as it is."""
+
+    names: Mapping[int, str]
+    imgsz: tuple[int, int]
+    device: torch.device
+
+    def layers(self) -> Sequence[Layer]:
+        """The layers worth naming, in the order they run."""
+
+    def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
+        """Module paths for a group (``auto``, ``backbone``, ``neck``), a path, or several of either.
+
+        Raises:
+            UsageError: no such group or module.
+        """
+
+    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
+        """RGB uint8 (H, W, 3) images of one letterboxed shape -> the network's input batch, and each letterbox."""
+
+    def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
+        """Where an image goes in the detector's input."""
+
+    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+        """One forward pass, differentiable from the first of ``layers`` on.
+
+        Raises:
+            UsageError: a layer does not give one four-dimensional tensor, once.
+        """
+
+    def decode(
+        self,
+        raw: RawOutput,
+        letterboxes: Sequence[Letterbox],
+        *,
+        conf: float,
+        iou: float,
+        classes: Sequence[int] | None,
+        max_det: int,
+    ) -> list[tuple[Detection, ...]]:
+        """The detections of each image, in descending confidence, each with the anchor that made it."""

@@ -1,0 +1,115 @@
+"""Read an Ultralytics checkpoint. A checkpoint is a pickle, and a pickle is code: only known classes are loaded.
+
+The allow-list is Ultralytics' own (``torch_safe_load(..., safe_only=True)``); ``trust`` skips it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn import tasks
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+from detcam.errors import WeightsError
+
+EXPORTED = {".onnx", ".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
+
+
+def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
+    """The float32 model of a checkpoint, on the CPU, as Ultralytics would load it (EMA weights where there are any).
+
+    Nothing is downloaded unless ``path`` is the bare name of an official Ultralytics checkpoint (``yolo26n.pt``) that
+    is not on disk.
+
+    Args:
+        path: a ``.pt`` file.
+        trust: load any pickle, which runs whatever code is in it.
+
+    Raises:
+        WeightsError: missing, damaged, refused by the allow-list, or no PyTorch model.
+    """
+    path = Path(path)
+    if path.suffix.lower() in EXPORTED:
+        raise WeightsError(f"{path} is an exported model and has no gradients; give the .pt checkpoint it came from")
+    official = path.parent == Path() and path.name in GITHUB_ASSETS_NAMES
+    if not path.exists() and not official:
+        raise WeightsError(f"no such weights file: {path}; give the path of a .pt checkpoint")
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; give the .pt file in it, such as {path / 'best.pt'}")
+    if path.suffix.lower() != ".pt":
+        raise WeightsError(f"{path} does not end in .pt; give a PyTorch checkpoint made by Ultralytics")
+    try:
+        with quiet_ultralytics():
+            if trust and path.exists():
+                checkpoint: Any = torch.load(path, map_location="cpu", weights_only=False)
+            else:
+                checkpoint, _ = tasks.torch_safe_load(str(path), safe_only=True)
+    except Exception as error:
+        raise WeightsError(_why_not(path, error)) from error
+    return _model_of(path, checkpoint)
+
+
+def _model_of(path: Path, checkpoint: Any) -> nn.Module:
+    """The model inside a checkpoint, with the settings it was trained with in ``args``."""
+    if isinstance(checkpoint, nn.Module):
+        return checkpoint.float()
+    if not isinstance(checkpoint, dict):
+        raise WeightsError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint made by Ultralytics")
+    model = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(model, nn.Module):
+        keys = ", ".join(str(key) for key in list(checkpoint)[:4]) or "nothing"
+        raise WeightsError(
+            f"{path} holds no model (its keys: {keys}); a file of bare weights (a state_dict) does not say "
+            "which network it belongs to: give the checkpoint that Ultralytics wrote"
+        )
+    model = model.float()
+    model.args = dict(checkpoint.get("train_args") or {})
+    for module in model.modules():
+        if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
+            module.recompute_scale_factor = None  # checkpoints older than torch 1.11
+    return model
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """One line on why a checkpoint cannot be loaded."""
+    chain = " ".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
+    refused = re.search(r"GLOBAL (\S+)|Unsupported (?:class|operand|global)[: ]+(\S+)", chain)
+    name = next((group for group in refused.groups() if group), "") if refused else ""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else ""
+    if (name or missing or "").startswith("models") or "models.yolo" in chain:
+        return (
+            f"{path} is an original YOLOv5 checkpoint (it needs the classes of the yolov5 repository, "
+            f"{name or missing or 'models.yolo'}), which detcam cannot explain yet; give weights made by the ultralytics package"
+        )
+    if missing:
+        return f"{path} needs the Python module {missing!r}, which is not installed here"
+    if name or "references types outside" in chain:
+        return (
+            f"{path} asks for {name or 'a class'}, which is not on the list of classes that are safe to load; "
+            "weights are code: only if you trust where they came from, load them with --trust-weights"
+        )
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read: permission denied"
+    last = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if any(word in chain for word in ("PytorchStreamReader", "corrupt", "truncated", "EOF", "invalid load key", "pickle")):
+        return f"{path} is not a readable PyTorch checkpoint: it is empty, truncated, or another kind of file"
+    return f"{path} cannot be loaded: {last}"
+
+
+@contextlib.contextmanager
+def quiet_ultralytics() -> Iterator[None]:
+    """Hold back Ultralytics' own notices while the block runs: what matters in them comes back as a WeightsError."""
+    logger = logging.getLogger("ultralytics")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

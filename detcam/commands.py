@@ -1,0 +1,207 @@
+"""What each command does once its configuration is known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from detcam.adapters import load
+from detcam.config import DemoConfig, ExplainConfig, LayersConfig, ModelConfig, split_list
+from detcam.errors import InputError, UsageError, nearest
+from detcam.explain import Explainer
+from detcam.images import read_image
+from detcam.render import colourmap
+from detcam.sources import find_images
+from detcam.store import RunFolder, file_sha256
+from detcam.types import ImageResult
+
+PICTURES = ("overlay", "heatmap", "panel")
+
+
+def explain(config: ExplainConfig, stdout: TextIO) -> int:
+    """Explain every image of the sources into a run folder; 1 if some could not be."""
+    save = _pictures(config)
+    if not config.source:
+        raise UsageError("nothing to explain: name an image, a folder, a glob pattern or a list")
+    explainer = build_explainer(config)
+    folder = RunFolder(Path(config.out), "explain", asdict(config), config.overwrite)
+    weights = Path(config.weights)
+    folder.describe(
+        weights={"path": config.weights, "sha256": file_sha256(weights) if weights.is_file() else None},
+        device=str(explainer.model.device),
+        imgsz=explainer.model.imgsz,
+        layers=explainer.layers,
+        classes=explainer.model.names,
+    )
+    images, missing = find_images(config.source)
+    console = Console(stderr=True)
+    for source in missing:
+        _fail(folder, console, source.source, source.reason)
+    try:
+        with _progress(console) as progress:
+            task = progress.add_task("explaining", total=len(images), failed=len(missing))
+            for chunk in _chunks(images, config.batch):
+                for outcome in _explain_chunk(explainer, chunk):
+                    if isinstance(outcome, ImageResult):
+                        rows = folder.add(outcome, save, config.colormap, config.opacity)
+                        if config.json:
+                            _print_rows(rows, stdout)
+                    else:
+                        _fail(folder, console, *outcome)
+                    progress.advance(task)
+    except OSError as error:
+        raise UsageError(f"cannot write to {config.out}: {error.strerror}; what was finished is kept") from error
+    finally:
+        counts = folder.finish()
+    silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
+    failed = f"; {counts['failed']} inputs failed, see {config.out}/errors.jsonl" if counts["failed"] else ""
+    console.print(
+        f"{counts['detections']} detections in {counts['images']} images explained{silent} -> {config.out}{failed}",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    return 1 if counts["failed"] else 0
+
+
+def layers(config: LayersConfig, stdout: TextIO) -> int:
+    """Print the layers that can be explained."""
+    found = load_model(config).layers()
+    if config.json:
+        for layer in found:
+            stdout.write(json.dumps(asdict(layer)) + "\n")
+        return 0
+    table = Table("name", "type", "stride", "channels x height x width", "groups")
+    for layer in found:
+        stride = "x".join(f"{side:g}" for side in dict.fromkeys(layer.stride))
+        table.add_row(layer.name, layer.type, stride, " x ".join(map(str, layer.shape)), ", ".join(layer.groups))
+    console = Console(file=stdout)
+    console.print(table)
+    console.print("auto = backbone + neck, less the layers a detection has no gradient at", highlight=False)
+    return 0
+
+
+def demo(config: DemoConfig, stdout: TextIO) -> int:
+    """Explain a handful of drawn scenes with the bundled detector."""
+    from detcam.demo import run_demo
+
+    return run_demo(Path(config.out), stdout)
+
+
+def load_model(config: ModelConfig) -> Any:
+    """The detector a configuration asks for."""
+    if not config.weights:
+        raise UsageError("no weights: name a checkpoint with --weights best.pt")
+    return load(
+        config.weights,
+        device=config.device,
+        imgsz=config.imgsz,
+        half=config.half,
+        nms=config.nms,
+        trust_weights=config.trust_weights,
+    )
+
+
+def build_explainer(config: ExplainConfig) -> Explainer:
+    """The explainer a configuration asks for."""
+    return Explainer(
+        load_model(config),
+        config.method,
+        split_list(config.layers) or [],
+        config.target,
+        conf=config.conf,
+        iou=config.iou,
+        max_det=config.max_det,
+        classes=split_list(config.classes),
+        detections=_numbers(config.detection, "detection", int),
+        box=_numbers(config.box, "box", float),
+        class_name=config.class_name,
+        batch=config.batch,
+        seed=config.seed,
+    )
+
+
+def _explain_chunk(explainer: Explainer, chunk: Sequence[Path]) -> Iterator[ImageResult | tuple[str, str]]:
+    """A result, or (path, reason), for each image: one that fails takes no other with it."""
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    for path in chunk:
+        try:
+            arrays[str(path)] = read_image(path)
+        except InputError as error:
+            yield str(path), _without(path, error)
+    try:
+        yield from explainer.explain_named(arrays)
+    except (InputError, RuntimeError, MemoryError):
+        for name, array in arrays.items():
+            try:
+                yield explainer.explain_named({name: array})[0]
+            except (InputError, RuntimeError, MemoryError) as error:
+                yield name, _without(name, error)
+
+
+def _without(path: object, error: Exception) -> str:
+    """The reason without the path, which is told beside it, on one line."""
+    text = str(error).removeprefix(f"{path}: ").strip() or type(error).__name__
+    return " ".join(text.split())
+
+
+def _chunks(images: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def _fail(folder: RunFolder, console: Console, source: str, reason: str) -> None:
+    folder.fail(source, reason)
+    console.print(f"detcam: {source}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], stdout: TextIO) -> None:
+    for row in rows:
+        stdout.write(json.dumps({**row, "layers": row["layers"].split(",")}, ensure_ascii=False) + "\n")
+    stdout.flush()
+
+
+def _pictures(config: ExplainConfig) -> set[str]:
+    asked = set(split_list(config.save) or []) - {"none"}
+    for name in sorted(asked - set(PICTURES)):
+        raise UsageError(f"cannot save {name!r}{nearest(name, [*PICTURES, 'none'])}")
+    colourmap(config.colormap)
+    if not 0 <= config.opacity <= 1:
+        raise UsageError(f"opacity must lie in [0, 1], got {config.opacity}")
+    return asked
+
+
+def _numbers(value: Any, name: str, kind: type) -> list[Any] | None:
+    parts = split_list(value)
+    try:
+        return None if parts is None else [kind(part) for part in parts]
+    except ValueError as error:
+        raise UsageError(f"--{name} takes numbers separated by commas, got {value!r}") from error
+
+
+class _Rate(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.2f} images/s")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not sys.stderr.isatty(),
+    )

@@ -1,0 +1,81 @@
+"""The commands' configurations as typed dataclasses: a command line option or a YAML key for every field.
+
+A field's ``metadata`` holds its help text, and its option where that is not the field's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(default: Any, help_text: str, flag: str | None = None) -> Any:
+    """A dataclass field with its help text, and its option's name where a Python name cannot be it."""
+    return field(default=default, metadata={"help": help_text, "flag": flag})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which detector, and how it runs; names and defaults are those of Ultralytics."""
+
+    weights: str = option("", "checkpoint (.pt), or an official Ultralytics name such as yolo26n.pt")
+    imgsz: int | list[int] | None = option(None, "input size, one side or [height, width]; default: the checkpoint's")
+    device: str | None = option(None, "cpu, cuda:0, ...; default: cpu")
+    half: bool = option(False, "compute in float16 (CUDA only)")
+    nms: bool | None = option(None, "end-to-end models: false takes the NMS-free branch; default: as predict() does")
+    trust_weights: bool = option(
+        False, "load weights that ask for classes not known to be safe. Weights are code: this runs whatever is in them"
+    )
+
+
+@dataclass(frozen=True)
+class ExplainConfig(ModelConfig):
+    """Explain every detection of some images: one map per detection."""
+
+    source: list[str] = field(
+        default_factory=list, metadata={"help": "images, folders, glob patterns, or .txt lists of them", "flag": None}
+    )
+    out: str = option("runs/explain", "the run folder")
+    method: str = option("layercam", "how a map is made; an unknown name lists them all")
+    layers: str | list[str] = option("auto", "auto, backbone, neck, or module paths such as model.15,model.18")
+    target: str = option(
+        "class", "what is explained: class, probability, box, left, top, right, bottom, iou, contrast:CLASS"
+    )
+    conf: float = option(0.25, "least confidence of a detection")
+    iou: float = option(0.7, "overlap above which the weaker of two boxes is suppressed")
+    classes: str | list[str | int] | None = option(None, "keep only these classes, by name or index: person,car")
+    max_det: int = option(300, "most detections per image")
+    batch: int = option(1, "images of one shape that share a forward pass")
+    detection: str | int | list[int] | None = option(None, "explain only these, counted from 0 by confidence: 0,2")
+    box: str | list[float] | None = option(
+        None, "explain this box, x1,y1,x2,y2 in original pixels, though it was not reported; needs --class"
+    )
+    class_name: str | None = option(None, "the class asked about with --box", flag="class")
+    save: str | list[str] = option("overlay,panel", "pictures to write: overlay, heatmap, panel, or none")
+    colormap: str = option("inferno", "any colour map of matplotlib's: inferno, viridis, jet, ...")
+    opacity: float = option(0.6, "of the hottest pixels, 0 to 1")
+    seed: int = option(0, "of the random baseline")
+    overwrite: bool = option(False, "replace a run made with another configuration")
+    json: bool = option(False, "print one JSON object per detection on stdout, and nothing else there")
+
+
+@dataclass(frozen=True)
+class LayersConfig(ModelConfig):
+    """List the layers that can be explained."""
+
+    json: bool = option(False, "print one JSON object per layer")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Explain drawn scenes with the bundled detector; needs no network."""
+
+    out: str = option("detcam-demo", "where to write")
+
+
+def split_list(value: str | int | list[Any] | None) -> list[str] | None:
+    """``"a,b"``, ``3`` or ``["a", "b"]`` as a list of strings; ``None`` stays."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, list) else str(value).split(",")
+    return [str(part).strip() for part in parts if str(part).strip()]

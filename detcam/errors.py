@@ -1,0 +1,41 @@
+"""What can go wrong, as one tree.
+
+::
+
+    DetcamError
+    ├── UsageError      (also ValueError)   an argument is wrong: method, layer, class, target, option   exit code 2
+    ├── WeightsError                        the weights cannot be used                                     exit code 3
+    └── InputError                          one image or source cannot be used; the others can           exit code 1
+
+Every message says what was wrong, with what value, and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DetcamError(Exception):
+    """Base of everything detcam raises on purpose."""
+
+
+class UsageError(DetcamError, ValueError):
+    """An argument or a configuration value is wrong."""
+
+
+class WeightsError(DetcamError):
+    """The weights are missing, damaged, not allowed to be loaded, or not a detector detcam can explain."""
+
+
+class InputError(DetcamError):
+    """One image or source cannot be used."""
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest right one, and the list where it is short."""
+    names = [str(name) for name in right]
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    listing = ", ".join(names[:24]) + (f", ... ({len(names)} in all)" if len(names) > 24 else "")
+    return f"{hint} Known: {listing}" if hint else f"; known: {listing}"

@@ -1,0 +1,281 @@
+"""One forward pass, then one gradient and one map per detection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detcam.adapters import load
+from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.errors import InputError, UsageError
+from detcam.geometry import Letterbox, iou_matrix
+from detcam.images import ImageLike, read_image
+from detcam.methods import Method, find_method
+from detcam.targets import find_classes, find_target
+from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
+
+
+@dataclass(frozen=True)
+class Question:
+    """A box the detector did not report: ``xyxy``, original pixels, and the class it might have been."""
+
+    xyxy: tuple[float, float, float, float]
+    class_id: int
+
+
+class Explainer:
+    """Explains many images with one set of choices.
+
+    Args:
+        model: what :func:`detcam.load` gives or takes.
+        method: a name in :data:`detcam.methods.METHODS`.
+        layers: ``auto`` (the backbone's stages and the neck's outputs that the target's gradient reaches), ``backbone``,
+            ``neck``, a module path such as ``model.15``, or several. The unscaled maps of several layers are summed.
+        target: a name in :data:`detcam.targets.TARGETS`, or ``contrast:CLASS``.
+        conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
+        classes: class names or indices to keep; ``None`` keeps all.
+        detections: explain only these, counted from 0 in descending confidence; ``None`` explains all.
+        box: explain this box, xyxy in original pixels, although the detector need not have reported it: the anchor that
+            speaks most for it (IoU x class probability) is explained. Needs ``class_name``.
+        class_name: the class asked about with ``box``.
+        device, imgsz, half, nms: as in :func:`detcam.load`; ``None`` leaves a loaded model as it is.
+        batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
+        seed: of the ``random`` baseline.
+
+    Raises:
+        UsageError: an unknown method, layer, target or class, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        method: str = "layercam",
+        layers: str | Sequence[str] = "auto",
+        target: str = "class",
+        *,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Sequence[str | int] | None = None,
+        detections: Sequence[int] | None = None,
+        box: Sequence[float] | None = None,
+        class_name: str | int | None = None,
+        device: Any = None,
+        imgsz: int | Sequence[int] | None = None,
+        half: bool = False,
+        nms: bool | None = None,
+        batch: int = 1,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("conf", conf), ("iou", iou)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
+        for name, count in (("max_det", max_det), ("batch", batch)):
+            if count < 1:
+                raise UsageError(f"{name} must be at least 1, got {count!r}")
+        if detections is not None and any(index < 0 for index in detections):
+            raise UsageError(f"detections are counted from 0, got {list(detections)}")
+        self.method_name, self._method = method, find_method(method)
+        self.model: DetectorAdapter = load(model, device=device, imgsz=imgsz, half=half, nms=nms)
+        model = self.model
+        self.target_name, self._target = target, find_target(target, model.names)
+        self.layers = model.resolve(layers)
+        self._decode: dict[str, Any] = {
+            "conf": conf,
+            "iou": iou,
+            "max_det": max_det,
+            "classes": None if classes is None else find_classes(classes, model.names),
+        }
+        self.detections = None if detections is None else list(detections)
+        self.question = _question(box, class_name, model)
+        self.batch = batch
+        self.seed = seed
+
+    def __call__(self, images: ImageLike | Sequence[ImageLike], *, bgr: bool = False) -> list[ImageResult]:
+        """One result per image, in order.
+
+        Args:
+            images: one or several of: a path, an RGB uint8 (H, W, 3) array, a PIL image, a torch tensor (3, H, W) of
+                uint8 or of floats in [0, 1].
+            bgr: arrays are BGR, as OpenCV reads them.
+
+        Raises:
+            InputError: an image cannot be read, or has no detection of the number asked for.
+            UsageError: a layer cannot be explained.
+        """
+        several = images if isinstance(images, list | tuple) else [images]
+        names = [str(image) if isinstance(image, str | PathLike) else f"image {i}" for i, image in enumerate(several)]
+        return self._explain_arrays(names, [read_image(image, bgr=bgr) for image in several])
+
+    def explain_named(self, images: Mapping[str, NDArray[np.uint8]]) -> list[ImageResult]:
+        """One result per image, in order, of RGB uint8 (H, W, 3) arrays by their names."""
+        return self._explain_arrays(list(images), list(images.values()))
+
+    def _explain_arrays(self, names: list[str], arrays: list[NDArray[np.uint8]]) -> list[ImageResult]:
+        """Images of one letterboxed shape share a batch."""
+        shapes = [self.model.letterbox(array).network for array in arrays]
+        results: dict[int, ImageResult] = {}
+        for shape in dict.fromkeys(shapes):
+            alike = [i for i, other in enumerate(shapes) if other == shape]
+            for start in range(0, len(alike), self.batch):
+                part = alike[start : start + self.batch]
+                with torch.inference_mode(False):  # the caller may be in it, and nothing has a gradient there
+                    made = self._explain_batch([names[i] for i in part], [arrays[i] for i in part])
+                results.update(zip(part, made, strict=True))
+        return [results[i] for i in range(len(arrays))]
+
+    def _explain_batch(self, names: list[str], images: list[NDArray[np.uint8]]) -> list[ImageResult]:
+        """Images of one letterboxed shape: the j-th detection of each shares one backward pass."""
+        batch, letterboxes = self.model.prepare(images)
+        raw = self.model.forward(batch, self.layers)
+        found = self.model.decode(raw, letterboxes, **self._decode)
+        wanted = [self._select(names[i], raw, i, found[i], letterboxes[i]) for i in range(len(images))]
+        maps: list[list[Explanation]] = [[] for _ in images]
+        rounds = max((len(detections) for detections in wanted), default=0)
+        for turn in range(rounds):
+            present = [i for i, detections in enumerate(wanted) if turn < len(detections)]
+            gradients = self._gradients(raw, {i: wanted[i][turn] for i in present}, last=turn == rounds - 1)
+            for i in present:
+                maps[i].append(self._explanation(raw, gradients, i, turn, wanted[i][turn], letterboxes[i], images[i]))
+        return [ImageResult(names[i], images[i], found[i], tuple(maps[i])) for i in range(len(images))]
+
+    def _select(
+        self, name: str, raw: RawOutput, index: int, found: tuple[Detection, ...], letterbox: Letterbox
+    ) -> list[Detection]:
+        """The detections of one image to explain."""
+        if self.question is not None:
+            return [answer(self.question, self.model.names, raw, index, letterbox)]
+        if self.detections is None:
+            return list(found)
+        if missing := [number for number in self.detections if number >= len(found)]:
+            have = f"has {len(found)}, counted from 0" if found else "has none"
+            raise InputError(f"{name}: no detection {missing[0]}; at these thresholds this image {have}")
+        return [found[number] for number in self.detections]
+
+    def _gradients(self, raw: RawOutput, detections: dict[int, Detection], last: bool) -> dict[str, Tensor]:
+        """Gradients of each detection's target at every layer; images of a batch do not touch each other's."""
+        if self._method.needs != "gradients":
+            return {}
+        with torch.enable_grad():
+            score = sum((self._target(raw, i, detection) for i, detection in detections.items()), torch.zeros(()))
+        tensors = list(raw.activations.values())
+        gradients = torch.autograd.grad(score, tensors, retain_graph=not last, allow_unused=True)
+        return {
+            name: torch.zeros_like(tensor) if gradient is None else gradient
+            for (name, tensor), gradient in zip(raw.activations.items(), gradients, strict=True)
+        }
+
+    def _explanation(
+        self,
+        raw: RawOutput,
+        gradients: dict[str, Tensor],
+        index: int,
+        turn: int,
+        detection: Detection,
+        letterbox: Letterbox,
+        image: NDArray[np.uint8],
+    ) -> Explanation:
+        """Make one map from one detection's gradients, and say what became of it."""
+        connected = [name for name in raw.activations if not gradients or bool(gradients[name][index].any())]
+        with torch.no_grad():
+            parts = [
+                layer_map(
+                    self._method,
+                    raw.activations[name][index].float(),
+                    gradients[name][index].float() if gradients else None,
+                    seed=self.seed + turn,
+                )
+                for name in connected
+            ]
+            summed = sum_maps(parts) if parts else torch.zeros(next(iter(raw.activations.values())).shape[-2:])
+        status, reason = self._judge(summed, detection, connected)
+        if not torch.isfinite(summed).all():
+            summed = torch.zeros_like(summed)
+        heatmap = Heatmap(summed.cpu().numpy(), letterbox)
+        layers = tuple(connected) or self.layers
+        return Explanation(detection, heatmap, self.method_name, self.target_name, layers, status, reason, image)
+
+    def _judge(self, summed: Tensor, detection: Detection, connected: list[str]) -> tuple[Status, str]:
+        """``ok``, or ``no_signal`` and why."""
+        what = f"target {self.target_name!r} of {detection.class_name!r} at anchor {detection.anchor}"
+        where = f"(stride {detection.stride})"
+        if not connected:
+            return "no_signal", f"{what} {where} has no gradient at {', '.join(self.layers)}: not connected to it"
+        if not torch.isfinite(summed).all():
+            return "no_signal", f"the map of {what} {where} at {', '.join(connected)} is not finite"
+        if not summed.any():
+            return "no_signal", f"{what} {where}: {self.method_name} is zero everywhere at {', '.join(connected)}"
+        return "ok", ""
+
+
+@overload
+def explain(
+    model: Any, images: list[ImageLike] | tuple[ImageLike, ...], *, bgr: bool = False, **choices: Any
+) -> list[ImageResult]: ...
+@overload
+def explain(model: Any, images: ImageLike, *, bgr: bool = False, **choices: Any) -> ImageResult: ...
+def explain(model: Any, images: Any, *, bgr: bool = False, **choices: Any) -> ImageResult | list[ImageResult]:
+    """Explain one image, or a list of them; ``choices`` are those of :class:`Explainer`, which is quicker used twice."""
+    results = Explainer(model, **choices)(images, bgr=bgr)
+    return results if isinstance(images, list | tuple) else results[0]
+
+
+def layer_map(method: Method, activations: Tensor, gradients: Tensor | None, seed: int) -> Tensor:
+    """One layer's map (h, w) from its activations and gradients (channel, h, w)."""
+    if method.needs == "gradients":
+        return method.function(activations, gradients)
+    return method.function(activations, seed) if method.needs == "seed" else method.function(activations)
+
+
+def sum_maps(maps: Sequence[Tensor]) -> Tensor:
+    """The sum of unscaled maps (h, w) at the resolution of the finest, the others enlarged bilinearly."""
+    height, width = max((tuple(part.shape) for part in maps), key=lambda shape: shape[0] * shape[1])
+    enlarged = [F.interpolate(part[None, None], (height, width), mode="bilinear")[0, 0] for part in maps]
+    return torch.stack(enlarged).sum(0)
+
+
+def answer(question: Question, names: Any, raw: RawOutput, index: int, letterbox: Letterbox) -> Detection:
+    """The raw prediction that speaks most for a box the detector did not report.
+
+    Raises:
+        InputError: the box lies outside the image, or no prediction overlaps it.
+    """
+    asked = letterbox.clip(np.array(question.xyxy))
+    if (asked[2:] <= asked[:2]).any():
+        height, width = letterbox.original
+        raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
+    network = letterbox.to_network(asked)
+    anchor, _ = raw.tracked_anchor(index, network, question.class_id)
+    own = raw.boxes[index, anchor].detach().float().cpu().numpy()
+    if iou_matrix(network[None], own[None])[0, 0] == 0:
+        raise InputError(f"no raw prediction overlaps box {question.xyxy}")
+    return Detection(
+        xyxy=letterbox.clip(letterbox.to_original(own)),
+        class_id=question.class_id,
+        class_name=names[question.class_id],
+        confidence=float(raw.logits[index, anchor, question.class_id].detach().sigmoid()),
+        anchor=anchor,
+        stride=int(raw.strides[anchor]),
+        asked=asked,
+    )
+
+
+def _question(
+    box: Sequence[float] | None, class_name: str | int | None, model: DetectorAdapter
+) -> Question | None:
+    if box is None and class_name is None:
+        return None
+    if box is None or class_name is None:
+        raise UsageError("a box to explain needs its class, and a class its box: give both box and class_name")
+    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+        raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
+    x1, y1, x2, y2 = map(float, box)
+    return Question((x1, y1, x2, y2), find_classes([class_name], model.names)[0])

@@ -1,0 +1,212 @@
+"""Draw maps. Everything here returns a new RGB uint8 picture; normalising happens once, in ``Heatmap.array``."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw, ImageFont
+
+from detcam.errors import InputError, UsageError, nearest
+from detcam.methods import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from detcam.types import Detection, Explanation, ImageResult
+
+    Picture = NDArray[np.uint8]
+
+BOX_COLOUR = (90, 255, 170)
+ASKED_COLOUR = (255, 255, 255)
+SMALL = 0.02
+"""A box that covers less of the image than this is also shown zoomed."""
+MOST_MAPS = 24
+"""How many maps one panel shows; the most confident ones."""
+
+
+def colourmap(name: str) -> NDArray[np.float32]:
+    """A colour map as float32 (256, 3) RGB in [0, 255]: any of matplotlib's names.
+
+    Raises:
+        UsageError: no such colour map.
+    """
+    if name not in mpl.colormaps:
+        raise UsageError(f"no colour map {name!r}{nearest(name, ['inferno', 'magma', 'viridis', 'cividis', 'turbo', 'jet'])}")
+    return np.asarray(mpl.colormaps[name](np.arange(256), bytes=True)[:, :3], np.float32)
+
+
+def blend(image: Picture, heat: NDArray[np.float32], colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """Lay a map over an image: the hotter, the more of the colour, so that what is cold stays a photograph.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        heat: float32 (H, W) in [0, 1].
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+    """
+    if not 0 <= opacity <= 1:
+        raise UsageError(f"opacity must lie in [0, 1], got {opacity!r}")
+    alpha = opacity * np.sqrt(heat)[..., None]
+    colour = colourmap(colormap)[np.rint(heat * 255).astype(np.uint8)]
+    grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
+    muted = 0.35 * image + 0.45 * grey[..., None]
+    return np.asarray(np.rint(muted * (1 - alpha) + colour * alpha), np.uint8)
+
+
+def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """The map over its image, with its box and caption: RGB uint8 (H, W, 3)."""
+    picture = blend(explanation.image, explanation.heatmap.array, colormap, opacity)
+    note = "" if explanation.status == "ok" else f" ({explanation.status.replace('_', ' ')})"
+    return _draw_box(picture, explanation.detection, explanation.detection.caption + note)
+
+
+def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6, side: int = 480) -> Picture:
+    """The part of the overlay around the box, enlarged: RGB uint8, its longer side ``side`` pixels."""
+    x1, y1, x2, y2 = zoom_window(explanation)
+    scale = side / max(x2 - x1, y2 - y1)
+    crop = blend(explanation.image, explanation.heatmap.array, colormap, opacity)[y1:y2, x1:x2]
+    size = (max(round((x2 - x1) * scale), 1), max(round((y2 - y1) * scale), 1))
+    picture = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+    box = (explanation.detection.xyxy - [x1, y1, x1, y1]) * scale
+    return _draw_rectangle(picture, box, BOX_COLOUR, 2)
+
+
+def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
+    """The square of three times the box's longer side (at least 48 pixels) around it, cut to the image."""
+    height, width = explanation.image.shape[:2]
+    x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
+    half = max(1.5 * max(x2 - x1, y2 - y1), 24)
+    centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
+    left, top = max(math.floor(centre_x - half), 0), max(math.floor(centre_y - half), 0)
+    right, bottom = min(math.ceil(centre_x + half), width), min(math.ceil(centre_y + half), height)
+    return min(left, width - 1), min(top, height - 1), max(right, 1), max(bottom, 1)
+
+
+def is_small(explanation: Explanation) -> bool:
+    """Whether the box is so small that it needs a zoomed view."""
+    height, width = explanation.image.shape[:2]
+    x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
+    return bool((x2 - x1) * (y2 - y1) < SMALL * width * height)
+
+
+def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """One picture per image: the photograph, all its boxes, and each map with its caption; small boxes also zoomed."""
+    shown = result.explanations[:MOST_MAPS]
+    tiles: list[tuple[str, str, Picture | Explanation]] = [("image", "", result.image)]
+    boxed = result.image.copy()
+    for detection in result.detections:
+        boxed = _draw_box(boxed, detection, detection.caption)
+    tiles.append((f"{len(result.detections)} detections", "", boxed))
+    for explanation in shown:
+        title = explanation.detection.caption
+        tiles.append((title, _subtitle(explanation), overlay(explanation, colormap, opacity)))
+        if is_small(explanation):
+            tiles.append((f"{title}, zoomed", "", zoom(explanation, colormap, opacity)))
+    columns = min(len(tiles), 4)
+    rows = math.ceil(len(tiles) / columns)
+    height, width = result.image.shape[:2]
+    tile_width = 4.2
+    tile_height = tile_width * min(max(height / width, 0.4), 1.6) + 0.62
+    figure = Figure(figsize=(columns * tile_width, rows * tile_height + 0.9), dpi=110, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (title, subtitle, picture) in zip(grid.flat, tiles, strict=False):
+        _tile(axes, title, subtitle, picture)
+    figure.subplots_adjust(0.01, 0.9 / (rows * tile_height + 0.9), 0.99, 1 - 0.5 / (rows * tile_height + 0.9), 0.04, 0.24)
+    _colour_bar(figure, colormap, rows * tile_height + 0.9, len(result.explanations) - len(shown))
+    canvas.draw()
+    return np.array(np.asarray(canvas.buffer_rgba())[..., :3], np.uint8)
+
+
+def write_image(path: str | Path, picture: Picture) -> None:
+    """Write an RGB picture, its format taken from the suffix.
+
+    Raises:
+        UsageError: no format has that suffix.
+        InputError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        written, data = cv2.imencode(path.suffix, picture[..., ::-1])
+    except cv2.error as error:
+        raise UsageError(f"{path}: no picture format ends in {path.suffix!r}; use .png or .jpg") from error
+    if not written:
+        raise InputError(f"{path}: the picture could not be encoded")
+    path.write_bytes(data.tobytes())
+
+
+def _subtitle(explanation: Explanation) -> str:
+    layers = explanation.layers
+    where = ", ".join(layers) if len(layers) <= 3 else f"{layers[0]} .. {layers[-1]} ({len(layers)} layers)"
+    head = f"{explanation.method}, target {explanation.target}, {where}"
+    if explanation.status != "ok":
+        return f"{head}\nNO SIGNAL: no map to show" if explanation.status == "no_signal" else f"{head}\nUNSUPPORTED"
+    return f"{head}\n{METHODS[explanation.method].label}; peak {explanation.heatmap.peak:.3g}"
+
+
+def _tile(axes: Axes, title: str, subtitle: str, picture: Picture) -> None:
+    axes.imshow(picture, interpolation="antialiased")
+    axes.set_title(_plain(title), fontsize=11, loc="left", pad=3 if not subtitle else 23, fontweight="bold", wrap=False)
+    if subtitle:
+        axes.text(0, 1.012, _plain(subtitle), transform=axes.transAxes, fontsize=6.8, va="bottom", color="#444444")
+
+
+def _colour_bar(figure: Figure, colormap: str, inches: float, hidden: int) -> None:
+    axes = figure.add_axes((0.3, 0.42 / inches, 0.4, 0.16 / inches))
+    axes.imshow(np.linspace(0, 1, 256)[None], aspect="auto", cmap=colormap, extent=(0, 1, 0, 1))
+    axes.set_yticks([])
+    axes.set_xticks([0, 0.5, 1])
+    axes.tick_params(labelsize=8)
+    left_out = f"; {hidden} less confident detections are not shown" if hidden > 0 else ""
+    axes.set_xlabel(f"share of each map's own peak{left_out}", fontsize=8)
+    axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor="#888888", linewidth=0.6))
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes as it is: a dollar sign would start a formula."""
+    return text.replace("$", r"\$")
+
+
+def _draw_rectangle(picture: Picture, xyxy: NDArray[np.floating], colour: tuple[int, int, int], width: int) -> Picture:
+    x1, y1, x2, y2 = (round(float(v)) for v in xyxy)
+    picture = np.ascontiguousarray(picture)
+    cv2.rectangle(picture, (x1, y1), (x2, y2), (0, 0, 0), width + 2)
+    cv2.rectangle(picture, (x1, y1), (x2, y2), colour, width)
+    return picture
+
+
+def _draw_box(picture: Picture, detection: Detection, text: str) -> Picture:
+    """Draw a box and its caption into a copy of ``picture``."""
+    height, width = picture.shape[:2]
+    line = max(round(min(height, width) / 320), 1)
+    picture = picture.copy()
+    if detection.asked is not None:
+        picture = _draw_rectangle(picture, detection.asked, ASKED_COLOUR, line)
+    picture = _draw_rectangle(picture, detection.xyxy, BOX_COLOUR, line)
+    font = _font(max(round(min(height, width) / 34), 9))
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    _, _, text_width, text_height = pen.textbbox((0, 0), text, font=font)
+    left = min(max(float(detection.xyxy[0]), 0), max(width - text_width - 4, 0))
+    above = float(detection.xyxy[1]) - text_height - 5
+    top = above if above >= 0 else min(max(float(detection.xyxy[1]), 0), max(height - text_height - 4, 0))
+    pen.rectangle((left, top, left + text_width + 4, top + text_height + 4), fill=(0, 0, 0))
+    pen.text((left + 2, top + 1), text, font=font, fill=BOX_COLOUR)
+    return np.array(canvas, np.uint8)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -1,0 +1,116 @@
+"""What a map explains: one number of one prediction, differentiable.
+
+Every target is bound to an image of the batch and an anchor, never found again by overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from detcam.adapters.base import RawOutput
+from detcam.errors import UsageError, nearest
+from detcam.types import Detection
+
+Target = Callable[[RawOutput, int, Detection], Tensor]
+"""(raw output, image's position in the batch, detection) -> scalar tensor attached to the graph."""
+
+
+def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The logit of the detection's class. Its gradient does not vanish on confident boxes, as the probability's does."""
+    return raw.logits[index, detection.anchor, detection.class_id]
+
+
+def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The probability of the detection's class: the logit's gradient scaled by p (1 - p)."""
+    return class_logit(raw, index, detection).sigmoid()
+
+
+def box_side(side: int) -> Target:
+    """Distance from the anchor's centre to one side (left, top, right, bottom = 0 .. 3), network pixels, outwards."""
+
+    def distance(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        gap = raw.boxes[index, detection.anchor, side] - raw.centres[detection.anchor, side % 2]
+        return gap if side >= 2 else -gap
+
+    return distance
+
+
+def box(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The sum of the four side distances: half the box's perimeter, network pixels."""
+    x1, y1, x2, y2 = raw.boxes[index, detection.anchor].unbind()
+    return x2 - x1 + y2 - y1
+
+
+def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """IoU of the anchor's box with itself as it was kept, in [0, 1].
+
+    The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
+    falls when a side moves inwards. What holds the box open is then positive evidence.
+    """
+    current = raw.boxes[index, detection.anchor]
+    kept = current.detach()
+    low = torch.where(current[:2] >= kept[:2], current[:2], kept[:2])
+    high = torch.where(current[2:] <= kept[2:], current[2:], kept[2:])
+    inter = (high - low).clamp(min=0).prod()
+    area, kept_area = ((sides[2:] - sides[:2]).clamp(min=0).prod() for sides in (current, kept))
+    return inter / (area + kept_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
+
+
+def contrast(other: int) -> Target:
+    """The detection's class logit less another class's at the same anchor: why this class rather than that one."""
+
+    def difference(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        return class_logit(raw, index, detection) - raw.logits[index, detection.anchor, other]
+
+    return difference
+
+
+TARGETS: dict[str, Target] = {
+    "class": class_logit,
+    "probability": class_probability,
+    "box": box,
+    "left": box_side(0),
+    "top": box_side(1),
+    "right": box_side(2),
+    "bottom": box_side(3),
+    "iou": iou,
+}
+
+
+def find_target(name: str, names: Mapping[int, str]) -> Target:
+    """The target called ``name``: one of :data:`TARGETS`, or ``contrast:CLASS`` with one of the model's class names.
+
+    Raises:
+        UsageError: no such target or class.
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "contrast" and argument:
+        return contrast(find_classes([argument], names)[0])
+    if name in TARGETS:
+        return TARGETS[name]
+    if name == "objectness":
+        raise UsageError("this model has no objectness score: its class logits are the whole score; use target 'class'")
+    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'contrast:CLASS'])}")
+
+
+def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
+    """Class indices for names or indices.
+
+    Raises:
+        UsageError: no such class.
+    """
+    by_name = {name: class_id for class_id, name in names.items()}
+    found = []
+    for item in asked:
+        if str(item) in by_name:
+            found.append(by_name[str(item)])
+        elif str(item).isdigit() and int(item) in names:
+            found.append(int(item))
+        elif str(item).isdigit():
+            raise UsageError(f"no class {item}: this model's classes run from 0 to {max(names)}")
+        else:
+            raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
+    return found

@@ -1,0 +1,176 @@
+"""The values detcam hands out: frozen, checked when built, and ignorant of any vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+import numpy as np
+
+from detcam.geometry import Letterbox
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Status = Literal["ok", "no_signal", "unsupported"]
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One box of one image, and the anchor that made it.
+
+    Attributes:
+        xyxy: float32 (4,), original-image pixels, cut to the image, read-only.
+        class_id, class_name: what it was detected as (or, for a box asked about, the class asked about).
+        confidence: the class probability at its anchor, in [0, 1].
+        anchor: index of the prediction among all raw, pre-NMS predictions of the image.
+        stride: of the level the anchor lies on, network pixels.
+        asked: the box the caller asked about, if the detector did not report it; float32 (4,) or None.
+    """
+
+    xyxy: NDArray[np.float32]
+    class_id: int
+    class_name: str
+    confidence: float
+    anchor: int
+    stride: int
+    asked: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("xyxy", "asked"):
+            value = getattr(self, name)
+            if value is None and name == "asked":
+                continue
+            box = np.array(value, np.float32)
+            if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < box[:2]).any():
+                raise ValueError(f"{name} must be finite x1 <= x2, y1 <= y2, got {value!r}")
+            box.flags.writeable = False
+            object.__setattr__(self, name, box)
+        if not 0 <= self.confidence <= 1:
+            raise ValueError(f"confidence must lie in [0, 1], got {self.confidence!r}")
+        if self.anchor < 0:
+            raise ValueError(f"anchor must be an index from 0, got {self.anchor!r}")
+
+    @property
+    def caption(self) -> str:
+        """Class and confidence, as drawn beside the box."""
+        return f"{self.class_name} {self.confidence:.2f}"
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """A saliency map, at its own resolution and in the original image's pixels.
+
+    Attributes:
+        raw: float32 (h, w) over the detector's letterboxed input, unscaled, signed where the method is; read-only.
+        letterbox: places ``raw`` in the original image.
+    """
+
+    raw: NDArray[np.float32]
+    letterbox: Letterbox
+
+    def __post_init__(self) -> None:
+        raw = np.array(self.raw, np.float32)
+        if raw.ndim != 2 or raw.size == 0:
+            raise ValueError(f"a raw map must be (h, w), got shape {raw.shape}")
+        if not np.isfinite(raw).all():
+            raise ValueError(f"a raw map must be finite, got {int((~np.isfinite(raw)).sum())} values that are not")
+        raw.flags.writeable = False
+        object.__setattr__(self, "raw", raw)
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """float32 (H, W) in [0, 1], original-image pixels: the positive part over its own maximum.
+
+        All zeros where there is nothing positive. Made anew at each access, because hundreds of full-size maps would
+        fill the memory; keep a reference where it is used often.
+        """
+        positive = np.maximum(self.letterbox.map_to_original(self.raw), 0)
+        peak = positive.max()
+        # The division may meet subnormal peaks, whose inverse is not finite: scale by the quotient, never the inverse.
+        return np.asarray(positive / peak, np.float32) if peak > 0 else positive
+
+    @property
+    def peak(self) -> float:
+        """The largest raw value: compares one detection's map with another's before scaling."""
+        return float(self.raw.max())
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the raw map's absolute mass in the letterbox's grey padding, which ``array`` leaves out."""
+        return self.letterbox.padding_share(self.raw)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why one box is there: the detection, its map, and how the map was made.
+
+    Attributes:
+        detection, heatmap: the box and its map.
+        method, target: names as asked for.
+        layers: module paths whose maps were summed; only those the target's gradient reached.
+        status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``unsupported``: a receipt failed.
+        reason: empty for ``ok``.
+        image: the RGB uint8 (H, W, 3) image the map belongs to, read-only.
+        receipt: the causal check of the map, or None.
+    """
+
+    detection: Detection
+    heatmap: Heatmap
+    method: str
+    target: str
+    layers: tuple[str, ...]
+    status: Status
+    reason: str
+    image: NDArray[np.uint8] = field(repr=False)
+    receipt: None = None
+
+    def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
+        """The map over the image with the box and its caption: a new RGB uint8 (H, W, 3)."""
+        from detcam.render import overlay
+
+        return overlay(self, colormap=colormap, opacity=opacity)
+
+    def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
+        """Write :meth:`plot` to an image file, its format taken from the suffix."""
+        from detcam.render import write_image
+
+        write_image(path, self.plot(colormap, opacity))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult(Sequence[Explanation]):
+    """The explanations of one image's detections, in descending confidence.
+
+    Attributes:
+        source: the path, or a name for an image given as an array.
+        image: RGB uint8 (H, W, 3), read-only.
+        detections: every detection of the image, explained or not.
+        explanations: one for each detection asked about.
+    """
+
+    source: str
+    image: NDArray[np.uint8] = field(repr=False)
+    detections: tuple[Detection, ...]
+    explanations: tuple[Explanation, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Explanation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Explanation, ...]: ...
+    def __getitem__(self, index: int | slice) -> Explanation | tuple[Explanation, ...]:
+        return self.explanations[index]
+
+    def __len__(self) -> int:
+        return len(self.explanations)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return iter(self.explanations)
+
+    def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
+        """One panel: the image, all its boxes, and every map: RGB uint8."""
+        from detcam.render import panel
+
+        return panel(self, colormap=colormap, opacity=opacity)
