@@ -59,7 +59,7 @@ def blend(image: Picture, heat: NDArray[np.float32], colormap: str = "inferno", 
     alpha = opacity * np.sqrt(heat)[..., None]
     colour = colourmap(colormap)[np.rint(heat * 255).astype(np.uint8)]
     grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
-    muted = 0.35 * image + 0.45 * grey[..., None]
+    muted = 0.4 * image + 0.5 * grey[..., None]
     return np.asarray(np.rint(muted * (1 - alpha) + colour * alpha), np.uint8)
 
 

@@ -178,13 +178,15 @@ class UltralyticsDetector:
         logits = torch.cat([conv(x).flatten(2) for conv, x in zip(class_convs, features, strict=True)], 2)
         distances = torch.cat([conv(x).flatten(2) for conv, x in zip(box_convs, features, strict=True)], 2)
         sides = self.head.dfl(distances)
+        exact = torch.promote_types(self.dtype, torch.float32)  # float16 has too few digits for pixels
         centres, strides = [], []
         for level, stride in zip(features, self.strides, strict=True):
-            rows, columns = (torch.arange(n, device=level.device, dtype=torch.float32) + 0.5 for n in level.shape[2:])
+            rows, columns = (torch.arange(n, device=level.device, dtype=exact) + 0.5 for n in level.shape[2:])
             y, x = torch.meshgrid(rows, columns, indexing="ij")
             centres.append(torch.stack([x, y], -1).flatten(0, 1))
-            strides.append(torch.full((x.numel(),), float(stride), device=level.device))
-        return logits.float().transpose(1, 2), sides.float().transpose(1, 2), torch.cat(centres), torch.cat(strides)
+            strides.append(torch.full((x.numel(),), stride, device=level.device, dtype=exact))
+        logits, sides = logits.to(exact).transpose(1, 2), sides.to(exact).transpose(1, 2)
+        return logits, sides, torch.cat(centres), torch.cat(strides)
 
     def decode(
         self,

@@ -22,7 +22,7 @@ TRAIN_SEEDS = range(0, 1600)
 HELD_OUT_SEEDS = range(100_000, 100_200)
 
 
-def train(out: Path, epochs: int = 30) -> Path:
+def train(out: Path, epochs: int = 26) -> Path:
     """Train from scratch and write the checkpoint to ``out``; the seeds fix data, initial weights and order."""
     with tempfile.TemporaryDirectory() as scratch:
         data = write_dataset(Path(scratch) / "scenes", TRAIN_SEEDS, HELD_OUT_SEEDS)
@@ -42,7 +42,7 @@ def main() -> None:
     """Train, write, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="where to write the checkpoint")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=26)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     weights = train(arguments.out, arguments.epochs)

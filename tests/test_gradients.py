@@ -1,0 +1,125 @@
+"""The gradient is the score's: against finite differences in double precision and against a plain full backward."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import real
+from ultralytics import YOLO
+
+import detcam
+from detcam.demo import WEIGHTS
+from detcam.explain import Explainer
+from detcam.targets import find_target
+
+
+def gradients_of(explainer, raw, detection):
+    return explainer._gradients(raw, {0: detection}, last=True)
+
+
+@pytest.mark.parametrize("target", ["class", "probability", "left", "bottom", "box", "contrast:gem"])
+@pytest.mark.parametrize("layer", ["model.4", "model.9", "model.15", "model.18"])
+def test_gradients_are_finite_differences(scene_image, layer, target):
+    adapter = detcam.load(WEIGHTS)
+    adapter.model.double()
+    adapter.dtype = torch.float64
+    explainer = Explainer(adapter, layers=layer, target=target)
+    batch, letterboxes = adapter.prepare([scene_image])
+    raw = adapter.forward(batch, [layer])
+    detection = adapter.decode(raw, letterboxes, **explainer._decode)[0][0]
+    gradient = gradients_of(explainer, raw, detection)[layer][0]
+    score = find_target(target, adapter.names)
+    generator = np.random.default_rng(0)
+    strongest = gradient.abs().flatten().argsort(descending=True)[:6].tolist()
+    cells = [*strongest, *generator.integers(0, gradient.numel(), 4).tolist()]
+    step = 1e-4
+    for flat in cells:
+        cell = np.unravel_index(flat, gradient.shape)
+        values = []
+        for sign in (1, -1):
+
+            def nudge(module, arguments, output, sign=sign, cell=cell):
+                output = output.clone()
+                output[(0, *cell)] += sign * step
+                return output
+
+            handle = adapter._modules[layer].register_forward_hook(nudge)
+            values.append(float(score(adapter.forward(batch), 0, detection)))
+            handle.remove()
+        assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(gradient[cell]), abs=1e-6)
+    assert gradient.any()
+
+
+def plain_gradients(model, batch, layers, anchor, class_id):
+    """A forward and backward of the vendor's own model, parameters and all; leaves gradients on it, as people do."""
+    model = model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    kept = {}
+    modules = dict(model.named_modules())
+
+    def keep(name):
+        def hook(module, arguments, output):
+            output.retain_grad()
+            kept[name] = output
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(keep(name)) for name in layers]
+    _, raw = model(batch.clone().requires_grad_())
+    raw = raw.get("one2many", raw)
+    raw["scores"][0, class_id, anchor].backward()
+    for handle in handles:
+        handle.remove()
+    return {name: output.grad[0] for name, output in kept.items()}
+
+
+def check_against_plain_backward(weights, image):
+    explainer = Explainer(detcam.load(weights))
+    adapter = explainer.model
+    batch, letterboxes = adapter.prepare([detcam.images.read_image(image)])
+    raw = adapter.forward(batch, explainer.layers)
+    detections = adapter.decode(raw, letterboxes, **explainer._decode)[0]
+    assert detections
+    model = YOLO(weights).model
+    for turn in range(min(3, len(detections))):
+        detection = detections[turn]
+        ours = explainer._gradients(raw, {0: detection}, last=False)
+        plain = plain_gradients(model, batch, explainer.layers, detection.anchor, detection.class_id)
+        for name in explainer.layers:
+            difference = (ours[name][0] - plain[name]).abs().max()
+            assert difference <= 1e-5 * plain[name].abs().max(), name
+
+
+def test_gradients_are_those_of_a_plain_backward(scene_image):
+    check_against_plain_backward(WEIGHTS, scene_image)
+
+
+@pytest.mark.parametrize("weights", ["yolov8n.pt", "yolo26n.pt"])
+def test_gradients_on_real_weights_are_those_of_a_plain_backward(weights):
+    image = real("coco/images/000000005001.jpg")
+    check_against_plain_backward(real(f"weights/{weights}"), image)
+
+
+def test_no_gradient_of_the_model_is_ever_made(scene_image, demo_detector):
+    Explainer(demo_detector)(scene_image)
+    assert all(p.grad is None and not p.requires_grad for p in demo_detector.model.parameters())
+
+
+def test_nothing_before_the_first_captured_layer_has_a_graph(scene_image, demo_detector):
+    batch, _ = demo_detector.prepare([scene_image])
+    raw = demo_detector.forward(batch, ["model.15", "model.18"])
+    assert raw.activations["model.15"].is_leaf
+    assert not raw.activations["model.18"].is_leaf
+
+
+def test_the_iou_target_falls_as_a_side_moves_inwards(scene_image, demo_detector):
+    """Its gradient is that of (area inside the kept box) / (kept area), the one-sided derivative, and not zero."""
+    explainer = Explainer(demo_detector, layers="neck", target="iou")
+    batch, letterboxes = demo_detector.prepare([scene_image])
+    raw = demo_detector.forward(batch, explainer.layers)
+    detection = demo_detector.decode(raw, letterboxes, **explainer._decode)[0][0]
+    score = find_target("iou", demo_detector.names)(raw, 0, detection)
+    assert float(score) == pytest.approx(1)
+    by_side = torch.autograd.grad(score, raw.boxes, retain_graph=True)[0][0, detection.anchor]
+    width, height = (raw.boxes[0, detection.anchor, 2:] - raw.boxes[0, detection.anchor, :2]).tolist()
+    assert by_side.tolist() == pytest.approx([-1 / width, -1 / height, 1 / width, 1 / height], rel=1e-4)
