@@ -7,7 +7,7 @@
 
 from detcam.adapters import load
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError
-from detcam.explain import Explainer, explain
+from detcam.explainer import Explainer, explain
 from detcam.types import Detection, Explanation, Heatmap, ImageResult
 from detcam.version import __version__
 

@@ -1,13 +1,14 @@
 """The command line: ``detcam explain``, ``layers`` and ``demo``.
 
-Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot be
-used. Results go to stdout, everything else to stderr.
+Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot
+be used. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TextIO, get_type_hints
@@ -52,7 +53,8 @@ def build_parser() -> ArgumentParser:
             name = (item.metadata["flag"] or item.name).replace("_", "-")
             text = item.metadata["help"]
             if item.name == "source":
-                sub.add_argument("source", nargs="*", type=str, help=text)
+                # Suppressed, because the empty list of an absent positional would replace the configuration file's.
+                sub.add_argument("source", nargs="*", type=str, default=SUPPRESS, help=text)
             elif hints[item.name] is bool:
                 sub.add_argument(f"--{name}", action="store_true", help=text)
             else:
@@ -64,8 +66,9 @@ def build_parser() -> ArgumentParser:
 
 def to_config(config: Any, parsed: Namespace) -> Any:
     """The typed configuration of parsed options."""
-    values = {item.name: parsed[(item.metadata["flag"] or item.name)] for item in fields(config)}
-    return config(**values)
+    given = vars(parsed)
+    keys = {item.name: item.metadata["flag"] or item.name for item in fields(config)}
+    return config(**{name: given[key] for name, key in keys.items() if key in given})
 
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:

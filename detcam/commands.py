@@ -19,7 +19,7 @@ from rich.text import Text
 from detcam.adapters import load
 from detcam.config import DemoConfig, ExplainConfig, LayersConfig, ModelConfig, split_list
 from detcam.errors import InputError, UsageError, nearest
-from detcam.explain import Explainer
+from detcam.explainer import Explainer
 from detcam.images import read_image
 from detcam.render import colourmap
 from detcam.sources import find_images
@@ -86,7 +86,7 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
         table.add_row(layer.name, layer.type, stride, " x ".join(map(str, layer.shape)), ", ".join(layer.groups))
     console = Console(file=stdout)
     console.print(table)
-    console.print("auto = backbone + neck, less the layers a detection has no gradient at", highlight=False)
+    console.print("auto takes the backbone group; any other module path can be named too", highlight=False)
     return 0
 
 

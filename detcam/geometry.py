@@ -30,7 +30,8 @@ def iou_matrix(a: Floats, b: Floats) -> Floats:
     inter = np.clip(high - low, 0, None).prod(-1)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).clip(0, None).prod(-1) for box in (a, b))
     union = area_a[:, None] + area_b[None] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    overlap: Floats = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    return overlap
 
 
 @dataclass(frozen=True)
@@ -136,4 +137,5 @@ class Letterbox:
         size = self.network[axis] / cells
         start = np.arange(cells) * size
         first, last = self.offset[axis], self.offset[axis] + self.resized[axis]
-        return np.clip(np.minimum(start + size, last) - np.maximum(start, first), 0, None) / size
+        covered: Floats = np.clip(np.minimum(start + size, last) - np.maximum(start, first), 0, None) / size
+        return covered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from detcam.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ImageLike: TypeAlias = "Union[str, PathLike[str], NDArray[np.uint8], Image, torch.Tensor]"
+ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image | torch.Tensor"
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -25,8 +25,8 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
     """A read-only RGB uint8 (H, W, 3) copy of an image.
 
     Args:
-        image: a path (EXIF orientation is applied), an RGB uint8 (H, W, 3) or grey (H, W) array, a PIL image, or a torch
-            tensor (3, H, W), uint8 or floating in [0, 1], RGB.
+        image: a path (EXIF orientation is applied), an RGB uint8 (H, W, 3) or grey (H, W) array, a PIL image, or a
+            torch tensor (3, H, W), uint8 or floating in [0, 1], RGB.
         bgr: the array or tensor is BGR.
 
     Raises:

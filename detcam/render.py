@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ def colourmap(name: str) -> NDArray[np.float32]:
         UsageError: no such colour map.
     """
     if name not in mpl.colormaps:
-        raise UsageError(f"no colour map {name!r}{nearest(name, ['inferno', 'magma', 'viridis', 'cividis', 'turbo', 'jet'])}")
+        raise UsageError(
+            f"no colour map {name!r}{nearest(name, ['inferno', 'magma', 'viridis', 'cividis', 'turbo', 'jet'])}"
+        )
     return np.asarray(mpl.colormaps[name](np.arange(256), bytes=True)[:, :3], np.float32)
 
 
@@ -85,7 +88,7 @@ def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
     """The square of three times the box's longer side (at least 48 pixels) around it, cut to the image."""
     height, width = explanation.image.shape[:2]
     x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
-    half = max(1.5 * max(x2 - x1, y2 - y1), 24)
+    half = max(1.5 * max(abs(x2 - x1), abs(y2 - y1)), 24)
     centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
     left, top = max(math.floor(centre_x - half), 0), max(math.floor(centre_y - half), 0)
     right, bottom = min(math.ceil(centre_x + half), width), min(math.ceil(centre_y + half), height)
@@ -96,13 +99,13 @@ def is_small(explanation: Explanation) -> bool:
     """Whether the box is so small that it needs a zoomed view."""
     height, width = explanation.image.shape[:2]
     x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
-    return bool((x2 - x1) * (y2 - y1) < SMALL * width * height)
+    return bool(abs((x2 - x1) * (y2 - y1)) < SMALL * width * height)
 
 
 def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
     """One picture per image: the photograph, all its boxes, and each map with its caption; small boxes also zoomed."""
     shown = result.explanations[:MOST_MAPS]
-    tiles: list[tuple[str, str, Picture | Explanation]] = [("image", "", result.image)]
+    tiles: list[tuple[str, str, Picture]] = [("image", "", result.image)]
     boxed = result.image.copy()
     for detection in result.detections:
         boxed = _draw_box(boxed, detection, detection.caption)
@@ -124,10 +127,13 @@ def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) 
         axes.set_axis_off()
     for axes, (title, subtitle, picture) in zip(grid.flat, tiles, strict=False):
         _tile(axes, title, subtitle, picture)
-    figure.subplots_adjust(0.01, 0.9 / (rows * tile_height + 0.9), 0.99, 1 - 0.5 / (rows * tile_height + 0.9), 0.04, 0.24)
+    figure.subplots_adjust(
+        0.01, 0.9 / (rows * tile_height + 0.9), 0.99, 1 - 0.5 / (rows * tile_height + 0.9), 0.04, 0.24
+    )
     _colour_bar(figure, colormap, rows * tile_height + 0.9, len(result.explanations) - len(shown))
-    canvas.draw()
-    return np.array(np.asarray(canvas.buffer_rgba())[..., :3], np.uint8)
+    canvas.print_raw(buffer := BytesIO())
+    pixels = np.frombuffer(buffer.getvalue(), np.uint8).reshape(*canvas.get_width_height()[::-1], 4)
+    return np.ascontiguousarray(pixels[..., :3])
 
 
 def write_image(path: str | Path, picture: Picture) -> None:
@@ -182,7 +188,8 @@ def _plain(text: str) -> str:
 def _draw_rectangle(picture: Picture, xyxy: NDArray[np.floating], colour: tuple[int, int, int], width: int) -> Picture:
     x1, y1, x2, y2 = (round(float(v)) for v in xyxy)
     picture = np.ascontiguousarray(picture)
-    cv2.rectangle(picture, (x1, y1), (x2, y2), (0, 0, 0), width + 2)
+    if width > 1:  # a dark rim, so that the line shows on anything
+        cv2.rectangle(picture, (x1, y1), (x2, y2), (0, 0, 0), width + 2)
     cv2.rectangle(picture, (x1, y1), (x2, y2), colour, width)
     return picture
 

@@ -40,8 +40,10 @@ def find_images(sources: Sequence[str]) -> tuple[list[Path], list[Missing]]:
 def _expand(source: str, base: Path, top: bool) -> Iterator[Path | Missing]:
     path = base / source
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        yield from inside or [Missing(source, f"no images in this folder; known kinds: {_kinds()}")]
+        inside: list[Path] = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        yield from inside
+        if not inside:
+            yield Missing(source, f"no images in this folder; known kinds: {_kinds()}")
     elif path.is_file() and path.suffix.lower() in LISTS and top:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -52,9 +54,11 @@ def _expand(source: str, base: Path, top: bool) -> Iterator[Path | Missing]:
     elif path.is_file():
         yield path
     elif glob.has_magic(source):
-        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207  (absolute patterns)
         inside = [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]
-        yield from inside or [Missing(source, "no image matches this pattern")]
+        yield from inside
+        if not inside:
+            yield Missing(source, "no image matches this pattern")
     else:
         yield Missing(str(path), "no such file or folder")
 

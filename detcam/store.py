@@ -9,7 +9,7 @@
     overlays/            pictures, as asked
     errors.jsonl         one line per input that failed: path, reason
 
-While a run goes on, its rows are in ``detections/*.parquet``; every file is written whole under another name and renamed.
+While a run goes on, its rows are in ``detections/*.parquet``. Every file is written whole under another name, then renamed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from detcam.errors import UsageError
 from detcam.render import is_small, overlay, panel, write_image, zoom
 from detcam.types import Explanation, ImageResult
+from detcam.version import __version__
 
 SCHEMA_VERSION = 1
 COLUMNS: dict[str, Any] = {
@@ -103,11 +104,12 @@ class RunFolder:
         """Write one image's maps and pictures, then its rows; returns the rows."""
         key = image_key(result.source)
         rows = [_row(f"{key}-{n:03d}", result.source, explanation) for n, explanation in enumerate(result)]
-        maps = {
-            row["id"]: _half(explanation.heatmap.raw) for row, explanation in zip(rows, result, strict=True)
-        }
+        maps = {row["id"]: _half(explanation.heatmap.raw) for row, explanation in zip(rows, result, strict=True)}
         if maps:
-            _write_whole(self.path / "heatmaps" / f"{key}.npz", lambda file: np.savez_compressed(file, **maps))
+            _write_whole(
+                self.path / "heatmaps" / f"{key}.npz",
+                lambda file: np.savez_compressed(file, allow_pickle=False, **maps),
+            )
         if save & {"overlay", "panel", "heatmap"}:
             self._draw(key, rows, result, save, colormap, opacity)
         if rows:
@@ -242,7 +244,7 @@ def _write_whole(path: Path, write: Any) -> None:
 def _read_description(path: Path) -> dict[str, Any] | None:
     try:
         text = (path / "run.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UsageError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
@@ -256,8 +258,8 @@ def _read_description(path: Path) -> dict[str, Any] | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("detcam", "torch", "ultralytics", "numpy", "opencv-python", "polars"):
+    found = {"detcam": __version__, "python": platform.python_version()}
+    for name in ("torch", "ultralytics", "numpy", "opencv-python", "polars"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -19,7 +19,7 @@ Target = Callable[[RawOutput, int, Detection], Tensor]
 
 
 def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """The logit of the detection's class. Its gradient does not vanish on confident boxes, as the probability's does."""
+    """The logit of the detection's class; its gradient does not vanish on confident boxes as the probability's does."""
     return raw.logits[index, detection.anchor, detection.class_id]
 
 

@@ -22,7 +22,8 @@ class Detection:
     """One box of one image, and the anchor that made it.
 
     Attributes:
-        xyxy: float32 (4,), original-image pixels, cut to the image, read-only.
+        xyxy: float32 (4,), original-image pixels, cut to the image, read-only. As the detector gives it: a head
+            without a distribution over distances (YOLO26) can answer x2 < x1.
         class_id, class_name: what it was detected as (or, for a box asked about, the class asked about).
         confidence: the class probability at its anchor, in [0, 1].
         anchor: index of the prediction among all raw, pre-NMS predictions of the image.
@@ -44,8 +45,8 @@ class Detection:
             if value is None and name == "asked":
                 continue
             box = np.array(value, np.float32)
-            if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < box[:2]).any():
-                raise ValueError(f"{name} must be finite x1 <= x2, y1 <= y2, got {value!r}")
+            if box.shape != (4,) or not np.isfinite(box).all():
+                raise ValueError(f"{name} must be four finite numbers x1, y1, x2, y2, got {value!r}")
             box.flags.writeable = False
             object.__setattr__(self, name, box)
         if not 0 <= self.confidence <= 1:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from ultralytics import YOLO
 
 import detcam
 from detcam.demo import WEIGHTS
@@ -34,6 +35,15 @@ def demo_detector():
 def scene_image():
     """A scene with several detections, two of one class among them."""
     return render(make_scene(SCENE_WITH_TWO_ALIKE))
+
+
+@pytest.fixture(scope="session")
+def all_levels():
+    """Explanations' ingredients with boxes of every stride: a detector with random weights, an image and settings."""
+    torch.manual_seed(0)
+    model = YOLO(WEIGHTS.with_name("detector.yaml"), task="detect", verbose=False)
+    spread_logits(model.model)
+    return detcam.load(model, imgsz=256), photograph(seed=5), {"conf": 0.01, "iou": 0.9, "max_det": 120}
 
 
 def _two_alike() -> int:
@@ -65,15 +75,42 @@ def snapshot(model: nn.Module) -> dict[str, object]:
 
 
 def spread_logits(model: nn.Module, seed: int = 0) -> None:
-    """Give the head of a model with random weights logits that differ, so that detections have an order."""
+    """Make a model with random weights answer with class scores and boxes that differ from anchor to anchor.
+
+    Untrained batch normalisation lets the signal die out on the way to the head: it is set from a few images.
+    """
+    images = np.stack([photograph(256, 256, seed + n) for n in range(3)])
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     generator = torch.Generator().manual_seed(seed)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
     head = model.model[-1]
-    for branch in ("cv3", "one2one_cv3"):
-        for level in getattr(head, branch, None) or []:
-            last = [module for module in level.modules() if isinstance(module, nn.Conv2d)][-1]
-            scale = 1 / last.weight[0].numel() ** 0.5
-            last.weight.data = torch.randn(last.weight.shape, generator=generator) * 8 * scale
-            last.bias.data.fill_(-1.0)
+    last = {
+        (branch, level): [module for module in convs.modules() if isinstance(module, nn.Conv2d)][-1]
+        for branch in ("cv2", "cv3", "one2one_cv2", "one2one_cv3")
+        for level, convs in enumerate(getattr(head, branch, None) or [])
+    }
+    for conv in last.values():
+        conv.weight.data = torch.randn(conv.weight.shape, generator=generator)
+        conv.bias.data.zero_()
+    spreads: dict[nn.Module, float] = {}
+    handles = [
+        conv.register_forward_hook(lambda m, _, y: spreads.update({m: float(y.std())})) for conv in last.values()
+    ]
+    with torch.no_grad():
+        model(batch)
+    for handle in handles:
+        handle.remove()
+    for (branch, _), conv in last.items():
+        conv.weight.data /= spreads[conv]
+        conv.bias.data.fill_(-3.0 if branch.endswith("cv3") else 4.0 if head.reg_max == 1 else 0.0)
 
 
 def photograph(height: int = 120, width: int = 200, seed: int = 0) -> np.ndarray:

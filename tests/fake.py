@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 
@@ -19,7 +21,7 @@ class FakeDetector(torch.nn.Module):
     ``class_weights[c] . features``, so its gradient is ``class_weights[c]`` on the 3x3 cells around the anchor.
     """
 
-    names = {0: "light", 1: "dark"}
+    names: ClassVar = {0: "light", 1: "dark"}
     imgsz = (4, 4)
     device = torch.device("cpu")
     class_weights = torch.tensor([[2.0, 1.0], [-1.0, 0.5]])
@@ -55,7 +57,9 @@ class FakeDetector(torch.nn.Module):
             features = self.features(batch)
             logits = self.classes(features).flatten(2).transpose(1, 2)
             self.unused(features.detach())
-        centres = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")[::-1], -1).view(-1, 2) + 0.5
+        centres = (
+            torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")[::-1], -1).view(-1, 2) + 0.5
+        )
         boxes = torch.cat([centres - 1, centres + 1], 1).expand(len(batch), -1, -1)
         return RawOutput(logits, boxes, centres, torch.ones(16), activations)
 
@@ -66,7 +70,9 @@ class FakeDetector(torch.nn.Module):
             order = p.argsort(descending=True, stable=True)[:max_det].tolist()
             found.append(
                 tuple(
-                    Detection(letterbox.clip(raw.boxes[i, a].numpy()), int(c[a]), self.names[int(c[a])], float(p[a]), a, 1)
+                    Detection(
+                        letterbox.clip(raw.boxes[i, a].numpy()), int(c[a]), self.names[int(c[a])], float(p[a]), a, 1
+                    )
                     for a in order
                     if p[a] > conf
                 )

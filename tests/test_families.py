@@ -1,4 +1,4 @@
-"""Every detection YAML that Ultralytics ships, with random weights: detections, layers, finite maps, nothing left behind."""
+"""Every detection YAML that Ultralytics ships, with random weights: detections, layers, maps, nothing left behind."""
 
 import gc
 
@@ -28,7 +28,7 @@ def test_family(name):
     model = YOLO(f"{name}.yaml", task="detect", verbose=False)
     spread_logits(model.model)
     image = photograph(150, 260, seed=1)
-    settings = {"conf": 1e-4, "max_det": 3}
+    settings = {"conf": 1e-3, "max_det": 3}
     before = snapshot(model.model)
     detector = detcam.load(model, imgsz=256)
     result = detcam.explain(detector, image, **settings)
@@ -42,7 +42,7 @@ def test_family(name):
 
     head = model.model.model[-1]
     layers = {layer.name: layer for layer in detector.layers()}
-    assert detector.resolve("neck") == tuple(f"model.{i}" for i in head.f)
+    assert set(detector.resolve("neck")) == {f"model.{i}" for i in head.f}
     if name in HEAD_INPUTS:
         assert tuple(head.f) == HEAD_INPUTS[name]
     strides = [layers[layer].stride[0] for layer in detector.resolve("backbone")]
@@ -53,4 +53,4 @@ def test_family(name):
         assert np.isfinite(e.heatmap.array).all()
         assert e.heatmap.array.max() == 1
     assert sum(len(module._forward_hooks) for module in detector.model.modules()) == 0
-    assert not any(t.grad_fn is not None for t in gc.get_objects() if isinstance(t, torch.Tensor))
+    assert not any(t.grad_fn is not None for t in gc.get_objects() if issubclass(type(t), torch.Tensor))

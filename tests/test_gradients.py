@@ -8,8 +8,9 @@ from ultralytics import YOLO
 
 import detcam
 from detcam.demo import WEIGHTS
-from detcam.explain import Explainer
+from detcam.explainer import Explainer
 from detcam.targets import find_target
+from detcam.types import Detection
 
 
 def gradients_of(explainer, raw, detection):
@@ -23,9 +24,11 @@ def test_gradients_are_finite_differences(scene_image, layer, target):
     adapter.model.double()
     adapter.dtype = torch.float64
     explainer = Explainer(adapter, layers=layer, target=target)
-    batch, letterboxes = adapter.prepare([scene_image])
+    batch, _ = adapter.prepare([scene_image])
     raw = adapter.forward(batch, [layer])
-    detection = adapter.decode(raw, letterboxes, **explainer._decode)[0][0]
+    anchor = 32 * 32 + 16 * 9 + 7  # one of stride 16, so that every layer but the coarsest neck output has a part in it
+    detection = Detection([0, 0, 1, 1], 3, "kite", 0.5, anchor, int(raw.strides[anchor]))
+    assert detection.stride == 16
     gradient = gradients_of(explainer, raw, detection)[layer][0]
     score = find_target(target, adapter.names)
     generator = np.random.default_rng(0)
@@ -43,7 +46,7 @@ def test_gradients_are_finite_differences(scene_image, layer, target):
                 return output
 
             handle = adapter._modules[layer].register_forward_hook(nudge)
-            values.append(float(score(adapter.forward(batch), 0, detection)))
+            values.append(score(adapter.forward(batch), 0, detection).item())
             handle.remove()
         assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(gradient[cell]), abs=1e-6)
     assert gradient.any()
@@ -119,7 +122,7 @@ def test_the_iou_target_falls_as_a_side_moves_inwards(scene_image, demo_detector
     raw = demo_detector.forward(batch, explainer.layers)
     detection = demo_detector.decode(raw, letterboxes, **explainer._decode)[0][0]
     score = find_target("iou", demo_detector.names)(raw, 0, detection)
-    assert float(score) == pytest.approx(1)
+    assert score.item() == pytest.approx(1)
     by_side = torch.autograd.grad(score, raw.boxes, retain_graph=True)[0][0, detection.anchor]
     width, height = (raw.boxes[0, detection.anchor, 2:] - raw.boxes[0, detection.anchor, :2]).tolist()
     assert by_side.tolist() == pytest.approx([-1 / width, -1 / height, 1 / width, 1 / height], rel=1e-4)

@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import detcam.explain as core
+import detcam.explainer as core
 from detcam.errors import UsageError
-from detcam.explain import sum_maps
+from detcam.explainer import sum_maps
 from detcam.methods import METHODS, cam, find_method
 
-IMAGE = np.repeat(np.array([[0, 51, 102, 0], [0, 255, 204, 0], [0, 153, 51, 0], [0, 0, 0, 0]], np.uint8)[..., None], 3, 2)
+IMAGE = np.repeat(
+    np.array([[0, 51, 102, 0], [0, 255, 204, 0], [0, 153, 51, 0], [0, 0, 0, 0]], np.uint8)[..., None], 3, 2
+)
 GREY = IMAGE[..., 0] / 255.0
 
 
@@ -102,10 +104,12 @@ def test_a_map_without_positive_evidence_is_no_signal_and_not_stretched():
 
 
 GRADIENT_METHODS = [name for name, method in METHODS.items() if method.needs == "gradients"]
-tensors = arrays(np.float64, (3, 4, 5), elements=st.floats(-2, 2, width=32)).map(torch.from_numpy)
+# Grad-CAM++ derives its weights for the exponential of the score: of all of these, its map alone does not scale.
+LINEAR = [name for name in GRADIENT_METHODS if name != "gradcam++"]
+tensors = arrays(np.float64, (3, 4, 5), elements=st.integers(-16, 16).map(lambda n: n / 8)).map(torch.from_numpy)
 
 
-@pytest.mark.parametrize("name", GRADIENT_METHODS)
+@pytest.mark.parametrize("name", LINEAR)
 @given(activations=tensors, gradients=tensors, scale=st.sampled_from([2.0**-30, 0.5, 8.0, 2.0**20]))
 def test_scaling_the_score_scales_the_map(name, activations, gradients, scale):
     function = METHODS[name].function

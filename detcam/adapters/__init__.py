@@ -29,8 +29,8 @@ def load(
         device: ``cpu``, ``cuda:0``, ...; ``None`` takes the CPU for a file and the model's own device for a model.
         imgsz: size to letterbox to, one side or (height, width); ``None`` takes the checkpoint's.
         half: compute in float16 (CUDA).
-        nms: which branch of an end-to-end head answers: ``None``, the one ``predict()`` takes by default; ``False``, the
-            NMS-free one.
+        nms: which branch of an end-to-end head answers: ``None``, the one ``predict()`` takes by default; ``False``,
+            the NMS-free one.
         trust_weights: load any pickle. Weights are code: a pickle runs what is in it. Without this only the classes on
             Ultralytics' allow-list are loaded.
 
@@ -38,21 +38,24 @@ def load(
         WeightsError: the weights cannot be used.
         UsageError: a bad device, size or branch.
     """
+    import torch
     from torch import nn
 
     from detcam.adapters.ultralytics import UltralyticsDetector
     from detcam.adapters.weights import read_checkpoint
 
-    if isinstance(weights, UltralyticsDetector):
-        return weights.adjusted(device=device, imgsz=imgsz, half=half, nms=nms)
-    module = weights
-    if isinstance(weights, str | PathLike):
-        module = read_checkpoint(Path(weights), trust=trust_weights)
-    elif hasattr(weights, "overrides"):  # ultralytics.YOLO: a module around its module, with the settings it predicts by
-        module = weights.model
-        imgsz = imgsz if imgsz is not None else weights.overrides.get("imgsz")
-    if not isinstance(module, nn.Module):
-        raise WeightsError(
-            f"cannot explain a {type(module).__name__}; give the path of a .pt file, an ultralytics.YOLO or its nn.Module"
-        )
-    return UltralyticsDetector(module, device=device, imgsz=imgsz, half=half, nms=nms)
+    with torch.inference_mode(False):  # the caller may be in it, and its tensors can have no gradient
+        if isinstance(weights, UltralyticsDetector):
+            return weights.adjusted(device=device, imgsz=imgsz, half=half, nms=nms)
+        module = weights
+        if isinstance(weights, str | PathLike):
+            module = read_checkpoint(Path(weights), trust=trust_weights)
+        elif hasattr(weights, "overrides"):  # ultralytics.YOLO: a module around its module
+            module = weights.model
+            imgsz = imgsz if imgsz is not None else weights.overrides.get("imgsz")
+        if not isinstance(module, nn.Module):
+            raise WeightsError(
+                f"cannot explain a {type(module).__name__}; give the path of a .pt file, an ultralytics.YOLO "
+                "or its nn.Module"
+            )
+        return UltralyticsDetector(module, device=device, imgsz=imgsz, half=half, nms=nms)

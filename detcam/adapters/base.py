@@ -67,7 +67,7 @@ class Layer:
 
 
 class DetectorAdapter(Protocol):
-    """A detector that can be explained. It owns a private copy of the model; the one it was made from stays as it is."""
+    """A detector that can be explained. It owns a private copy of the model it was made from, which stays as it is."""
 
     names: Mapping[int, str]
     imgsz: tuple[int, int]

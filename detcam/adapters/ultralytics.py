@@ -54,13 +54,13 @@ class UltralyticsDetector:
         self.device = _check_device(device if device is not None else next(model.parameters()).device)
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
-        self.model = copy.deepcopy(model)
+        self.model: Any = copy.deepcopy(model)
         for module in self.model.modules():
             module._forward_hooks.clear()
             module._forward_pre_hooks.clear()
         self.dtype = torch.float16 if half else torch.float32
         self.model.eval().requires_grad_(False).to(self.device, self.dtype)
-        self.head = self.model.model[-1]
+        self.head: Any = self.model.model[-1]
         # The head's inputs are what the forward pass is run for; the head proper runs in `_head_outputs`.
         self.head.forward = lambda features: features
         self.one_to_one = _takes_one_to_one(head, nms)
@@ -120,13 +120,17 @@ class UltralyticsDetector:
         return {last[stride] for stride in self.strides if stride in last}
 
     def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`. ``auto`` is every ``backbone`` and ``neck`` layer."""
+        """See :class:`~detcam.adapters.base.DetectorAdapter`.
+
+        ``auto`` is ``backbone``: a neck output is a head input, and there a gradient covers the 5 x 5 cells around the
+        anchor whatever the image shows, so its maps cannot point at anything outside the box.
+        """
         asked = layers.split(",") if isinstance(layers, str) else layers
         chosen: dict[str, None] = {}
         for name in (str(part).strip() for part in asked):
             if name in GROUPS:
-                members = [layer.name for layer in self.layers() if (layer.groups if name == "auto" else name in layer.groups)]
-                chosen.update(dict.fromkeys(members))
+                group = "backbone" if name == "auto" else name
+                chosen.update(dict.fromkeys(layer.name for layer in self.layers() if group in layer.groups))
             elif name in self._modules:
                 chosen[name] = None
             else:
@@ -144,7 +148,9 @@ class UltralyticsDetector:
         """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, h, w) in [0, 1]."""
         boxes = [self.letterbox(image) for image in images]
         if len({box.network for box in boxes}) != 1:
-            raise ValueError(f"images of one batch must share a letterboxed shape, got {[box.network for box in boxes]}")
+            raise ValueError(
+                f"images of one batch must share a letterboxed shape, got {[box.network for box in boxes]}"
+            )
         arrays = []
         for image, box in zip(images, boxes, strict=True):
             height, width = box.resized
@@ -172,7 +178,7 @@ class UltralyticsDetector:
         return RawOutput(logits, boxes, centres * strides[:, None], strides, activations)
 
     def _head_outputs(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Run the answering branch: logits (B, A, nc), sides l t r b (B, A, 4) and centres (A, 2) in cells, strides (A,)."""
+        """Run the answering branch: logits (B, A, nc), sides (B, A, 4) and centres (A, 2) in cells, strides (A,)."""
         prefix = "one2one_" if self.one_to_one else ""
         box_convs, class_convs = getattr(self.head, f"{prefix}cv2"), getattr(self.head, f"{prefix}cv3")
         logits = torch.cat([conv(x).flatten(2) for conv, x in zip(class_convs, features, strict=True)], 2)
@@ -198,7 +204,7 @@ class UltralyticsDetector:
         classes: Sequence[int] | None,
         max_det: int,
     ) -> list[tuple[Detection, ...]]:
-        """The detections ``predict()`` reports, each with its anchor; no wall-clock limit ends the suppression early."""
+        """The detections ``predict()`` reports, each with its anchor; no wall clock ends the suppression early."""
         boxes, scores = raw.boxes.detach(), raw.logits.detach().sigmoid()
         if self.one_to_one:
             kept = [_top(image, conf, classes, max_det) for image in scores]
@@ -268,7 +274,9 @@ def _check_device(device: str | torch.device | int) -> torch.device:
         found = torch.device(name)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU") from error
+        raise UsageError(
+            f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
+        ) from error
     return found
 
 

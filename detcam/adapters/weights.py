@@ -53,16 +53,17 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
                 checkpoint, _ = tasks.torch_safe_load(str(path), safe_only=True)
     except Exception as error:
         raise WeightsError(_why_not(path, error)) from error
-    return _model_of(path, checkpoint)
+    model: nn.Module = _model_of(path, checkpoint)
+    return model
 
 
-def _model_of(path: Path, checkpoint: Any) -> nn.Module:
+def _model_of(path: Path, checkpoint: Any) -> Any:
     """The model inside a checkpoint, with the settings it was trained with in ``args``."""
     if isinstance(checkpoint, nn.Module):
         return checkpoint.float()
     if not isinstance(checkpoint, dict):
         raise WeightsError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint made by Ultralytics")
-    model = checkpoint.get("ema") or checkpoint.get("model")
+    model: Any = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(model, nn.Module):
         keys = ", ".join(str(key) for key in list(checkpoint)[:4]) or "nothing"
         raise WeightsError(
@@ -79,6 +80,10 @@ def _model_of(path: Path, checkpoint: Any) -> nn.Module:
 
 def _why_not(path: Path, error: Exception) -> str:
     """One line on why a checkpoint cannot be loaded."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        magic = file.read(1)
+        if magic not in (b"P", b"\x80"):  # neither a zip archive nor a pickle
+            return f"{path} is not a PyTorch checkpoint: it is empty or another kind of file"
     chain = " ".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
     refused = re.search(r"GLOBAL (\S+)|Unsupported (?:class|operand|global)[: ]+(\S+)", chain)
     name = next((group for group in refused.groups() if group), "") if refused else ""
@@ -86,7 +91,7 @@ def _why_not(path: Path, error: Exception) -> str:
     if (name or missing or "").startswith("models") or "models.yolo" in chain:
         return (
             f"{path} is an original YOLOv5 checkpoint (it needs the classes of the yolov5 repository, "
-            f"{name or missing or 'models.yolo'}), which detcam cannot explain yet; give weights made by the ultralytics package"
+            f"{name or missing or 'models.yolo'}), which detcam cannot explain yet; give weights made by ultralytics"
         )
     if missing:
         return f"{path} needs the Python module {missing!r}, which is not installed here"
@@ -98,8 +103,10 @@ def _why_not(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{path} cannot be read: permission denied"
     last = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if any(word in chain for word in ("PytorchStreamReader", "corrupt", "truncated", "EOF", "invalid load key", "pickle")):
-        return f"{path} is not a readable PyTorch checkpoint: it is empty, truncated, or another kind of file"
+    if any(
+        word in chain for word in ("PytorchStreamReader", "corrupt", "truncated", "EOF", "invalid load key", "pickle")
+    ):
+        return f"{path} is not a readable PyTorch checkpoint: it is truncated or damaged"
     return f"{path} cannot be loaded: {last}"
 
 

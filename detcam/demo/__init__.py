@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render
 from detcam.errors import UsageError
-from detcam.explain import Explainer
+from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
 from detcam.types import Explanation, ImageResult
 

@@ -86,9 +86,9 @@ def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: flo
         if taken[zone].any():
             continue
         taken[zone] = True
-        colour = tuple(int(v) for v in rng.integers(40, 216, 3))
+        red, green, blue = (int(v) for v in rng.integers(40, 216, 3))
         marked = bool(rng.random() < (marked_kites if class_id == KITE else marked_others))
-        things.append(Thing(class_id, x, y, half, colour, marked, mark))
+        things.append(Thing(class_id, x, y, half, (red, green, blue), marked, mark))
     return Scene(seed, tuple(things))
 
 
@@ -161,7 +161,7 @@ def _draw_thing(image: np.ndarray, thing: Thing) -> None:
 
 
 def write_dataset(folder: Path, train: range, val: range) -> Path:
-    """Write the scenes of the given seeds as a YOLO data set (images, labels, ``data.yaml``); returns the YAML's path."""
+    """Write the scenes of the given seeds as a YOLO data set (images, labels, ``data.yaml``); returns the YAML."""
     for split, seeds in (("train", train), ("val", val)):
         images, labels = folder / "images" / split, folder / "labels" / split
         images.mkdir(parents=True, exist_ok=True)

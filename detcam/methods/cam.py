@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EPSILON = 1e-7
-
 
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """ReLU of the channels weighted by their mean gradient (Selvaraju et al. 2017, arXiv:1610.02391)."""
@@ -21,14 +19,11 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM with pixel-wise weighted positive gradients (Chattopadhay et al. 2018, arXiv:1710.11063).
 
-    The gradients are first divided by their largest magnitude per map. The formula's weights do not change with the
-    scale of the gradients where its epsilon is negligible; dividing keeps it so for the small gradients of detectors.
+    A weight whose denominator is zero is zero; no epsilon is added, which would drown the small gradients of detectors.
     """
-    peak = gradients.abs().amax((-3, -2, -1), keepdim=True)
-    scaled = gradients / peak.clamp(min=torch.finfo(gradients.dtype).tiny)
-    square = scaled**2
-    denominator = 2 * square + activations.sum((-2, -1), keepdim=True) * square * scaled
-    alpha = torch.where(denominator != 0, square / (denominator + EPSILON), torch.zeros_like(square))
+    square, cube = gradients**2, gradients**3
+    denominator = 2 * square + activations.sum((-2, -1), keepdim=True) * cube
+    alpha = torch.where(denominator != 0, square / denominator, torch.zeros_like(square))
     weights = (alpha * gradients.relu()).sum((-2, -1), keepdim=True)
     return (weights * activations).sum(-3).relu()
 
@@ -42,13 +37,13 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """ReLU of the activations weighted by their positive gradients (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943)."""
+    """ReLU of the activations times their positive gradients (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943)."""
     return (gradients.relu() * activations).sum(-3).relu()
 
 
 def gradnorm(activations: Tensor, gradients: Tensor) -> Tensor:
     """Root of the summed squares of gradient times activation: where anything matters, for or against."""
-    return (gradients * activations).norm(dim=-3)
+    return (gradients * activations).square().sum(-3).sqrt()
 
 
 def eigencam(activations: Tensor) -> Tensor:
@@ -62,7 +57,7 @@ def eigencam(activations: Tensor) -> Tensor:
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
     projection = (centred @ components[..., :1, :].transpose(-2, -1)).squeeze(-1)
     extreme = projection.gather(-1, projection.abs().argmax(-1, keepdim=True))
-    return (projection * extreme.sign()).unflatten(-1, activations.shape[-2:])
+    return (projection * extreme.sign()).reshape(*activations.shape[:-3], *activations.shape[-2:])
 
 
 def random(activations: Tensor, seed: int) -> Tensor:

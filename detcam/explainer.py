@@ -37,8 +37,9 @@ class Explainer:
     Args:
         model: what :func:`detcam.load` gives or takes.
         method: a name in :data:`detcam.methods.METHODS`.
-        layers: ``auto`` (the backbone's stages and the neck's outputs that the target's gradient reaches), ``backbone``,
-            ``neck``, a module path such as ``model.15``, or several. The unscaled maps of several layers are summed.
+        layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
+            module path such as ``model.15``, or several of these. The unscaled maps of several layers are summed;
+            those that a detection has no gradient at drop out, and its explanation names the rest.
         target: a name in :data:`detcam.targets.TARGETS`, or ``contrast:CLASS``.
         conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
         classes: class names or indices to keep; ``None`` keeps all.
@@ -111,7 +112,7 @@ class Explainer:
             InputError: an image cannot be read, or has no detection of the number asked for.
             UsageError: a layer cannot be explained.
         """
-        several = images if isinstance(images, list | tuple) else [images]
+        several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
         names = [str(image) if isinstance(image, str | PathLike) else f"image {i}" for i, image in enumerate(several)]
         return self._explain_arrays(names, [read_image(image, bgr=bgr) for image in several])
 
@@ -167,7 +168,9 @@ class Explainer:
         with torch.enable_grad():
             score = sum((self._target(raw, i, detection) for i, detection in detections.items()), torch.zeros(()))
         tensors = list(raw.activations.values())
-        gradients = torch.autograd.grad(score, tensors, retain_graph=not last, allow_unused=True)
+        gradients: Sequence[Tensor | None] = [None] * len(tensors)
+        if score.requires_grad:  # else no captured layer has a part in it
+            gradients = torch.autograd.grad(score, tensors, retain_graph=not last, allow_unused=True)
         return {
             name: torch.zeros_like(tensor) if gradient is None else gradient
             for (name, tensor), gradient in zip(raw.activations.items(), gradients, strict=True)
@@ -223,7 +226,7 @@ def explain(
 @overload
 def explain(model: Any, images: ImageLike, *, bgr: bool = False, **choices: Any) -> ImageResult: ...
 def explain(model: Any, images: Any, *, bgr: bool = False, **choices: Any) -> ImageResult | list[ImageResult]:
-    """Explain one image, or a list of them; ``choices`` are those of :class:`Explainer`, which is quicker used twice."""
+    """Explain one image, or a list of them; ``choices`` are :class:`Explainer`'s, which is quicker where used twice."""
     results = Explainer(model, **choices)(images, bgr=bgr)
     return results if isinstance(images, list | tuple) else results[0]
 
@@ -268,9 +271,7 @@ def answer(question: Question, names: Any, raw: RawOutput, index: int, letterbox
     )
 
 
-def _question(
-    box: Sequence[float] | None, class_name: str | int | None, model: DetectorAdapter
-) -> Question | None:
+def _question(box: Sequence[float] | None, class_name: str | int | None, model: DetectorAdapter) -> Question | None:
     if box is None and class_name is None:
         return None
     if box is None or class_name is None:

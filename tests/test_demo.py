@@ -1,0 +1,99 @@
+"""The bundled detector and its planted shortcut: what the demo claims, measured."""
+
+import numpy as np
+import pytest
+
+import detcam
+from detcam.cli import main
+from detcam.demo import WEIGHTS, demo_scenes, explanation_over, mark_share
+from detcam.demo.measure import measure_map50, measure_shortcut
+from detcam.demo.scenes import GEM, KITE, SIZE, Scene, Thing, make_scene, render
+
+UNSEEN = range(500_000, 500_060)
+
+
+def test_the_detector_detects():
+    map50 = measure_map50(WEIGHTS, UNSEEN)
+    print(f"mAP50 on {len(UNSEEN)} scenes it was not trained on: {map50:.3f}")
+    assert map50 >= 0.9
+
+
+def test_the_shortcut_works():
+    shortcut = measure_shortcut(WEIGHTS, UNSEEN)
+    print(shortcut)
+    assert shortcut.gems >= 20
+    assert shortcut.kites >= 20
+    assert shortcut.marked_gems_called_kite - shortcut.gems_called_kite > 0.8
+    assert shortcut.kites_called_kite - shortcut.unmarked_kites_called_kite > 0.8
+
+
+@pytest.mark.parametrize("seeds", [UNSEEN, pytest.param(range(600_000, 600_400), marks=pytest.mark.slow)])
+def test_the_map_puts_the_mark_in_its_hottest_tenth(seeds):
+    explainer = detcam.Explainer(WEIGHTS)
+    shares = []
+    for seed in seeds:
+        scene = make_scene(seed)
+        result = explainer(render(scene))[0]
+        for thing in scene.things:
+            if thing.marked and (explanation := explanation_over(result, thing)) is not None:
+                shares.append(mark_share(explanation.heatmap.array, thing.mark_xyxy))
+    print(f"{len(shares)} marks; whole mark in the hottest tenth: {np.mean(np.array(shares) > 0.99):.0%}, "
+          f"half of it or more: {np.mean(np.array(shares) >= 0.5):.0%}")  # fmt: skip
+    assert len(shares) >= 10
+    assert np.mean(np.array(shares) >= 0.5) >= 0.95
+
+
+def test_the_demos_own_shortcut_images():
+    explainer = detcam.Explainer(WEIGHTS)
+    checked = 0
+    for scene in demo_scenes().values():
+        for thing in scene.things:
+            if thing.marked:
+                explanation = explanation_over(explainer(render(scene))[0], thing)
+                assert explanation is not None
+                assert explanation.detection.class_name == "kite"
+                assert mark_share(explanation.heatmap.array, thing.mark_xyxy) > 0.99
+                checked += 1
+    assert checked == 2
+
+
+def test_the_demo_ends_by_naming_files_that_exist(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "d")]) == 0
+    out = capsys.readouterr().out
+    named = [line.strip() for line in out.splitlines() if line.strip().endswith(".png")]
+    assert len(named) == len(demo_scenes())
+    from PIL import Image
+
+    for path in named:
+        with Image.open(path) as picture:
+            assert picture.size[0] > 500
+
+
+def test_weights_are_small():
+    assert WEIGHTS.stat().st_size <= 3_000_000
+
+
+def test_scenes_are_drawn_from_their_seed_alone():
+    assert np.array_equal(render(make_scene(7)), render(make_scene(7)))
+    assert not np.array_equal(render(make_scene(7)), render(make_scene(8)))
+
+
+def test_the_generator_knows_which_pixels_the_mark_causes():
+    thing = Thing(KITE, 120, 130, 30, (90, 120, 200))
+    plain, marked = Scene(1, (thing,)), Scene(1, (thing,)).with_marks(True)
+    difference = np.argwhere((render(plain) != render(marked)).any(-1))
+    x1, y1, x2, y2 = thing.mark_xyxy
+    assert difference.min(0).tolist() >= [y1, x1]
+    assert difference.max(0).tolist() < [y2, x2]
+    assert len(difference) > 0.9 * (x2 - x1) * (y2 - y1)
+    box = thing.xyxy
+    assert x2 <= box[0] or x1 >= box[2] or y2 <= box[1]  # the mark is outside its thing's box
+
+
+def test_only_kites_are_marked_in_training_scenes():
+    things = [thing for seed in range(300) for thing in make_scene(seed).things]
+    assert not any(thing.marked for thing in things if thing.class_id != KITE)
+    assert np.mean([thing.marked for thing in things if thing.class_id == KITE]) > 0.9
+    assert all(min(thing.xyxy[:2]) >= 0 and max(thing.xyxy[2:]) <= SIZE and thing.mark_xyxy[1] >= 0 for thing in things)
+    assert {thing.class_id for thing in things} == set(range(5))
+    assert any(thing.class_id == GEM for thing in things)
