@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
@@ -131,7 +132,7 @@ def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) 
         0.01, 0.9 / (rows * tile_height + 0.9), 0.99, 1 - 0.5 / (rows * tile_height + 0.9), 0.04, 0.24
     )
     _colour_bar(figure, colormap, rows * tile_height + 0.9, len(result.explanations) - len(shown))
-    canvas.print_raw(buffer := BytesIO())
+    figure.savefig(buffer := BytesIO(), format="raw")
     pixels = np.frombuffer(buffer.getvalue(), np.uint8).reshape(*canvas.get_width_height()[::-1], 4)
     return np.ascontiguousarray(pixels[..., :3])
 
@@ -164,9 +165,13 @@ def _subtitle(explanation: Explanation) -> str:
 
 def _tile(axes: Axes, title: str, subtitle: str, picture: Picture) -> None:
     axes.imshow(picture, interpolation="antialiased")
-    axes.set_title(_plain(title), fontsize=11, loc="left", pad=3 if not subtitle else 23, fontweight="bold", wrap=False)
+    font = FontProperties(fname=font_file(title), size=11)
+    axes.set_title(_plain(title), fontproperties=font, loc="left", pad=3 if not subtitle else 23)
     if subtitle:
-        axes.text(0, 1.012, _plain(subtitle), transform=axes.transAxes, fontsize=6.8, va="bottom", color="#444444")
+        font = FontProperties(fname=font_file(subtitle), size=6.8)
+        axes.text(
+            0, 1.012, _plain(subtitle), transform=axes.transAxes, fontproperties=font, va="bottom", color="#444444"
+        )
 
 
 def _colour_bar(figure: Figure, colormap: str, inches: float, hidden: int) -> None:
@@ -182,7 +187,29 @@ def _colour_bar(figure: Figure, colormap: str, inches: float, hidden: int) -> No
 
 def _plain(text: str) -> str:
     """Text that matplotlib takes as it is: a dollar sign would start a formula."""
-    return text.replace("$", r"\$")
+    return drawable(text).replace("$", r"\$")
+
+
+@lru_cache(maxsize=512)
+def font_file(text: str) -> str:
+    """A font that has every character of ``text``: matplotlib's own, else the first one installed that does."""
+    own = str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    installed = sorted(font.fname for font in fontManager.ttflist if "LastResort" not in font.fname)  # it has them all
+    for file in [own] if text.isascii() else [own, *installed]:
+        if {ord(c) for c in text} <= _characters(file):
+            return file
+    return own
+
+
+def drawable(text: str) -> str:
+    """``text`` with a hollow square for each character that its font does not have."""
+    known = _characters(font_file(text))
+    return "".join(c if ord(c) in known else "\N{WHITE SQUARE}" for c in text)
+
+
+@lru_cache(maxsize=512)
+def _characters(file: str) -> frozenset[int]:
+    return frozenset(get_font(file).get_charmap())
 
 
 def _draw_rectangle(picture: Picture, xyxy: NDArray[np.floating], colour: tuple[int, int, int], width: int) -> Picture:
@@ -202,7 +229,8 @@ def _draw_box(picture: Picture, detection: Detection, text: str) -> Picture:
     if detection.asked is not None:
         picture = _draw_rectangle(picture, detection.asked, ASKED_COLOUR, line)
     picture = _draw_rectangle(picture, detection.xyxy, BOX_COLOUR, line)
-    font = _font(max(round(min(height, width) / 34), 9))
+    font = ImageFont.truetype(font_file(text), max(round(min(height, width) / 34), 9))
+    text = drawable(text)
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
     _, _, text_width, text_height = pen.textbbox((0, 0), text, font=font)
@@ -212,8 +240,3 @@ def _draw_box(picture: Picture, detection: Detection, text: str) -> Picture:
     pen.rectangle((left, top, left + text_width + 4, top + text_height + 4), fill=(0, 0, 0))
     pen.text((left + 2, top + 1), text, font=font, fill=BOX_COLOUR)
     return np.array(canvas, np.uint8)
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -9,7 +9,8 @@
     overlays/            pictures, as asked
     errors.jsonl         one line per input that failed: path, reason
 
-While a run goes on, its rows are in ``detections/*.parquet``. Every file is written whole under another name, then renamed.
+While a run goes on, its rows are in ``detections/*.parquet``. Every file is written whole under
+another name, then renamed.
 """
 
 from __future__ import annotations

@@ -54,15 +54,9 @@ class UltralyticsDetector:
         self.device = _check_device(device if device is not None else next(model.parameters()).device)
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
-        self.model: Any = copy.deepcopy(model)
-        for module in self.model.modules():
-            module._forward_hooks.clear()
-            module._forward_pre_hooks.clear()
         self.dtype = torch.float16 if half else torch.float32
-        self.model.eval().requires_grad_(False).to(self.device, self.dtype)
-        self.head: Any = self.model.model[-1]
-        # The head's inputs are what the forward pass is run for; the head proper runs in `_head_outputs`.
-        self.head.forward = lambda features: features
+        self.model = _private_copy(model).to(self.device, self.dtype)
+        self.head = self.model.model[-1]
         self.one_to_one = _takes_one_to_one(head, nms)
         names = getattr(model, "names", None) or range(head.nc)
         self.names: Mapping[int, str] = dict(names if isinstance(names, Mapping) else enumerate(map(str, names)))
@@ -251,6 +245,16 @@ def _top(scores: Tensor, conf: float, classes: Sequence[int] | None, max_det: in
         keep &= torch.isin(class_ids, torch.tensor(list(classes), device=class_ids.device))
     keep = keep.nonzero().view(-1)[:max_det]
     return anchors[keep], class_ids[keep], confidences[keep]
+
+
+def _private_copy(model: nn.Module) -> Any:
+    """A frozen copy in evaluation mode, without the caller's hooks, whose forward pass ends with the head's inputs."""
+    private: Any = copy.deepcopy(model)
+    for module in private.modules():
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+            getattr(module, hooks).clear()
+    private.model[-1].forward = lambda features: features  # the head proper runs in `_head_outputs`
+    return private.eval().requires_grad_(False)
 
 
 def _check_head(model: nn.Module) -> Detect:

@@ -57,7 +57,8 @@ def eigencam(activations: Tensor) -> Tensor:
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
     projection = (centred @ components[..., :1, :].transpose(-2, -1)).squeeze(-1)
     extreme = projection.gather(-1, projection.abs().argmax(-1, keepdim=True))
-    return (projection * extreme.sign()).reshape(*activations.shape[:-3], *activations.shape[-2:])
+    oriented: Tensor = projection * extreme.sign()
+    return oriented.reshape(*activations.shape[:-3], *activations.shape[-2:])
 
 
 def random(activations: Tensor, seed: int) -> Tensor:

@@ -1,0 +1,69 @@
+"""The house: imports point one way, and only the adapters know the vendor."""
+
+import ast
+from pathlib import Path
+
+import detcam
+
+ROOT = Path(detcam.__file__).parent
+FLOORS = [
+    {"version", "errors"},
+    {"geometry", "images"},
+    {"types"},
+    {"capture", "methods.cam"},
+    {"methods"},
+    {"adapters.base"},
+    {"adapters.weights", "adapters.ultralytics"},
+    {"adapters"},
+    {"targets"},
+    {"explainer"},
+    {"render", "sources"},
+    {"store", "config"},
+    {"demo.scenes"},
+    {"demo.measure"},
+    {"demo.train", "demo"},
+    {"commands"},
+    {"cli"},
+    {"__main__", "__init__"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+# Late imports inside functions: conveniences on values, and commands that call one another.
+LATE = {("types", "render"), ("demo", "commands"), ("demo", "config"), ("demo", "render"), ("demo", "store")}
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner.removeprefix("detcam.") in FLOOR else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_imports_point_one_way():
+    wrong = []
+    files = sorted(ROOT.rglob("*.py"))
+    assert {name_of(path) for path in files} == set(FLOOR)
+    for path in files:
+        name = name_of(path)
+        for module in imports_of(path):
+            if module.startswith("detcam."):
+                other = module.removeprefix("detcam.")
+                if FLOOR[other] >= FLOOR[name] and (name, other) not in LATE:
+                    wrong.append(f"{name} imports {other}")
+    assert not wrong
+
+
+def test_only_the_adapters_and_the_demos_scripts_import_the_vendor():
+    users = {name_of(p) for p in ROOT.rglob("*.py") if any(m.split(".")[0] == "ultralytics" for m in imports_of(p))}
+    assert users == {"adapters.ultralytics", "adapters.weights", "demo.train", "demo.measure"}
+
+
+def test_no_file_outgrows_one_idea():
+    assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")) <= 400

@@ -1,0 +1,38 @@
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detcam.cli import main
+from detcam.demo import WEIGHTS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def image(tmp_path, scene_image):
+    path = tmp_path / "photos" / "scene.png"
+    path.parent.mkdir()
+    Image.fromarray(scene_image).save(path)
+    return path
+
+
+def test_explain_one_image(image, tmp_path, capsys):
+    runpy.run_path(str(ROOT / "examples/explain_one_image.py"))["main"](WEIGHTS, image, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(list((tmp_path / "out").glob("*.png"))) >= 4
+
+
+def test_why_this_class(image, tmp_path, capsys):
+    runpy.run_path(str(ROOT / "examples/why_this_class.py"))["main"](WEIGHTS, image, "ball", tmp_path / "c.png")
+    assert "rather than ball: ok" in capsys.readouterr().out
+    with Image.open(tmp_path / "c.png") as picture, Image.open(image) as original:
+        assert picture.size == original.size
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("explain*.yaml")), ids=lambda path: path.name)
+def test_configurations_run(config, image, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "--config", str(config), "--weights", str(WEIGHTS)]) == 0
+    assert (tmp_path / "runs" / "explain" / "detections.parquet").exists()
