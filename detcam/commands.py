@@ -122,7 +122,7 @@ def build_explainer(config: ExplainConfig) -> Explainer:
         iou=config.iou,
         max_det=config.max_det,
         classes=split_list(config.classes),
-        detections=_numbers(config.detection, "detection", int),
+        detection=_numbers(config.detection, "detection", int),
         box=_numbers(config.box, "box", float),
         class_name=config.class_name,
         batch=config.batch,

@@ -43,11 +43,12 @@ class Explainer:
         target: a name in :data:`detcam.targets.TARGETS`, or ``contrast:CLASS``.
         conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
         classes: class names or indices to keep; ``None`` keeps all.
-        detections: explain only these, counted from 0 in descending confidence; ``None`` explains all.
+        detection: explain only this one or these, counted from 0 in descending confidence; ``None`` explains all.
         box: explain this box, xyxy in original pixels, although the detector need not have reported it: the anchor that
             speaks most for it (IoU x class probability) is explained. Needs ``class_name``.
         class_name: the class asked about with ``box``.
-        device, imgsz, half, nms: as in :func:`detcam.load`; ``None`` leaves a loaded model as it is.
+        device, imgsz, half, nms, trust_weights: as in :func:`detcam.load`; a loaded model stays as it is where these
+            are left out.
         batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
         seed: of the ``random`` baseline.
 
@@ -66,13 +67,14 @@ class Explainer:
         iou: float = 0.7,
         max_det: int = 300,
         classes: Sequence[str | int] | None = None,
-        detections: Sequence[int] | None = None,
+        detection: int | Sequence[int] | None = None,
         box: Sequence[float] | None = None,
         class_name: str | int | None = None,
         device: Any = None,
         imgsz: int | Sequence[int] | None = None,
         half: bool = False,
         nms: bool | None = None,
+        trust_weights: bool = False,
         batch: int = 1,
         seed: int = 0,
     ) -> None:
@@ -82,10 +84,13 @@ class Explainer:
         for name, count in (("max_det", max_det), ("batch", batch)):
             if count < 1:
                 raise UsageError(f"{name} must be at least 1, got {count!r}")
-        if detections is not None and any(index < 0 for index in detections):
-            raise UsageError(f"detections are counted from 0, got {list(detections)}")
+        self.numbers = None if detection is None else list(np.atleast_1d(np.asarray(detection, int)).tolist())
+        if self.numbers is not None and min(self.numbers, default=0) < 0:
+            raise UsageError(f"detections are counted from 0, got {self.numbers}")
         self.method_name, self._method = method, find_method(method)
-        self.model: DetectorAdapter = load(model, device=device, imgsz=imgsz, half=half, nms=nms)
+        self.model: DetectorAdapter = load(
+            model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights
+        )
         model = self.model
         self.target_name, self._target = target, find_target(target, model.names)
         self.layers = model.resolve(layers)
@@ -95,7 +100,6 @@ class Explainer:
             "max_det": max_det,
             "classes": None if classes is None else find_classes(classes, model.names),
         }
-        self.detections = None if detections is None else list(detections)
         self.question = _question(box, class_name, model)
         self.batch = batch
         self.seed = seed
@@ -154,12 +158,12 @@ class Explainer:
         """The detections of one image to explain."""
         if self.question is not None:
             return [answer(self.question, self.model.names, raw, index, letterbox)]
-        if self.detections is None:
+        if self.numbers is None:
             return list(found)
-        if missing := [number for number in self.detections if number >= len(found)]:
+        if missing := [number for number in self.numbers if number >= len(found)]:
             have = f"has {len(found)}, counted from 0" if found else "has none"
             raise InputError(f"{name}: no detection {missing[0]}; at these thresholds this image {have}")
-        return [found[number] for number in self.detections]
+        return [found[number] for number in self.numbers]
 
     def _gradients(self, raw: RawOutput, detections: dict[int, Detection], last: bool) -> dict[str, Tensor]:
         """Gradients of each detection's target at every layer; images of a batch do not touch each other's."""

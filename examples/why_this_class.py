@@ -7,7 +7,7 @@ import detcam
 
 def main(weights: str, image: str, other: str, out: str) -> None:
     """Explain the most confident detection's logit less another class's at the same anchor."""
-    e = detcam.explain(weights, image, target=f"contrast:{other}", detections=[0])[0]
+    e = detcam.explain(weights, image, target=f"contrast:{other}", detection=0)[0]
     print(f"{e.detection.caption} rather than {other}: {e.status}")
     e.save(out)
 

@@ -94,12 +94,12 @@ def test_the_image_passed_in_is_not_changed_and_not_kept(scene_image, demo_detec
 
 def test_only_the_detections_asked_for(scene_image, demo_detector):
     full = detcam.explain(demo_detector, scene_image)
-    some = detcam.explain(demo_detector, scene_image, detections=[2, 0])
+    some = detcam.explain(demo_detector, scene_image, detection=[2, 0])
     assert [e.detection.anchor for e in some] == [full[2].detection.anchor, full[0].detection.anchor]
     assert np.array_equal(some[0].heatmap.raw, full[2].heatmap.raw)
     assert len(some.detections) == len(full)
     with pytest.raises(InputError, match="no detection 99; at these thresholds this image has"):
-        detcam.explain(demo_detector, scene_image, detections=[99])
+        detcam.explain(demo_detector, scene_image, detection=99)
 
 
 def test_a_box_the_detector_did_not_report(scene_image, demo_detector):
@@ -146,7 +146,7 @@ def test_the_anchor_for_a_box_is_the_best_product_of_overlap_and_probability(sce
         ({"max_det": 0}, "max_det must be at least 1"),
         ({"box": [0, 0, 10, 10]}, "give both box and class_name"),
         ({"box": [10, 0, 0, 10], "class_name": "kite"}, "x1 < x2"),
-        ({"detections": [-1]}, "counted from 0"),
+        ({"detection": -1}, "counted from 0"),
     ],
 )
 def test_wrong_choices_say_what_would_be_right(scene_image, demo_detector, choices, message):
@@ -167,7 +167,7 @@ def test_an_image_without_detections_is_an_empty_result(demo_detector):
 
 def test_targets_ask_different_questions(scene_image, demo_detector):
     maps = {
-        target: detcam.explain(demo_detector, scene_image, target=target, detections=[0])[0].heatmap.array
+        target: detcam.explain(demo_detector, scene_image, target=target, detection=0)[0].heatmap.array
         for target in ("class", "left", "right", "contrast:ball")
     }
     assert np.corrcoef(maps["left"].ravel(), maps["right"].ravel())[0, 1] < 0.9
