@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,9 @@ from ultralytics import YOLO
 import detcam
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
+
+hypothesis.settings.register_profile("detcam", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("detcam")
 
 DATA = Path(os.environ.get("DETCAM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -37,7 +37,9 @@ def test_it_is_the_letterbox_of_ultralytics(height, width, net_h, net_w, minimal
     assert tuple(inside.max(0) - inside.min(0) + 1) == ours.resized
     net = torch.tensor([[0.1 * ours.network[1], 0.2 * ours.network[0], 0.8 * ours.network[1], 0.9 * ours.network[0]]])
     back = scale_boxes(ours.network, net.clone(), (height, width)).numpy()
-    assert np.allclose(ours.clip(ours.to_original(net.numpy())), back, atol=1e-3 * max(height, width) / 100)
+    # Their inverse derives the scale anew from the padded size, which can miss by a pixel of the network's input.
+    difference = np.abs(ours.clip(ours.to_original(net.numpy())) - back) * np.tile(ours.gain[::-1], 2)
+    assert difference.max() <= 1 + 1e-3
 
 
 def test_a_map_lands_on_the_pixels_it_came_from():

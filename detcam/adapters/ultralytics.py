@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import scale_boxes
 
 from detcam.adapters.base import GROUPS, Layer, RawOutput
 from detcam.capture import capture, record_shapes
@@ -211,7 +212,8 @@ class UltralyticsDetector:
             kept = [(a.long().view(-1), row[:, 5].long(), row[:, 4]) for a, row in zip(anchors, rows, strict=True)]
         found = []
         for image, (letterbox, (anchors_, class_ids, confidences)) in enumerate(zip(letterboxes, kept, strict=True)):
-            original = letterbox.clip(letterbox.to_original(boxes[image, anchors_].cpu().numpy()))
+            # Not the letterbox's own inverse, from which this differs by up to a network pixel: the boxes people know.
+            original = scale_boxes(letterbox.network, boxes[image, anchors_], letterbox.original).cpu().numpy()
             found.append(
                 tuple(
                     Detection(xyxy, c, self.names.get(c, str(c)), p, a, int(raw.strides[a]))
