@@ -13,6 +13,7 @@ FLOORS = [
     {"capture", "methods.cam"},
     {"methods"},
     {"adapters.base"},
+    {"adapters.layers"},
     {"adapters.weights", "adapters.ultralytics"},
     {"adapters"},
     {"targets"},

@@ -16,8 +16,6 @@ from detcam.types import Detection
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GROUPS = ("auto", "backbone", "neck")
-
 
 @dataclass(frozen=True, eq=False)
 class RawOutput:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -20,9 +21,10 @@ from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import scale_boxes
 
-from detcam.adapters.base import GROUPS, Layer, RawOutput
-from detcam.capture import capture, record_shapes
-from detcam.errors import UsageError, WeightsError, nearest
+from detcam.adapters.base import Layer, RawOutput
+from detcam.adapters.layers import LayerBook, measure_layers, stage_ends
+from detcam.capture import capture
+from detcam.errors import UsageError, WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
 from detcam.types import Detection
 
@@ -64,8 +66,6 @@ class UltralyticsDetector:
         self.strides = [int(stride) for stride in head.stride]
         self.stride = max(*self.strides, 32)
         self.imgsz = self._check_imgsz(imgsz if imgsz is not None else _trained_imgsz(model))
-        self._modules = {name: module for name, module in self.model.named_modules() if name}
-        self._layers: list[Layer] | None = None
 
     def adjusted(
         self,
@@ -84,56 +84,28 @@ class UltralyticsDetector:
         branch = nms if nms is not None else (False if self.one_to_one else None)
         return UltralyticsDetector(self.model, device or self.device, wanted, half, branch)
 
-    def layers(self) -> list[Layer]:
-        """The top-level layers that give one feature map, measured by a forward pass on a blank image."""
-        if self._layers is None:
-            blocks = {f"model.{i}": module for i, module in enumerate(self.model.model[:-1])}
-            with torch.no_grad(), record_shapes(blocks) as shapes:
-                self.model(torch.zeros(1, 3, *self.imgsz, device=self.device, dtype=self.dtype))
-            neck = {f"model.{i % len(self.model.model)}" for i in self.head.f}
-            backbone = self._backbone(shapes)
-            self._layers = [
-                Layer(
-                    name,
-                    type(blocks[name]).__name__,
-                    (self.imgsz[0] / shape[1], self.imgsz[1] / shape[2]),
-                    shape,
-                    tuple(group for group, members in (("backbone", backbone), ("neck", neck)) if name in members),
-                )
-                for name, shape in shapes.items()
-            ]
-        return self._layers
-
-    def _backbone(self, shapes: Mapping[str, tuple[int, int, int]]) -> set[str]:
-        """The last backbone layer of each stride that the head has a level for."""
+    @cached_property
+    def _book(self) -> LayerBook:
+        blocks = {f"model.{i}": module for i, module in enumerate(self.model.model[:-1])}
+        neck = {f"model.{i % len(self.model.model)}" for i in self.head.f}
         description = getattr(self.model, "yaml", None) or {}
-        end = len(description.get("backbone", self.model.model[:-1]))
-        last: dict[int, str] = {}
-        for i in range(end):
-            if (shape := shapes.get(f"model.{i}")) is not None:
-                last[self.imgsz[0] // shape[1]] = f"model.{i}"
-        return {last[stride] for stride in self.strides if stride in last}
+        backbone = list(blocks)[: len(description.get("backbone", blocks))]
+        blank = torch.zeros(1, 3, *self.imgsz, device=self.device, dtype=self.dtype)
+        listed = measure_layers(
+            blocks,
+            lambda: self.model(blank),
+            self.imgsz,
+            lambda shapes: {"backbone": stage_ends(shapes, backbone, self.imgsz[0], self.strides), "neck": neck},
+        )
+        return LayerBook({name: module for name, module in self.model.named_modules() if name}, listed)
+
+    def layers(self) -> Sequence[Layer]:
+        """The top-level layers that give one feature map, measured by a forward pass on a blank image."""
+        return self._book.listed
 
     def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`.
-
-        ``auto`` is ``backbone``: a neck output is a head input, and there a gradient covers the 5 x 5 cells around the
-        anchor whatever the image shows, so its maps cannot point at anything outside the box.
-        """
-        asked = layers.split(",") if isinstance(layers, str) else layers
-        chosen: dict[str, None] = {}
-        for name in (str(part).strip() for part in asked):
-            if name in GROUPS:
-                group = "backbone" if name == "auto" else name
-                chosen.update(dict.fromkeys(layer.name for layer in self.layers() if group in layer.groups))
-            elif name in self._modules:
-                chosen[name] = None
-            else:
-                known = [*GROUPS, *(layer.name for layer in self.layers())]
-                raise UsageError(f"no layer {name!r} in this model{nearest(name, known)}")
-        if not chosen:
-            raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
-        return tuple(chosen)
+        """See :class:`~detcam.adapters.base.DetectorAdapter`."""
+        return self._book.resolve(layers)
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
         """The minimal stride-multiple letterbox of ``predict()``."""
@@ -164,7 +136,7 @@ class UltralyticsDetector:
             torch.inference_mode(False),
             torch.set_grad_enabled(bool(layers)),
             torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._modules[name] for name in layers}) as activations,
+            capture({name: self._book.modules[name] for name in layers}) as activations,
         ):
             logits, sides, centres, strides = self._head_outputs(self.model(batch))
         if missed := [name for name in layers if name not in activations]:

@@ -1,0 +1,89 @@
+"""The layers of a network: measured by a forward pass, put into groups, and found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from detcam.adapters.base import Layer
+from detcam.capture import record_shapes
+from detcam.errors import UsageError, nearest
+
+GROUPS = ("auto", "backbone", "neck")
+
+
+@dataclass(frozen=True)
+class LayerBook:
+    """What can be explained in a network.
+
+    Attributes:
+        modules: every module by its path; any of them can be named.
+        listed: the layers worth naming, in the order they run, with their groups.
+    """
+
+    modules: Mapping[str, nn.Module]
+    listed: Sequence[Layer]
+
+    def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
+        """Module paths for groups and paths; see :class:`~detcam.adapters.base.DetectorAdapter`.
+
+        ``auto`` is ``backbone``: a detector's neck output is a head input, and there a gradient covers the 5 x 5 cells
+        around the anchor whatever the image shows, so its maps cannot point at anything outside the box.
+        """
+        asked = layers.split(",") if isinstance(layers, str) else layers
+        chosen: dict[str, None] = {}
+        for name in (str(part).strip() for part in asked):
+            if name in GROUPS:
+                group = "backbone" if name == "auto" else name
+                members = [layer.name for layer in self.listed if group in layer.groups]
+                if not members:
+                    raise UsageError(f"this model has no {name}; detcam layers lists what can be named")
+                chosen.update(dict.fromkeys(members))
+            elif name in self.modules:
+                chosen[name] = None
+            else:
+                known = [*GROUPS, *(layer.name for layer in self.listed)]
+                raise UsageError(f"no layer {name!r} in this model{nearest(name, known)}")
+        if not chosen:
+            raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
+        return tuple(chosen)
+
+
+def measure_layers(
+    blocks: Mapping[str, nn.Module],
+    run: Callable[[], object],
+    size: tuple[int, int],
+    group: Callable[[Mapping[str, tuple[int, int, int]]], Mapping[str, Collection[str]]],
+) -> list[Layer]:
+    """Run the network once and list those of its ``blocks`` that give one feature map.
+
+    Args:
+        blocks: modules by path.
+        run: a forward pass on a blank input.
+        size: (height, width) of that input.
+        group: (channel, height, width) of each block that ran -> the members of each group.
+    """
+    with torch.no_grad(), record_shapes(blocks) as shapes:
+        run()
+    groups = group(shapes)
+    return [
+        Layer(
+            name,
+            type(blocks[name]).__name__,
+            (size[0] / shape[1], size[1] / shape[2]),
+            shape,
+            tuple(key for key, members in groups.items() if name in members),
+        )
+        for name, shape in shapes.items()
+    ]
+
+
+def stage_ends(
+    shapes: Mapping[str, tuple[int, int, int]], names: Sequence[str], height: int, strides: Sequence[int]
+) -> set[str]:
+    """The last of ``names`` at each of ``strides``: the ends of a backbone's stages, for an input ``height`` high."""
+    last = {height // shapes[name][1]: name for name in names if name in shapes}
+    return {last[stride] for stride in strides if stride in last}
