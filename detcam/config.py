@@ -39,7 +39,8 @@ class ExplainConfig(ModelConfig):
     method: str = option("layercam", "how a map is made; an unknown name lists them all")
     layers: str | list[str] = option("auto", "auto, backbone, neck, or module paths such as model.15,model.18")
     target: str = option(
-        "class", "what is explained: class, probability, box, left, top, right, bottom, iou, contrast:CLASS"
+        "class",
+        "what is explained: class, probability, score, box, left, top, right, bottom, iou, objectness, contrast:CLASS",
     )
     conf: float = option(0.25, "least confidence of a detection")
     iou: float = option(0.7, "overlap above which the weaker of two boxes is suppressed")

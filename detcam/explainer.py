@@ -268,7 +268,7 @@ def answer(question: Question, names: Any, raw: RawOutput, index: int, letterbox
         xyxy=letterbox.clip(letterbox.to_original(own)),
         class_id=question.class_id,
         class_name=names[question.class_id],
-        confidence=float(raw.logits[index, anchor, question.class_id].detach().sigmoid()),
+        confidence=float(raw.probability(index, anchor, question.class_id).detach()),
         anchor=anchor,
         stride=int(raw.strides[anchor]),
         asked=asked,

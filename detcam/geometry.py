@@ -36,13 +36,13 @@ def iou_matrix(a: Floats, b: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """An image scaled, without changing its shape, to fit the detector's input, the rest filled with grey.
+    """An image scaled and placed in the network's input: letterboxed, stretched, or cropped.
 
     Attributes:
         original: (height, width) of the image, pixels.
-        network: (height, width) of the detector's input.
-        resized: (height, width) of the image inside that input.
-        offset: (top, left) of the image inside that input.
+        network: (height, width) of the network's input.
+        resized: (height, width) that the image is scaled to.
+        offset: (top, left) of the scaled image in that input; negative where it is cropped.
     """
 
     original: tuple[int, int]
@@ -54,9 +54,9 @@ class Letterbox:
         for name in ("original", "network", "resized"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"letterbox {name} must be at least 1 x 1 pixels, got {getattr(self, name)}")
-        ends = [o + r for o, r in zip(self.offset, self.resized, strict=True)]
-        if min(self.offset) < 0 or any(end > size for end, size in zip(ends, self.network, strict=True)):
-            raise ValueError(f"the image {self.resized} at {self.offset} does not fit the input {self.network}")
+        for start, side, size in zip(self.offset, self.resized, self.network, strict=True):
+            if start >= size or start + side <= 0:
+                raise ValueError(f"the image {self.resized} at {self.offset} lies outside the input {self.network}")
 
     @classmethod
     def fit(cls, original: tuple[int, int], imgsz: tuple[int, int], stride: int, minimal: bool = True) -> Letterbox:
@@ -104,7 +104,9 @@ class Letterbox:
         return np.tile([gain_x, gain_y], pairs), np.tile(np.array([left, top], float), pairs)
 
     def map_to_original(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sample a map over the network input at the centre of every original pixel, bilinearly; padding is left out.
+        """Sample a map over the network input at the centre of every original pixel, bilinearly.
+
+        Padding is left out, and what a crop left out is zero: the network did not see it.
 
         Args:
             raw: (h, w), its cells dividing the network input evenly.
@@ -116,11 +118,20 @@ class Letterbox:
         low, high, part = rows
         tall = raw[low] * (1 - part)[:, None] + raw[high] * part[:, None]
         low, high, part = columns
-        return (tall[:, low] * (1 - part) + tall[:, high] * part).astype(np.float32, copy=False)
+        full = (tall[:, low] * (1 - part) + tall[:, high] * part).astype(np.float32, copy=False)
+        for axis in (0, 1):
+            network = self._centres(axis)
+            np.moveaxis(full, axis, 0)[(network < 0) | (network > self.network[axis])] = 0
+        return full
+
+    def _centres(self, axis: int) -> Floats:
+        """Where the centre of each original pixel along ``axis`` lies in the network input."""
+        centres: Floats = (np.arange(self.original[axis]) + 0.5) * self.gain[axis] + self.offset[axis]
+        return centres
 
     def _cells(self, axis: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
         """For each original pixel along ``axis``: the two nearest cells and the weight of the second."""
-        network = (np.arange(self.original[axis]) + 0.5) * self.gain[axis] + self.offset[axis]
+        network = self._centres(axis)
         position = np.clip(network * cells / self.network[axis] - 0.5, 0, cells - 1)
         low = np.floor(position).astype(np.intp)
         return low, np.minimum(low + 1, cells - 1), (position - low).astype(np.float32)

@@ -28,6 +28,22 @@ def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tenso
     return class_logit(raw, index, detection).sigmoid()
 
 
+def objectness(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The logit that there is anything at all at the anchor; original YOLOv5 and its like have it.
+
+    Raises:
+        UsageError: the detector has no objectness.
+    """
+    if raw.objectness is None:
+        raise UsageError("this model has no objectness score: its class logits are the whole score; use target 'class'")
+    return raw.objectness[index, detection.anchor]
+
+
+def score(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """What the detector thresholds, in [0, 1]: the class probability, times objectness where there is one."""
+    return raw.probability(index, detection.anchor, detection.class_id)
+
+
 def box_side(side: int) -> Target:
     """Distance from the anchor's centre to one side (left, top, right, bottom = 0 .. 3), network pixels, outwards."""
 
@@ -71,6 +87,8 @@ def contrast(other: int) -> Target:
 TARGETS: dict[str, Target] = {
     "class": class_logit,
     "probability": class_probability,
+    "objectness": objectness,
+    "score": score,
     "box": box,
     "left": box_side(0),
     "top": box_side(1),
@@ -91,8 +109,6 @@ def find_target(name: str, names: Mapping[int, str]) -> Target:
         return contrast(find_classes([argument], names)[0])
     if name in TARGETS:
         return TARGETS[name]
-    if name == "objectness":
-        raise UsageError("this model has no objectness score: its class logits are the whole score; use target 'class'")
     raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'contrast:CLASS'])}")
 
 

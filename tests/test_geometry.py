@@ -71,6 +71,14 @@ def test_energy_in_the_padding_is_counted_and_not_drawn():
     assert np.isnan(box.padding_share(np.zeros((4, 4), np.float32)))
 
 
+def test_what_a_crop_left_out_is_zero():
+    box = Letterbox((10, 20), (10, 10), (10, 20), (0, -5))  # the middle ten columns
+    array = box.map_to_original(np.ones((5, 5), np.float32))
+    assert np.array_equal(array[0], [0] * 5 + [1] * 10 + [0] * 5)
+    assert box.padding_share(np.ones((5, 5), np.float32)) == pytest.approx(0)
+    assert np.allclose(box.to_original(box.to_network(np.array([3.0, 4.0]))), [3, 4])
+
+
 def test_iou_by_hand():
     a = np.array([[0, 0, 2, 2], [0, 0, 0, 5]])
     b = np.array([[1, 1, 3, 3], [0, 0, 2, 2], [5, 5, 6, 6]])
@@ -79,7 +87,7 @@ def test_iou_by_hand():
 
 
 def test_a_letterbox_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="does not fit"):
-        Letterbox((10, 10), (32, 32), (32, 32), (1, 0))
+    with pytest.raises(ValueError, match="lies outside the input"):
+        Letterbox((10, 10), (32, 32), (32, 32), (32, 0))
     with pytest.raises(ValueError, match="at least 1 x 1"):
         Letterbox((0, 10), (32, 32), (32, 32), (0, 0))

@@ -27,6 +27,8 @@ class RawOutput:
         centres: (anchor, 2) anchor centres x, y, pixels of the detector's input.
         strides: (anchor,) stride of each anchor's level, pixels.
         activations: captured layers by name, each (batch, channel, height, width).
+        objectness: (batch, anchor) objectness logits, where the detector has them; its score is then
+            sigmoid(objectness) x sigmoid(class logit).
     """
 
     logits: Tensor
@@ -34,6 +36,12 @@ class RawOutput:
     centres: Tensor
     strides: Tensor
     activations: Mapping[str, Tensor] = field(default_factory=dict)
+    objectness: Tensor | None = None
+
+    def probability(self, index: int, anchor: int | slice, class_id: int) -> Tensor:
+        """The score the detector thresholds, in [0, 1]: the class probability, times objectness where there is one."""
+        score = self.logits[index, anchor, class_id].sigmoid()
+        return score if self.objectness is None else score * self.objectness[index, anchor].sigmoid()
 
     def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
         """The anchor that speaks most for a box: arg max over anchors of IoU x class probability.
@@ -48,7 +56,7 @@ class RawOutput:
         """
         with torch.no_grad():
             overlap = iou_matrix(box[None], self.boxes[index].float().cpu().numpy())[0]
-            product = overlap * self.logits[index, :, class_id].float().sigmoid().cpu().numpy()
+            product = overlap * self.probability(index, slice(None), class_id).float().cpu().numpy()
         best = int(product.argmax())
         return best, float(product[best])
 
