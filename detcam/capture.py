@@ -13,7 +13,7 @@ from detcam.errors import UsageError
 
 
 @contextmanager
-def capture(modules: Mapping[str, nn.Module], differentiable: bool = True) -> Iterator[dict[str, Tensor]]:
+def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
     """Record the output of each module while the block runs; leaving it, by an exception too, removes every hook.
 
     An output that carries no graph yet becomes a leaf that requires a gradient, so a model whose parameters require
@@ -23,7 +23,6 @@ def capture(modules: Mapping[str, nn.Module], differentiable: bool = True) -> It
 
     Args:
         modules: by the name their activations get.
-        differentiable: False records only.
 
     Yields:
         A dictionary that the forward pass fills, each (batch, channel, height, width).
@@ -33,7 +32,7 @@ def capture(modules: Mapping[str, nn.Module], differentiable: bool = True) -> It
     """
     activations: dict[str, Tensor] = {}
 
-    def record(name: str, module: nn.Module, arguments: Any, output: Any) -> Tensor | None:
+    def record(name: str, module: nn.Module, arguments: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor) or output.ndim != 4:
             given = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise UsageError(
@@ -42,9 +41,6 @@ def capture(modules: Mapping[str, nn.Module], differentiable: bool = True) -> It
             )
         if name in activations:
             raise UsageError(f"layer {name!r} ({type(module).__name__}) runs more than once in a forward pass")
-        if not differentiable:
-            activations[name] = output
-            return None
         activations[name] = output if output.requires_grad else output.detach().requires_grad_()
         return activations[name].clone()
 

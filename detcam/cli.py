@@ -7,16 +7,18 @@ be used. Results go to stdout, everything else to stderr.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, TextIO, get_type_hints
+from typing import Any, NoReturn, TextIO, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
 from detcam.config import DemoConfig, ExplainConfig, LayersConfig
-from detcam.errors import DetcamError, InputError, WeightsError
+from detcam.errors import DetcamError, InputError, WeightsError, nearest
 from detcam.version import __version__
 
 CONFIGS: dict[str, Any] = {"explain": ExplainConfig, "layers": LayersConfig, "demo": DemoConfig}
@@ -33,20 +35,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _commands()[command](config, stdout)
         except DetcamError as error:
-            print(f"detcam {command}: {error}", file=sys.stderr)  # noqa: T201
+            _say(f"detcam {command}: {error}")
             return 3 if isinstance(error, WeightsError) else 1 if isinstance(error, InputError) else 2
+        except BrokenPipeError:  # whoever read our results has gone; nothing more can be said there
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+            return 1
+        except OSError as error:
+            where = error.filename or getattr(config, "out", "")
+            _say(f"detcam {command}: {error.strerror or error}: {where}; what was finished is kept")
+            return 2
         except KeyboardInterrupt:
-            print(f"detcam {command}: interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
+            _say(f"detcam {command}: interrupted; what was finished is kept")
             return 130
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong with the options in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        wrong = " ".join(str(message).split())
+        if unknown := re.search(r"unrecognized arguments: (--[\w-]+)", wrong):
+            names = [name for name in self._option_string_actions if name.startswith("--") and not name.endswith("+")]
+            wrong = f"no option {unknown[1]}{nearest(unknown[1], names)}"
+        _say(f"{self.prog.replace(' [options]', '')}: {wrong}")
+        sys.exit(2)
 
 
 def build_parser() -> ArgumentParser:
     """The parser: one subcommand per configuration, one option per field."""
-    parser = ArgumentParser(prog="detcam", description="Why did the detector put that box there?", version=__version__)
+    parser = _Parser(prog="detcam", description="Why did the detector put that box there?", version=__version__)
     commands = parser.add_subcommands(required=True)
     for command, config in CONFIGS.items():
         summary = config.__doc__ or ""
-        sub = ArgumentParser(description=summary)
+        sub = _Parser(description=summary)
         sub.add_argument("--config", action="config", help="read options from this YAML file")
         hints = get_type_hints(config)
         for item in fields(config):
@@ -69,6 +90,10 @@ def to_config(config: Any, parsed: Namespace) -> Any:
     given = vars(parsed)
     keys = {item.name: item.metadata["flag"] or item.name for item in fields(config)}
     return config(**{name: given[key] for name, key in keys.items() if key in given})
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:

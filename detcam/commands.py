@@ -34,8 +34,11 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     save = _pictures(config)
     if not config.source:
         raise UsageError("nothing to explain: name an image, a folder, a glob pattern or a list")
+    if not config.out:
+        raise UsageError("no run folder: name one with --out DIR")
     explainer = build_explainer(config)
-    folder = RunFolder(Path(config.out), "explain", asdict(config), config.overwrite)
+    resolved = {key: value for key, value in asdict(config).items() if key not in ("out", "overwrite", "json")}
+    folder = RunFolder(Path(config.out), "explain", resolved, config.overwrite)
     weights = Path(config.weights)
     folder.describe(
         weights={"path": config.weights, "sha256": file_sha256(weights) if weights.is_file() else None},
@@ -48,6 +51,7 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     console = Console(stderr=True)
     for source in missing:
         _fail(folder, console, source.source, source.reason)
+    complete = False
     try:
         with _progress(console) as progress:
             task = progress.add_task("explaining", total=len(images), failed=len(missing))
@@ -60,10 +64,9 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
                     else:
                         _fail(folder, console, *outcome)
                     progress.advance(task)
-    except OSError as error:
-        raise UsageError(f"cannot write to {config.out}: {error.strerror}; what was finished is kept") from error
+        complete = True
     finally:
-        counts = folder.finish()
+        counts = folder.finish(complete)
     silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
     failed = f"; {counts['failed']} inputs failed, see {config.out}/errors.jsonl" if counts["failed"] else ""
     console.print(
@@ -104,7 +107,7 @@ def load_model(config: ModelConfig) -> Any:
     return load(
         config.weights,
         device=config.device,
-        imgsz=config.imgsz,
+        imgsz=_numbers(config.imgsz, "imgsz", int),
         half=config.half,
         nms=config.nms,
         trust_weights=config.trust_weights,
@@ -181,9 +184,8 @@ def _pictures(config: ExplainConfig) -> set[str]:
 
 
 def _numbers(value: Any, name: str, kind: type) -> list[Any] | None:
-    parts = split_list(value)
     try:
-        return None if parts is None else [kind(part) for part in parts]
+        return None if value is None else [kind(part) for part in split_list(value) or [""]]
     except ValueError as error:
         raise UsageError(f"--{name} takes numbers separated by commas, got {value!r}") from error
 

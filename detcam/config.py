@@ -19,7 +19,7 @@ class ModelConfig:
     """Which detector, and how it runs; names and defaults are those of Ultralytics."""
 
     weights: str = option("", "checkpoint (.pt), or an official Ultralytics name such as yolo26n.pt")
-    imgsz: int | list[int] | None = option(None, "input size, one side or [height, width]; default: the checkpoint's")
+    imgsz: int | str | list[int] | None = option(None, "input size, one side or height,width; default: as trained")
     device: str | None = option(None, "cpu, cuda:0, ...; default: cpu")
     half: bool = option(False, "compute in float16 (CUDA only)")
     nms: bool | None = option(None, "end-to-end models: false takes the NMS-free branch; default: as predict() does")

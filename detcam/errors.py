@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class DetcamError(Exception):
@@ -39,3 +40,8 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names[:24]) + (f", ... ({len(names)} in all)" if len(names) > 24 else "")
     return f"{hint} Known: {listing}" if hint else f"; known: {listing}"
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 1 on, of Python's or NumPy's; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

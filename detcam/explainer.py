@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.errors import InputError, UsageError
+from detcam.errors import InputError, UsageError, is_count
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.images import ImageLike, read_image
 from detcam.methods import Method, find_method
@@ -66,7 +66,7 @@ class Explainer:
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
-        classes: Sequence[str | int] | None = None,
+        classes: str | int | Sequence[str | int] | None = None,
         detection: int | Sequence[int] | None = None,
         box: Sequence[float] | None = None,
         class_name: str | int | None = None,
@@ -82,11 +82,13 @@ class Explainer:
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
         for name, count in (("max_det", max_det), ("batch", batch)):
-            if count < 1:
-                raise UsageError(f"{name} must be at least 1, got {count!r}")
-        self.numbers = None if detection is None else list(np.atleast_1d(np.asarray(detection, int)).tolist())
-        if self.numbers is not None and min(self.numbers, default=0) < 0:
-            raise UsageError(f"detections are counted from 0, got {self.numbers}")
+            if not is_count(count):
+                raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
+        if detection is not None and box is not None:
+            raise UsageError("detection picks reported boxes and box asks about one that was not; give one of the two")
+        self.numbers = None if detection is None else _several(detection, "detection")
+        if any(isinstance(n, bool) or not is_count(n + 1) for n in self.numbers or []):
+            raise UsageError(f"detections are whole numbers counted from 0, got {self.numbers}")
         self.method_name, self._method = method, find_method(method)
         self.model: DetectorAdapter = load(
             model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights
@@ -98,7 +100,7 @@ class Explainer:
             "conf": conf,
             "iou": iou,
             "max_det": max_det,
-            "classes": None if classes is None else find_classes(classes, model.names),
+            "classes": None if classes is None else find_classes(_several(classes, "classes"), model.names),
         }
         self.question = _question(box, class_name, model)
         self.batch = batch
@@ -273,6 +275,14 @@ def answer(question: Question, names: Any, raw: RawOutput, index: int, letterbox
         stride=int(raw.strides[anchor]),
         asked=asked,
     )
+
+
+def _several(value: Any, name: str) -> list[Any]:
+    """One value or several as a list that is not empty."""
+    values = [value] if isinstance(value, str | int) else list(value)
+    if not values:
+        raise UsageError(f"{name} is empty: leave it out, or name at least one")
+    return values
 
 
 def _question(box: Sequence[float] | None, class_name: str | int | None, model: DetectorAdapter) -> Question | None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from detcam.images import SUFFIXES
 
-LISTS = (".txt", ".csv")
-
 
 @dataclass(frozen=True)
 class Missing:
@@ -26,15 +24,15 @@ def find_images(sources: Sequence[str]) -> tuple[list[Path], list[Missing]]:
     A source is an image, a folder (searched recursively), a glob pattern (``**`` included) or a ``.txt`` list with one
     source a line, relative to the list. A named file is taken whatever its suffix; a folder gives its image files only.
     """
-    images: dict[Path, None] = {}
+    images: dict[Path, Path] = {}
     missing: list[Missing] = []
     for source in sources:
         for found in _expand(source, Path(), top=True):
             if isinstance(found, Missing):
                 missing.append(found)
             else:
-                images[found] = None
-    return list(images), missing
+                images.setdefault(found.absolute(), found)
+    return list(images.values()), missing
 
 
 def _expand(source: str, base: Path, top: bool) -> Iterator[Path | Missing]:
@@ -44,7 +42,7 @@ def _expand(source: str, base: Path, top: bool) -> Iterator[Path | Missing]:
         yield from inside
         if not inside:
             yield Missing(source, f"no images in this folder; known kinds: {_kinds()}")
-    elif path.is_file() and path.suffix.lower() in LISTS and top:
+    elif path.is_file() and path.suffix.lower() == ".txt" and top:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not names:

@@ -4,12 +4,12 @@
 
     run.json             schema, command, configuration, weights' hash, versions, device, counts
     detections.parquet   one row per detection (``COLUMNS``)
-    heatmaps/IMAGE.npz   one float16 array per detection of the image, by the detection's id: the raw map over its peak,
-                         so the raw values are ``array * peak`` (gradients of detectors leave float16's own range)
+    heatmaps/IMAGE.npz   one float16 array per detection of the image, by the detection's id: the raw map over its
+                         largest magnitude, so raw values are ``array * scale`` (gradients leave float16's own range)
     overlays/            pictures, as asked
     errors.jsonl         one line per input that failed: path, reason
 
-While a run goes on, its rows are in ``detections/*.parquet``. Every file is written whole under
+While a run goes on, its rows are in ``.parts/*.parquet``. Every file is written whole under
 another name, then renamed.
 """
 
@@ -37,6 +37,8 @@ from detcam.types import Explanation, ImageResult
 from detcam.version import __version__
 
 SCHEMA_VERSION = 1
+PARTS = ".parts"
+OWN = ("detections.parquet", "heatmaps", "overlays", PARTS)
 COLUMNS: dict[str, Any] = {
     "id": pl.String,
     "image": pl.String,
@@ -55,7 +57,7 @@ COLUMNS: dict[str, Any] = {
     "status": pl.String,
     "reason": pl.String,
     "heatmap": pl.String,
-    "peak": pl.Float32,
+    "scale": pl.Float32,
     "padding_share": pl.Float32,
 }
 
@@ -63,42 +65,49 @@ COLUMNS: dict[str, Any] = {
 class RunFolder:
     """A run folder being written.
 
+    Made again with the same configuration, a run replaces its files one by one; what it found stays until then.
+
     Args:
         path: the folder; made where it does not exist.
         command: the command's name.
         configuration: the resolved configuration; with ``command``, what makes two runs the same.
-        overwrite: replace a run that was made with another configuration.
+        overwrite: remove a run that was made with another configuration.
 
     Raises:
-        UsageError: the folder cannot be written, or holds a run made with another configuration.
+        UsageError: the folder cannot be written, or holds something other than a run made with this configuration.
     """
 
     def __init__(self, path: Path, command: str, configuration: Mapping[str, Any], overwrite: bool = False) -> None:
         self.path = path
         self._description = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
         self._counts = {"images": 0, "failed": 0, "detections": 0, "no_signal": 0}
-        if (old := _read_description(path)) is not None and not overwrite:
-            same = all(old.get(key) == self._description[key] for key in ("command", "configuration"))
-            if not same:
-                raise UsageError(
-                    f"{path} holds a run of detcam {old.get('command')} with another configuration; "
-                    "choose another --out, or replace it with --overwrite"
-                )
+        self._errors: list[str] = []
+        self._parts = 0
+        old = _read_description(path)
+        same = old is not None and all(old.get(key) == self._description[key] for key in ("command", "configuration"))
+        if old is not None and not same and not overwrite:
+            raise UsageError(
+                f"{path} holds a run of detcam {old['command']} with another configuration; "
+                "choose another --out, or replace it with --overwrite"
+            )
+        if old is None and (strange := [name for name in OWN if (path / name).exists()]):
+            raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another --out")
+        self._replaces = same and old is not None and old.get("state") == "finished"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if old is not None:
-                self._clear()
-            for folder in ("heatmaps", "detections"):
+            if old is not None and not same:
+                _remove_run(path)
+            self._drop_parts()
+            for folder in ("heatmaps", PARTS):
                 (path / folder).mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
-        self._parts = 0
 
     def describe(self, **facts: Any) -> None:
         """Record what the run stands on (weights, device, ...) in ``run.json``."""
         self._description |= facts
         self._description["versions"] = _versions()
-        self._description["started"] = _now()
+        self._description |= {"state": "running", "started": _now()}
         self._write_description()
 
     def add(self, result: ImageResult, save: set[str], colormap: str, opacity: float) -> list[dict[str, Any]]:
@@ -115,7 +124,7 @@ class RunFolder:
             self._draw(key, rows, result, save, colormap, opacity)
         if rows:
             frame = pl.DataFrame(rows, schema=COLUMNS)
-            _write_whole(self.path / "detections" / f"part-{self._parts:06d}.parquet", frame.write_parquet)
+            _write_whole(self.path / PARTS / f"{self._parts:06d}.parquet", frame.write_parquet)
             self._parts += 1
         self._counts["images"] += 1
         self._counts["detections"] += len(rows)
@@ -124,19 +133,37 @@ class RunFolder:
 
     def fail(self, source: str, reason: str) -> None:
         """Record an input that failed."""
-        with (self.path / "errors.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"path": source, "reason": reason}, ensure_ascii=False) + "\n")
+        self._errors.append(json.dumps({"path": printable(source), "reason": reason}, ensure_ascii=False) + "\n")
+        self._write_errors()
         self._counts["failed"] += 1
 
-    def finish(self) -> dict[str, int]:
-        """Gather the parts into ``detections.parquet`` and record the counts, which are returned."""
-        parts = sorted((self.path / "detections").glob("part-*.parquet"))
-        frame = pl.concat([pl.read_parquet(part) for part in parts]) if parts else pl.DataFrame(schema=COLUMNS)
-        _write_whole(self.path / "detections.parquet", frame.write_parquet)
-        shutil.rmtree(self.path / "detections")
-        self._description |= {"finished": _now(), "counts": self._counts}
+    def finish(self, complete: bool) -> dict[str, int]:
+        """Gather the parts into ``detections.parquet`` and record the counts, which are returned.
+
+        An interrupted run (not ``complete``) leaves what it has, unless the same run had been finished before.
+        """
+        if complete or not self._replaces:
+            parts = sorted((self.path / PARTS).glob("*.parquet"))
+            frame = pl.concat([pl.read_parquet(part) for part in parts]) if parts else pl.DataFrame(schema=COLUMNS)
+            _write_whole(self.path / "detections.parquet", frame.write_parquet)
+            self._write_errors()
+        self._drop_parts()
+        self._description |= {
+            "state": "finished" if complete else "interrupted",
+            "ended": _now(),
+            "counts": self._counts,
+        }
         self._write_description()
         return self._counts
+
+    def _write_errors(self) -> None:
+        if self._errors:
+            _write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
+        else:
+            (self.path / "errors.jsonl").unlink(missing_ok=True)
+
+    def _drop_parts(self) -> None:
+        shutil.rmtree(self.path / PARTS, ignore_errors=True)
 
     def _draw(
         self, key: str, rows: list[dict[str, Any]], result: ImageResult, save: set[str], colormap: str, opacity: float
@@ -155,13 +182,6 @@ class RunFolder:
         if "panel" in save:
             write_image(folder / f"{key}-panel.png", panel(result, colormap, opacity))
 
-    def _clear(self) -> None:
-        """Remove what an earlier run wrote here, and nothing else."""
-        for name in ("run.json", "detections.parquet", "errors.jsonl"):
-            (self.path / name).unlink(missing_ok=True)
-        for name in ("heatmaps", "overlays", "detections"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-
     def _write_description(self) -> None:
         text = json.dumps(self._description, indent=2, ensure_ascii=False, default=str)
         _write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
@@ -172,12 +192,16 @@ def read_detections(path: str | Path) -> pl.DataFrame:
     return pl.read_parquet(Path(path) / "detections.parquet")
 
 
-def read_heatmap(path: str | Path, key: str, peak: float) -> NDArray[np.float32]:
-    """A raw map of a run folder, float32 (h, w), from the row's ``heatmap`` and ``peak``; float16's precision."""
+def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32]:
+    """A raw map of a run folder, float32 (h, w), from the row's ``heatmap`` and ``scale``; float16's precision."""
     file, _, name = key.partition("#")
     with np.load(Path(path) / "heatmaps" / file) as maps:
-        scaled = maps[name].astype(np.float32)
-    return np.asarray(scaled * peak, np.float32)
+        return np.asarray(maps[name].astype(np.float32) * scale, np.float32)
+
+
+def printable(source: str) -> str:
+    """A path as text that any file can hold: bytes that are no text are escaped."""
+    return os.fsencode(source).decode("utf-8", "backslashreplace")
 
 
 def image_key(source: str) -> str:
@@ -188,14 +212,10 @@ def image_key(source: str) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()  # Python 3.10 has no file_digest
-    while block := file.read(1 << 20):
-        digest.update(block)
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -209,7 +229,7 @@ def _row(detection_id: str, source: str, explanation: Explanation) -> dict[str, 
     x1, y1, x2, y2 = detection.xyxy.tolist()
     return {
         "id": detection_id,
-        "image": source,
+        "image": printable(source),
         "class_id": detection.class_id,
         "class_name": detection.class_name,
         "confidence": detection.confidence,
@@ -225,7 +245,7 @@ def _row(detection_id: str, source: str, explanation: Explanation) -> dict[str, 
         "status": explanation.status,
         "reason": explanation.reason,
         "heatmap": f"{image_key(source)}.npz#{detection_id}",
-        "peak": float(np.abs(heatmap.raw).max()),
+        "scale": float(np.abs(heatmap.raw).max()),
         "padding_share": None if explanation.status == "no_signal" else heatmap.padding_share,
     }
 
@@ -251,11 +271,27 @@ def _read_description(path: Path) -> dict[str, Any] | None:
         raise UsageError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
     try:
         description = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path / 'run.json'} is not a run of detcam ({error}); choose another --out") from error
-    if description.get("schema", 0) > SCHEMA_VERSION:
-        raise UsageError(f"{path} was written by a newer detcam (schema {description['schema']}); choose another --out")
+        schema = description["schema"]
+        ours = isinstance(schema, int) and isinstance(description["command"], str)
+    except (ValueError, TypeError, KeyError):  # no JSON, no object, or not our keys
+        ours = False
+    if not ours:
+        raise UsageError(f"{path / 'run.json'} does not describe a run of detcam; choose another --out")
+    if schema > SCHEMA_VERSION:
+        raise UsageError(f"{path} was written by a newer detcam (schema {schema}); choose another --out")
     return dict(description)
+
+
+def _remove_run(path: Path) -> None:
+    """Remove the files that a run wrote, known by their names, and folders that are then empty."""
+    for name in ("run.json", "detections.parquet", "errors.jsonl"):
+        (path / name).unlink(missing_ok=True)
+    for folder in (path / "heatmaps", path / "overlays"):
+        for file in folder.glob("*"):
+            if re.fullmatch(r".*-[0-9a-f]{8}(\.npz|-panel\.png|-\d{3,}-.*\.png)", file.name):
+                file.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _versions() -> dict[str, str]:

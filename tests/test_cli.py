@@ -54,7 +54,7 @@ def test_explain_writes_the_run_folder(images, tmp_path, capsys):
     for row, e in zip(rows, expected, strict=True):
         assert (row["class_name"], row["anchor"], row["stride"]) == (e.detection.class_name, e.detection.anchor, 8)
         assert [row[side] for side in ("x1", "y1", "x2", "y2")] == pytest.approx(e.detection.xyxy.tolist())
-        raw = read_heatmap(out, row["heatmap"], row["peak"])
+        raw = read_heatmap(out, row["heatmap"], row["scale"])
         assert np.abs(raw - e.heatmap.raw).max() <= 1e-3 * e.heatmap.peak
     described = json.loads((out / "run.json").read_text())
     assert described["schema"] == 1

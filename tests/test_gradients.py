@@ -7,8 +7,9 @@ from conftest import real
 from ultralytics import YOLO
 
 import detcam
+from detcam.adapters.base import RawOutput
 from detcam.demo import WEIGHTS
-from detcam.explainer import Explainer
+from detcam.explainer import Explainer, sum_maps
 from detcam.targets import find_target
 from detcam.types import Detection
 
@@ -126,3 +127,44 @@ def test_the_iou_target_falls_as_a_side_moves_inwards(scene_image, demo_detector
     by_side = torch.autograd.grad(score, raw.boxes, retain_graph=True)[0][0, detection.anchor]
     width, height = (raw.boxes[0, detection.anchor, 2:] - raw.boxes[0, detection.anchor, :2]).tolist()
     assert by_side.tolist() == pytest.approx([-1 / width, -1 / height, 1 / width, 1 / height], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "direction"),
+    [("left", 30, (-1, 0, 0, 0)), ("top", 20, (0, -1, 0, 0)), ("right", 50, (0, 0, 1, 0)), ("bottom", 10, (0, 0, 0, 1)),
+     ("box", 110, (-1, -1, 1, 1))],
+)  # fmt: skip
+def test_side_targets_are_outward_distances_in_pixels(target, value, direction):
+    boxes = torch.tensor([[[70.0, 40.0, 150.0, 70.0]]], requires_grad=True)  # about the centre (100, 60)
+    raw = RawOutput(torch.zeros(1, 1, 2), boxes, torch.tensor([[100.0, 60.0]]), torch.tensor([8.0]))
+    score = find_target(target, {0: "a", 1: "b"})(raw, 0, Detection((0, 0, 1, 1), 0, "a", 0.5, 0, 8))
+    assert score.item() == value
+    assert tuple(torch.autograd.grad(score, boxes)[0][0, 0].tolist()) == direction
+
+
+def test_probability_and_score_are_what_is_thresholded():
+    logits = torch.tensor([[[1.0, -2.0]]], requires_grad=True)
+    objectness = torch.tensor([[0.5]], requires_grad=True)
+    raw = RawOutput(logits, torch.zeros(1, 1, 4), torch.zeros(1, 2), torch.ones(1), objectness=objectness)
+    detection = Detection((0, 0, 1, 1), 1, "b", 0.5, 0, 8)
+    p, o = 1 / (1 + np.exp(2.0)), 1 / (1 + np.exp(-0.5))
+    score = find_target("probability", {})(raw, 0, detection)
+    assert score.item() == pytest.approx(p)
+    assert torch.autograd.grad(score, logits)[0][0, 0].tolist() == pytest.approx([0, p * (1 - p)])
+    assert find_target("score", {})(raw, 0, detection).item() == pytest.approx(p * o)
+    assert find_target("objectness", {})(raw, 0, detection).item() == pytest.approx(0.5)
+
+
+def test_the_map_of_several_layers_is_the_sum_of_their_maps(scene_image, demo_detector):
+    layers = ["model.4", "model.6", "model.9"]
+    together = Explainer(demo_detector, layers=layers, detection=0)(scene_image)[0][0]
+    alone = [Explainer(demo_detector, layers=layer, detection=0)(scene_image)[0][0] for layer in layers]
+    expected = sum_maps([torch.from_numpy(e.heatmap.raw.copy()) for e in alone]).numpy()
+    assert np.allclose(together.heatmap.raw, expected, atol=1e-5 * expected.max())
+    assert all(e.heatmap.raw.any() for e in alone)
+
+
+def test_a_forward_pass_can_be_differentiated_wherever_it_is_called_from(scene_image, demo_detector):
+    with torch.inference_mode():
+        raw = demo_detector.forward(demo_detector.prepare([scene_image])[0], ["model.15"])
+    assert raw.logits.requires_grad

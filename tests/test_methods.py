@@ -158,5 +158,4 @@ def test_an_unknown_method_names_the_nearest():
 def test_every_method_says_what_it_can_say():
     assert "not detection-specific" in METHODS["eigencam"].label
     assert all(method.label for method in METHODS.values())
-    assert not METHODS["eigencam"].detection_specific
     assert cam.hirescam is METHODS["odam"].function

@@ -5,7 +5,7 @@ from PIL import Image
 import detcam
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
-from detcam.render import blend, colourmap, drawable, is_small, panel, write_image, zoom
+from detcam.render import BOX_COLOUR, blend, colourmap, drawable, is_small, panel, write_image, zoom, zoom_window
 from detcam.types import Detection, Explanation, Heatmap, ImageResult
 
 IMAGE = np.full((90, 160, 3), 128, np.uint8)
@@ -60,6 +60,15 @@ def test_boxes_anywhere_can_be_drawn_and_zoomed(xyxy):
     assert e.plot().shape == IMAGE.shape
     assert max(zoom(e, side=200).shape) == 200
     assert is_small(e) == (xyxy not in {(0, 0, 160, 90), (90, 50, 60, 20)})
+
+
+def test_the_zoom_shows_the_box_where_it_is():
+    e = explanation(np.zeros((12, 20), np.float32), (70, 40, 80, 50))
+    x1, y1, x2, y2 = zoom_window(e)
+    assert (x1, y1, x2, y2) == (51, 21, 99, 69)  # 48 pixels about (75, 45)
+    picture = zoom(e, side=480)
+    rows, columns = np.nonzero((picture == BOX_COLOUR).all(-1))
+    assert np.abs(np.array([columns.min(), rows.min(), columns.max(), rows.max()]) - [190, 190, 290, 290]).max() <= 2
 
 
 def test_an_image_of_one_pixel():

@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 import detcam
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
-from detcam.errors import UsageError, WeightsError
+from detcam.errors import InputError, UsageError, WeightsError
 from detcam.images import read_image
 
 
@@ -205,8 +205,9 @@ def test_settings_that_cannot_be_are_refused(demo_detector):
         detcam.load(demo_detector, half=True)
     with pytest.raises(UsageError, match="device 'tpu9' cannot be used"):
         detcam.load(demo_detector, device="tpu9")
-    with pytest.raises(UsageError, match="imgsz must be"):
-        detcam.load(demo_detector, imgsz=0)
+    for imgsz in (0, 640.0, True, [320, 320, 320], []):
+        with pytest.raises(UsageError, match="imgsz must be one or two whole numbers of pixels"):
+            detcam.load(demo_detector, imgsz=imgsz)
     with pytest.raises(UsageError, match="nms=False asks for an NMS-free branch"):
         detcam.load(demo_detector, nms=False)
 
@@ -216,3 +217,50 @@ def test_a_copy_of_the_model_is_explained_and_not_the_model():
     detector = detcam.load(model)
     assert {id(p) for p in detector.model.parameters()}.isdisjoint({id(p) for p in model.parameters()})
     assert copy.deepcopy(model).state_dict().keys() == detector.model.state_dict().keys()
+
+
+def test_a_slow_machine_loses_no_boxes(demo_detector, scene_image, monkeypatch):
+    """Ultralytics' suppression stops after a time by the clock; here every look at the clock is an hour later."""
+    expected = detcam.explain(demo_detector, [scene_image, scene_image], batch=2)
+    clock = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr("ultralytics.utils.nms.time.time", lambda: next(clock))
+    slow = detcam.explain(demo_detector, [scene_image, scene_image], batch=2)
+    assert [len(result) for result in slow] == [len(result) for result in expected] != [0, 0]
+
+
+class Recorder:
+    """What people hang on models: a hook that keeps activations with their graph, and an open file."""
+
+    def __init__(self, path):
+        self.file = path.open("w")
+        self.kept = []
+
+    def hook(self, module, arguments, output):
+        self.kept.append(output)
+        module.last = output
+
+
+def test_models_with_hooks_that_cannot_be_copied_are_explained(tmp_path, scene_image):
+    model = YOLO(WEIGHTS).model
+    recorder = Recorder(tmp_path / "log")
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.model[2].register_forward_hook(recorder.hook)
+    model(torch.zeros(1, 3, 64, 64))
+    assert model.model[2].last.grad_fn is not None
+    assert all(e.status == "ok" for e in detcam.explain(model, scene_image))
+    assert len(recorder.kept) == 1
+    recorder.file.close()
+
+
+def test_a_detector_whose_boxes_are_not_finite_says_so(scene_image):
+    model = YOLO(WEIGHTS).model
+    for convs in model.model[-1].cv2:
+        convs[-1].bias.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="boxes are not finite"):
+        detcam.explain(model, scene_image)
+
+
+@pytest.mark.parametrize("imgsz", [320, np.int64(320), (320,), [320, 320]])
+def test_sizes_of_any_integer_kind(demo_detector, imgsz):
+    assert detcam.load(demo_detector, imgsz=imgsz).imgsz == (320, 320)

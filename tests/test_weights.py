@@ -99,5 +99,5 @@ def test_nothing_is_downloaded_for_a_path(tmp_path, monkeypatch):
 
 
 def test_an_original_yolov5_checkpoint_says_what_it_is():
-    with pytest.raises(WeightsError, match="is an original YOLOv5 checkpoint"):
+    with pytest.raises(WeightsError, match=r"is an original YOLOv5 checkpoint .*repository, models\.yolo\.Model\)"):
         detcam.load(real("weights/yolov5n-original.pt"))

@@ -30,10 +30,10 @@ class LayerBook:
     def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
         """Module paths for groups and paths; see :class:`~detcam.adapters.base.DetectorAdapter`.
 
-        ``auto`` is ``backbone``: a detector's neck output is a head input, and there a gradient covers the 5 x 5 cells
-        around the anchor whatever the image shows, so its maps cannot point at anything outside the box.
+        ``auto`` is ``backbone``: at the neck output of its own level, a head input, a box's gradient covers the 5 x 5
+        cells around its anchor whatever the image shows, and in a sum of layers that blob outshines the rest.
         """
-        asked = layers.split(",") if isinstance(layers, str) else layers
+        asked = layers.split(",") if isinstance(layers, str) else layers or []
         chosen: dict[str, None] = {}
         for name in (str(part).strip() for part in asked):
             if name in GROUPS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -24,7 +25,7 @@ from ultralytics.utils.ops import scale_boxes
 from detcam.adapters.base import Layer, RawOutput
 from detcam.adapters.layers import LayerBook, measure_layers, stage_ends
 from detcam.capture import capture
-from detcam.errors import UsageError, WeightsError
+from detcam.errors import InputError, UsageError, WeightsError, is_count
 from detcam.geometry import PADDING_GREY, Letterbox
 from detcam.types import Detection
 
@@ -82,7 +83,8 @@ class UltralyticsDetector:
             return self
         half = half or self.dtype == torch.float16
         branch = nms if nms is not None else (False if self.one_to_one else None)
-        return UltralyticsDetector(self.model, device or self.device, wanted, half, branch)
+        place = device if device is not None else self.device
+        return UltralyticsDetector(self.model, place, wanted, half, branch)
 
     @cached_property
     def _book(self) -> LayerBook:
@@ -186,6 +188,8 @@ class UltralyticsDetector:
         for image, (letterbox, (anchors_, class_ids, confidences)) in enumerate(zip(letterboxes, kept, strict=True)):
             # Not the letterbox's own inverse, from which this differs by up to a network pixel: the boxes people know.
             original = scale_boxes(letterbox.network, boxes[image, anchors_], letterbox.original).cpu().numpy()
+            if not np.isfinite(original).all():
+                raise InputError("the detector's boxes are not finite: damaged weights, or half precision overflowed")
             found.append(
                 tuple(
                     Detection(xyxy, c, self.names.get(c, str(c)), p, a, int(raw.strides[a]))
@@ -198,10 +202,10 @@ class UltralyticsDetector:
 
     def _check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
         """(height, width), each rounded up to a multiple of the largest stride, as ``predict()`` does."""
-        sides = [imgsz, imgsz] if isinstance(imgsz, int) else list(imgsz)
-        sides = sides * 2 if len(sides) == 1 else sides
-        if len(sides) != 2 or any(int(side) != side or side < 1 for side in sides):
+        sides: list[Any] = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
+        if len(sides) not in (1, 2) or not all(is_count(side) for side in sides):
             raise UsageError(f"imgsz must be one or two whole numbers of pixels, got {imgsz!r}")
+        sides = sides * 2 if len(sides) == 1 else sides
         height, width = (math.ceil(side / self.stride) * self.stride for side in sides)
         return height, width
 
@@ -223,10 +227,13 @@ def _top(scores: Tensor, conf: float, classes: Sequence[int] | None, max_det: in
 
 def _private_copy(model: nn.Module) -> Any:
     """A frozen copy in evaluation mode, without the caller's hooks, whose forward pass ends with the head's inputs."""
-    private: Any = copy.deepcopy(model)
-    for module in private.modules():
+    memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
+    for module in model.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
-            getattr(module, hooks).clear()
+            memo[id(getattr(module, hooks))] = OrderedDict()
+        kept = [value for value in vars(module).values() if isinstance(value, Tensor) and value.grad_fn is not None]
+        memo |= {id(value): value.detach() for value in kept}
+    private: Any = copy.deepcopy(model, memo)
     private.model[-1].forward = lambda features: features  # the head proper runs in `_head_outputs`
     return private.eval().requires_grad_(False)
 

@@ -85,8 +85,8 @@ def _why_not(path: Path, error: Exception) -> str:
         if magic not in (b"P", b"\x80"):  # neither a zip archive nor a pickle
             return f"{path} is not a PyTorch checkpoint: it is empty or another kind of file"
     chain = " ".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
-    refused = re.search(r"GLOBAL (\S+)|Unsupported (?:class|operand|global)[: ]+(\S+)", chain)
-    name = next((group for group in refused.groups() if group), "") if refused else ""
+    refused = re.search(r"GLOBAL (\S+)", chain)
+    name = refused[1] if refused else ""
     missing = error.name if isinstance(error, ModuleNotFoundError) else ""
     if (name or missing or "").startswith("models") or "models.yolo" in chain:
         return (

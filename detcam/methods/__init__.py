@@ -18,25 +18,23 @@ class Method:
 
     Attributes:
         function: ``(activations, gradients)``, ``(activations)`` or ``(activations, seed)``, as ``needs`` says.
-        detection_specific: whether two detections of one image can get different maps for a reason.
         label: one honest line on what the map means, drawn where the map is.
     """
 
     function: Callable[..., Tensor]
     needs: Literal["gradients", "nothing", "seed"]
-    detection_specific: bool
     label: str
 
 
 METHODS: dict[str, Method] = {
-    "gradcam": Method(cam.gradcam, "gradients", True, "pooled gradients: repaints similar objects"),
-    "gradcam++": Method(cam.gradcam_plus_plus, "gradients", True, "pooled gradients: repaints similar objects"),
-    "hirescam": Method(cam.hirescam, "gradients", True, "gradient x activation, cell by cell"),
-    "odam": Method(cam.hirescam, "gradients", True, "gradient x activation, cell by cell, without ODAM's smoothing"),
-    "layercam": Method(cam.layercam, "gradients", True, "positive gradient x activation, cell by cell"),
-    "gradnorm": Method(cam.gradnorm, "gradients", True, "size of gradient x activation, for or against"),
-    "eigencam": Method(cam.eigencam, "nothing", False, "not detection-specific: the same map whatever you ask"),
-    "random": Method(cam.random, "seed", False, "a baseline: noise, explains nothing"),
+    "gradcam": Method(cam.gradcam, "gradients", "pooled gradients: repaints similar objects"),
+    "gradcam++": Method(cam.gradcam_plus_plus, "gradients", "pooled gradients: repaints similar objects"),
+    "hirescam": Method(cam.hirescam, "gradients", "gradient x activation, cell by cell"),
+    "odam": Method(cam.hirescam, "gradients", "gradient x activation, cell by cell, without ODAM's smoothing"),
+    "layercam": Method(cam.layercam, "gradients", "positive gradient x activation, cell by cell"),
+    "gradnorm": Method(cam.gradnorm, "gradients", "size of gradient x activation, for or against"),
+    "eigencam": Method(cam.eigencam, "nothing", "not detection-specific: the same map whatever you ask"),
+    "random": Method(cam.random, "seed", "a baseline: noise, explains nothing"),
 }
 
 
