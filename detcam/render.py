@@ -81,8 +81,7 @@ def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0
     crop = blend(explanation.image, explanation.heatmap.array, colormap, opacity)[y1:y2, x1:x2]
     size = (max(round((x2 - x1) * scale), 1), max(round((y2 - y1) * scale), 1))
     picture = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
-    box = (explanation.detection.xyxy - [x1, y1, x1, y1]) * scale
-    return _draw_rectangle(picture, box, BOX_COLOUR, 2)
+    return _draw_shape(picture, explanation.detection, (x1, y1), scale, 2)
 
 
 def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
@@ -221,14 +220,31 @@ def _draw_rectangle(picture: Picture, xyxy: NDArray[np.floating], colour: tuple[
     return picture
 
 
+def _draw_shape(
+    picture: Picture, detection: Detection, origin: tuple[float, float], scale: float, line: int
+) -> Picture:
+    """Draw a detection's box (or its corners, where rotated), mask outlines and keypoints, moved and scaled."""
+    polygons = [np.rint((p - origin) * scale).astype(np.int32) for p in detection.polygons or ()]
+    rotated = len(polygons) == 1 and len(polygons[0]) == 4
+    if not rotated:
+        picture = _draw_rectangle(picture, (detection.xyxy - np.tile(origin, 2)) * scale, BOX_COLOUR, line)
+    picture = np.ascontiguousarray(picture)
+    cv2.polylines(picture, polygons, True, BOX_COLOUR, line, cv2.LINE_AA)
+    for x, y, *visible in () if detection.keypoints is None else detection.keypoints:
+        if not visible or visible[0] >= 0.5:
+            centre = round(float(x - origin[0]) * scale), round(float(y - origin[1]) * scale)
+            cv2.circle(picture, centre, 2 * line, BOX_COLOUR, -1, cv2.LINE_AA)
+    return picture
+
+
 def _draw_box(picture: Picture, detection: Detection, text: str) -> Picture:
-    """Draw a box and its caption into a copy of ``picture``."""
+    """Draw a detection and its caption into a copy of ``picture``."""
     height, width = picture.shape[:2]
     line = max(round(min(height, width) / 320), 1)
     picture = picture.copy()
     if detection.asked is not None:
         picture = _draw_rectangle(picture, detection.asked, ASKED_COLOUR, line)
-    picture = _draw_rectangle(picture, detection.xyxy, BOX_COLOUR, line)
+    picture = _draw_shape(picture, detection, (0, 0), 1, line)
     font = ImageFont.truetype(font_file(text), max(round(min(height, width) / 34), 9))
     text = drawable(text)
     canvas = Image.fromarray(picture)

@@ -48,16 +48,14 @@ def box_side(side: int) -> Target:
     """Distance from the anchor's centre to one side (left, top, right, bottom = 0 .. 3), network pixels, outwards."""
 
     def distance(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        gap = raw.boxes[index, detection.anchor, side] - raw.centres[detection.anchor, side % 2]
-        return gap if side >= 2 else -gap
+        return raw.sides[index, detection.anchor, side]
 
     return distance
 
 
 def box(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The sum of the four side distances: half the box's perimeter, network pixels."""
-    x1, y1, x2, y2 = raw.boxes[index, detection.anchor].unbind()
-    return x2 - x1 + y2 - y1
+    return raw.sides[index, detection.anchor].sum()
 
 
 def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
@@ -84,6 +82,42 @@ def contrast(other: int) -> Target:
     return difference
 
 
+def mask_area(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The mean mask logit over the cells of the detection's own mask: what makes it cover them.
+
+    Raises:
+        UsageError: the model gives no masks.
+    """
+    if "mask" not in raw.extras:
+        raise UsageError("this model gives no masks; target 'mask' is for segmentation models")
+    prototypes = raw.extras["prototypes"][index]
+    logits = torch.einsum("k,khw->hw", raw.extras["mask"][index, detection.anchor], prototypes)
+    rows, columns = (torch.arange(n, device=logits.device) + 0.5 for n in logits.shape)
+    scale = raw.size[0] / logits.shape[0]
+    x1, y1, x2, y2 = (raw.boxes[index, detection.anchor].detach() / scale).unbind()
+    inside = ((rows >= y1) & (rows <= y2))[:, None] & ((columns >= x1) & (columns <= x2))
+    own = inside & (logits.detach() > 0)
+    return logits[own if own.any() else inside].sum() / max(int((own if own.any() else inside).sum()), 1)
+
+
+def keypoint(number: int, part: str) -> Target:
+    """One keypoint's visibility logit, or its x or y coordinate in network pixels."""
+
+    def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        points = raw.extras.get("keypoints")
+        if points is None:
+            raise UsageError("this model gives no keypoints; target 'keypoint' is for pose models")
+        if number >= points.shape[2]:
+            raise UsageError(f"no keypoint {number}: this model's run from 0 to {points.shape[2] - 1}")
+        if part == "visible" and points.shape[3] < 3:
+            raise UsageError(
+                f"this model's keypoints have no visibility; use keypoint:{number}:x or keypoint:{number}:y"
+            )
+        return points[index, detection.anchor, number, ("x", "y", "visible").index(part)]
+
+    return value
+
+
 TARGETS: dict[str, Target] = {
     "class": class_logit,
     "probability": class_probability,
@@ -95,6 +129,7 @@ TARGETS: dict[str, Target] = {
     "right": box_side(2),
     "bottom": box_side(3),
     "iou": iou,
+    "mask": mask_area,
 }
 
 
@@ -107,9 +142,14 @@ def find_target(name: str, names: Mapping[int, str]) -> Target:
     kind, _, argument = name.partition(":")
     if kind == "contrast" and argument:
         return contrast(find_classes([argument], names)[0])
+    if kind == "keypoint" and argument:
+        number, _, part = argument.partition(":")
+        if number.isdigit() and part in ("", "x", "y", "visible"):
+            return keypoint(int(number), part or "visible")
+        raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
     if name in TARGETS:
         return TARGETS[name]
-    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'contrast:CLASS'])}")
+    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'contrast:CLASS', 'keypoint:NUMBER'])}")
 
 
 def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:

@@ -27,8 +27,11 @@ class Detection:
         class_id, class_name: what it was detected as (or, for a box asked about, the class asked about).
         confidence: the class probability at its anchor, in [0, 1].
         anchor: index of the prediction among all raw, pre-NMS predictions of the image.
-        stride: of the level the anchor lies on, network pixels.
+        stride: of the level the anchor lies on, network pixels; 0 where predictions lie on no grid.
         asked: the box the caller asked about, if the detector did not report it; float32 (4,) or None.
+        polygons: the corners of a rotated box or the outlines of a mask, each float32 (n, 2), original pixels; else
+            None.
+        keypoints: float32 (n, 2), or (n, 3) with the probability that each is visible, original pixels; else None.
     """
 
     xyxy: NDArray[np.float32]
@@ -38,6 +41,8 @@ class Detection:
     anchor: int
     stride: int
     asked: NDArray[np.float32] | None = None
+    polygons: tuple[NDArray[np.float32], ...] | None = None
+    keypoints: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for name in ("xyxy", "asked"):

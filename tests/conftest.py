@@ -78,14 +78,13 @@ def snapshot(model: nn.Module) -> dict[str, object]:
     return state
 
 
-def spread_logits(model: nn.Module, seed: int = 0) -> None:
-    """Make a model with random weights answer with class scores and boxes that differ from anchor to anchor.
+def calibrate(model: nn.Module, seed: int = 0) -> torch.Tensor:
+    """Set batch normalisation from a few images, which are returned (3, 3, 256, 256).
 
-    Untrained batch normalisation lets the signal die out on the way to the head: it is set from a few images.
+    Untrained, it lets the signal of a network with random weights die out on the way to the head.
     """
     images = np.stack([photograph(256, 256, seed + n) for n in range(3)])
     batch = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    generator = torch.Generator().manual_seed(seed)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -95,6 +94,13 @@ def spread_logits(model: nn.Module, seed: int = 0) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
+    return batch
+
+
+def spread_logits(model: nn.Module, seed: int = 0) -> None:
+    """Make a model with random weights answer with class scores and boxes that differ from anchor to anchor."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = calibrate(model, seed)
     head = model.model[-1]
     last = {
         (branch, level): [module for module in convs.modules() if isinstance(module, nn.Conv2d)][-1]

@@ -7,7 +7,9 @@ from conftest import real
 from ultralytics import YOLO
 
 import detcam
+from detcam.adapters.answers import enclosing_boxes
 from detcam.adapters.base import RawOutput
+from detcam.adapters.heads import HeadOutput
 from detcam.demo import WEIGHTS
 from detcam.explainer import Explainer, sum_maps
 from detcam.targets import find_target
@@ -135,17 +137,20 @@ def test_the_iou_target_falls_as_a_side_moves_inwards(scene_image, demo_detector
      ("box", 110, (-1, -1, 1, 1))],
 )  # fmt: skip
 def test_side_targets_are_outward_distances_in_pixels(target, value, direction):
-    boxes = torch.tensor([[[70.0, 40.0, 150.0, 70.0]]], requires_grad=True)  # about the centre (100, 60)
-    raw = RawOutput(torch.zeros(1, 1, 2), boxes, torch.tensor([[100.0, 60.0]]), torch.tensor([8.0]))
+    sides = torch.tensor([[[30.0, 20.0, 50.0, 10.0]]], requires_grad=True)
+    boxes, _ = enclosing_boxes(HeadOutput(torch.zeros(1, 1, 2), sides, torch.tensor([[100.0, 60.0]]), torch.ones(1)))
+    assert boxes[0, 0].tolist() == [70, 40, 150, 70]
+    raw = RawOutput(torch.zeros(1, 1, 2), boxes, sides, torch.tensor([8.0]))
     score = find_target(target, {0: "a", 1: "b"})(raw, 0, Detection((0, 0, 1, 1), 0, "a", 0.5, 0, 8))
     assert score.item() == value
-    assert tuple(torch.autograd.grad(score, boxes)[0][0, 0].tolist()) == direction
+    by_box = torch.autograd.grad(boxes[0, 0] @ torch.tensor(direction, dtype=torch.float), sides, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(score, sides)[0], by_box)
 
 
 def test_probability_and_score_are_what_is_thresholded():
     logits = torch.tensor([[[1.0, -2.0]]], requires_grad=True)
     objectness = torch.tensor([[0.5]], requires_grad=True)
-    raw = RawOutput(logits, torch.zeros(1, 1, 4), torch.zeros(1, 2), torch.ones(1), objectness=objectness)
+    raw = RawOutput(logits, torch.zeros(1, 1, 4), torch.zeros(1, 1, 4), torch.ones(1), objectness=objectness)
     detection = Detection((0, 0, 1, 1), 1, "b", 0.5, 0, 8)
     p, o = 1 / (1 + np.exp(2.0)), 1 / (1 + np.exp(-0.5))
     score = find_target("probability", {})(raw, 0, detection)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +71,22 @@ def test_the_zoom_shows_the_box_where_it_is():
     picture = zoom(e, side=480)
     rows, columns = np.nonzero((picture == BOX_COLOUR).all(-1))
     assert np.abs(np.array([columns.min(), rows.min(), columns.max(), rows.max()]) - [190, 190, 290, 290]).max() <= 2
+
+
+def test_rotated_boxes_masks_and_keypoints_are_drawn():
+    plain = explanation(hot(5, 6))
+    corners = np.array([[50, 10], [90, 40], [70, 60], [30, 30]], np.float32)
+    keypoints = np.array([[60, 30, 0.9], [100, 40, 0.1]], np.float32)
+    for shape in ({"polygons": (corners,)}, {"polygons": (corners[:3], corners[1:])}, {"keypoints": keypoints}):
+        e = replace(plain, detection=replace(plain.detection, **shape))
+        changed = np.argwhere((e.plot() != plain.plot()).any(-1))
+        assert len(changed)
+        assert not np.array_equal(zoom(e), zoom(plain))
+    rotated = replace(plain, detection=replace(plain.detection, polygons=(corners,))).plot()
+    assert (rotated[20, 60:70] != BOX_COLOUR).any(-1).all()  # not its upright box
+    shown = replace(plain, detection=replace(plain.detection, keypoints=keypoints)).plot()
+    assert (shown[30, 60] == BOX_COLOUR).all()
+    assert np.array_equal(shown[38:43, 98:103], plain.plot()[38:43, 98:103])  # an invisible point is not drawn
 
 
 def test_an_image_of_one_pixel():

@@ -23,20 +23,26 @@ class RawOutput:
 
     Attributes:
         logits: (batch, anchor, class) class logits.
-        boxes: (batch, anchor, 4) xyxy, pixels of the detector's input.
-        centres: (anchor, 2) anchor centres x, y, pixels of the detector's input.
-        strides: (anchor,) stride of each anchor's level, pixels.
+        boxes: (batch, anchor, 4) xyxy, pixels of the detector's input; what encloses the box where it is rotated.
+        sides: (batch, anchor, 4) distances left, top, right, bottom from the anchor's centre outwards, pixels; in the
+            box's own frame where it is rotated.
+        strides: (anchor,) stride of each anchor's level, pixels; 0 where predictions lie on no grid.
         activations: captured layers by name, each (batch, channel, height, width).
         objectness: (batch, anchor) objectness logits, where the detector has them; its score is then
             sigmoid(objectness) x sigmoid(class logit).
+        extras: what predictions carry besides, by name: ``rotated`` (batch, anchor, 5) xywhr; ``mask`` (batch, anchor,
+            k) coefficients of ``prototypes`` (batch, k, h, w); ``keypoints`` (batch, anchor, n, 2 or 3).
+        size: (height, width) of the detector's input.
     """
 
     logits: Tensor
     boxes: Tensor
-    centres: Tensor
+    sides: Tensor
     strides: Tensor
     activations: Mapping[str, Tensor] = field(default_factory=dict)
     objectness: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)
 
     def probability(self, index: int, anchor: int | slice, class_id: int) -> Tensor:
         """The score the detector thresholds, in [0, 1]: the class probability, times objectness where there is one."""

@@ -81,9 +81,8 @@ def measure_layers(
     ]
 
 
-def stage_ends(
-    shapes: Mapping[str, tuple[int, int, int]], names: Sequence[str], height: int, strides: Sequence[int]
-) -> set[str]:
-    """The last of ``names`` at each of ``strides``: the ends of a backbone's stages, for an input ``height`` high."""
-    last = {height // shapes[name][1]: name for name in names if name in shapes}
-    return {last[stride] for stride in strides if stride in last}
+def stage_ends(shapes: Mapping[str, tuple[int, int, int]], names: Sequence[str], levels: Collection[str]) -> set[str]:
+    """The last of ``names`` at the height of each of ``levels``: the ends of a backbone's stages."""
+    last = {shapes[name][1]: name for name in names if name in shapes}
+    heights = {shapes[level][1] for level in levels if level in shapes}
+    return {last[height] for height in heights if height in last}

@@ -1,7 +1,7 @@
-"""Ultralytics detectors with a ``Detect`` head: YOLOv3u, v5u, v6, v8, v9, v10, 11, 12, 26 and their P2 and P6 variants.
+"""Ultralytics models that find objects: YOLOv3u to 26, RT-DETR, YOLO-World, YOLOE; with masks, poses, rotated boxes.
 
-The adapter runs a private copy of the model and computes the head itself from the live neck features: only the branch
-that answers, never on detached features, whichever release the checkpoint came from.
+The adapter runs a private copy of the model and computes the head itself from the live neck features
+(:mod:`detcam.adapters.heads`): only the branch that answers, whichever release the checkpoint came from.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from ultralytics.nn.modules.head import Detect
-from ultralytics.utils.nms import non_max_suppression
-from ultralytics.utils.ops import scale_boxes
 
+from detcam.adapters.answers import best_pairs, enclosing_boxes, shapes_of, suppress
 from detcam.adapters.base import Layer, RawOutput
+from detcam.adapters.heads import check_head, has_one_to_one, is_class_agnostic, is_rtdetr, run_head
 from detcam.adapters.layers import LayerBook, measure_layers, stage_ends
 from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError, is_count
@@ -31,10 +30,11 @@ from detcam.types import Detection
 
 
 class UltralyticsDetector:
-    """A :class:`~detcam.adapters.base.DetectorAdapter` for Ultralytics models whose last layer is ``Detect``.
+    """A :class:`~detcam.adapters.base.DetectorAdapter` for Ultralytics models whose last layer is a detection head.
 
     Args:
-        model: a ``DetectionModel``; copied, never changed. Forward hooks of the caller's do not come along.
+        model: a ``DetectionModel``, or a model of another task that finds objects; copied, never changed. Hooks of the
+            caller's do not come along.
         device: as torch names it; ``None`` takes the model's own.
         imgsz: what to letterbox to, one side or (height, width); ``None`` takes the training size in the checkpoint.
         half: compute in float16; CUDA only.
@@ -54,7 +54,13 @@ class UltralyticsDetector:
         half: bool = False,
         nms: bool | None = None,
     ) -> None:
-        head = _check_head(model)
+        layers = getattr(model, "model", None)
+        if not isinstance(layers, nn.Sequential):
+            raise WeightsError(f"{type(model).__name__} is not an Ultralytics detector: it has no sequence of layers")
+        head: Any = layers[-1]
+        check_head(head, getattr(model, "task", None) or "unknown")
+        if (channels := (getattr(model, "yaml", None) or {}).get("channels", 3)) != 3:
+            raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
         self.device = _check_device(device if device is not None else next(model.parameters()).device)
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
@@ -64,8 +70,7 @@ class UltralyticsDetector:
         self.one_to_one = _takes_one_to_one(head, nms)
         names = getattr(model, "names", None) or range(head.nc)
         self.names: Mapping[int, str] = dict(names if isinstance(names, Mapping) else enumerate(map(str, names)))
-        self.strides = [int(stride) for stride in head.stride]
-        self.stride = max(*self.strides, 32)
+        self.stride = max(int(torch.as_tensor(getattr(model, "stride", 32)).max()), 32)
         self.imgsz = self._check_imgsz(imgsz if imgsz is not None else _trained_imgsz(model))
 
     def adjusted(
@@ -97,7 +102,7 @@ class UltralyticsDetector:
             blocks,
             lambda: self.model(blank),
             self.imgsz,
-            lambda shapes: {"backbone": stage_ends(shapes, backbone, self.imgsz[0], self.strides), "neck": neck},
+            lambda shapes: {"backbone": stage_ends(shapes, backbone, neck), "neck": neck},
         )
         return LayerBook({name: module for name, module in self.model.named_modules() if name}, listed)
 
@@ -110,7 +115,9 @@ class UltralyticsDetector:
         return self._book.resolve(layers)
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
-        """The minimal stride-multiple letterbox of ``predict()``."""
+        """The minimal stride-multiple letterbox of ``predict()``; RT-DETR's images are stretched to the square."""
+        if is_rtdetr(self.head):
+            return Letterbox(image.shape[:2], self.imgsz, self.imgsz, (0, 0))
         return Letterbox.fit(image.shape[:2], self.imgsz, self.stride)
 
     def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
@@ -140,28 +147,16 @@ class UltralyticsDetector:
             torch.autocast(batch.device.type, enabled=False),
             capture({name: self._book.modules[name] for name in layers}) as activations,
         ):
-            logits, sides, centres, strides = self._head_outputs(self.model(batch))
+            features, *prompts = self.model(batch)
+            context = prompts[0] if prompts else None
+            if isinstance(features, list) and len(features) > len(self.head.f):  # YOLOE's come behind the features
+                *features, context = features
+            size = (batch.shape[2], batch.shape[3])
+            out = run_head(self.head, features, context, self.one_to_one, size)
         if missed := [name for name in layers if name not in activations]:
             raise UsageError(f"layer {missed[0]!r} takes no part in the forward pass that made the detections")
-        boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], -1) * strides[:, None]
-        return RawOutput(logits, boxes, centres * strides[:, None], strides, activations)
-
-    def _head_outputs(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Run the answering branch: logits (B, A, nc), sides (B, A, 4) and centres (A, 2) in cells, strides (A,)."""
-        prefix = "one2one_" if self.one_to_one else ""
-        box_convs, class_convs = getattr(self.head, f"{prefix}cv2"), getattr(self.head, f"{prefix}cv3")
-        logits = torch.cat([conv(x).flatten(2) for conv, x in zip(class_convs, features, strict=True)], 2)
-        distances = torch.cat([conv(x).flatten(2) for conv, x in zip(box_convs, features, strict=True)], 2)
-        sides = self.head.dfl(distances)
-        exact = torch.promote_types(self.dtype, torch.float32)  # float16 has too few digits for pixels
-        centres, strides = [], []
-        for level, stride in zip(features, self.strides, strict=True):
-            rows, columns = (torch.arange(n, device=level.device, dtype=exact) + 0.5 for n in level.shape[2:])
-            y, x = torch.meshgrid(rows, columns, indexing="ij")
-            centres.append(torch.stack([x, y], -1).flatten(0, 1))
-            strides.append(torch.full((x.numel(),), stride, device=level.device, dtype=exact))
-        logits, sides = logits.to(exact).transpose(1, 2), sides.to(exact).transpose(1, 2)
-        return logits, sides, torch.cat(centres), torch.cat(strides)
+        boxes, extras = enclosing_boxes(out)
+        return RawOutput(out.logits, boxes, out.sides, out.strides, activations, extras=extras, size=size)
 
     def decode(
         self,
@@ -174,31 +169,44 @@ class UltralyticsDetector:
         max_det: int,
     ) -> list[tuple[Detection, ...]]:
         """The detections ``predict()`` reports, each with its anchor; no wall clock ends the suppression early."""
-        boxes, scores = raw.boxes.detach(), raw.logits.detach().sigmoid()
-        if self.one_to_one:
-            kept = [_top(image, conf, classes, max_det) for image in scores]
+        scores = raw.logits.detach().sigmoid()
+        agnostic = is_class_agnostic(self.head)
+        if is_rtdetr(self.head):
+            queries = scores.shape[1]
+            kept = [best_pairs(image, queries, queries, conf, classes, max_det) for image in scores]
+        elif self.one_to_one:
+            most = min(max(max_det, 300), scores.shape[1])
+            kept = [best_pairs(image, most, most, conf, classes, max_det, agnostic) for image in scores]
         else:
-            centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-            rows, anchors = non_max_suppression(
-                torch.cat([centre, size, scores], -1).transpose(1, 2), conf, iou, classes=classes, max_det=max_det,
-                max_time_img=math.inf, return_idxs=True,
-            )  # fmt: skip
-            kept = [(a.long().view(-1), row[:, 5].long(), row[:, 4]) for a, row in zip(anchors, rows, strict=True)]
-        found = []
-        for image, (letterbox, (anchors_, class_ids, confidences)) in enumerate(zip(letterboxes, kept, strict=True)):
-            # Not the letterbox's own inverse, from which this differs by up to a network pixel: the boxes people know.
-            original = scale_boxes(letterbox.network, boxes[image, anchors_], letterbox.original).cpu().numpy()
-            if not np.isfinite(original).all():
-                raise InputError("the detector's boxes are not finite: damaged weights, or half precision overflowed")
-            found.append(
-                tuple(
-                    Detection(xyxy, c, self.names.get(c, str(c)), p, a, int(raw.strides[a]))
-                    for xyxy, c, p, a in zip(
-                        original, class_ids.tolist(), confidences.tolist(), anchors_.tolist(), strict=True
-                    )
-                )
+            kept = suppress(raw, scores, conf, iou, classes, max_det, agnostic)
+        return [
+            self._detections(raw, index, letterbox, *found)
+            for index, (letterbox, found) in enumerate(zip(letterboxes, kept, strict=True))
+        ]
+
+    def _detections(
+        self, raw: RawOutput, index: int, letterbox: Letterbox, anchors: Tensor, class_ids: Tensor, confidences: Tensor
+    ) -> tuple[Detection, ...]:
+        """One image's detections, in original pixels."""
+        shapes = shapes_of(raw, index, anchors, letterbox, stretched=is_rtdetr(self.head))
+        if not all(np.isfinite(shape.xyxy).all() for shape in shapes):
+            raise InputError("the detector's boxes are not finite: damaged weights, or half precision overflowed")
+        found = zip(shapes, class_ids.tolist(), confidences.tolist(), anchors.tolist(), strict=True)
+        return tuple(
+            Detection(
+                shape.xyxy,
+                c,
+                self.names.get(c, str(c)),
+                p,
+                a,
+                int(raw.strides[a]),
+                None,
+                shape.polygons,
+                shape.keypoints,
             )
-        return found
+            for shape, c, p, a in found
+            if shape.polygons != ()
+        )
 
     def _check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
         """(height, width), each rounded up to a multiple of the largest stride, as ``predict()`` does."""
@@ -210,23 +218,8 @@ class UltralyticsDetector:
         return height, width
 
 
-def _top(scores: Tensor, conf: float, classes: Sequence[int] | None, max_det: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best (anchor, class) pairs of an end-to-end head, whose answers need no suppression.
-
-    The best anchors are chosen by their best class, then the best pairs among those; thresholds come after.
-    """
-    anchors = scores.amax(1).topk(min(max(max_det, 300), len(scores))).indices
-    confidences, pairs = scores[anchors].flatten().topk(len(anchors))
-    anchors, class_ids = anchors[pairs // scores.shape[1]], pairs % scores.shape[1]
-    keep = confidences > conf
-    if classes is not None:
-        keep &= torch.isin(class_ids, torch.tensor(list(classes), device=class_ids.device))
-    keep = keep.nonzero().view(-1)[:max_det]
-    return anchors[keep], class_ids[keep], confidences[keep]
-
-
 def _private_copy(model: nn.Module) -> Any:
-    """A frozen copy in evaluation mode, without the caller's hooks, whose forward pass ends with the head's inputs."""
+    """A frozen copy in evaluation mode, without the caller's hooks, whose forward pass ends with its head's inputs."""
     memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
     for module in model.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
@@ -234,23 +227,8 @@ def _private_copy(model: nn.Module) -> Any:
         kept = [value for value in vars(module).values() if isinstance(value, Tensor) and value.grad_fn is not None]
         memo |= {id(value): value.detach() for value in kept}
     private: Any = copy.deepcopy(model, memo)
-    private.model[-1].forward = lambda features: features  # the head proper runs in `_head_outputs`
+    private.model[-1].forward = lambda *inputs: inputs  # the head proper runs in `run_head`
     return private.eval().requires_grad_(False)
-
-
-def _check_head(model: nn.Module) -> Detect:
-    layers = getattr(model, "model", None)
-    if not isinstance(layers, nn.Sequential):
-        raise WeightsError(f"{type(model).__name__} is not an Ultralytics detector: it has no sequence of layers")
-    head = layers[-1]
-    if type(head).__name__ not in ("Detect", "v10Detect") or not isinstance(head, Detect):
-        raise WeightsError(
-            f"this model ends in {type(head).__name__} (task {getattr(model, 'task', None) or 'unknown'!r}); "
-            "detcam explains models that end in Detect: YOLO detection weights such as yolov8n.pt or yolo26n.pt"
-        )
-    if (channels := (getattr(model, "yaml", None) or {}).get("channels", 3)) != 3:
-        raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
-    return head
 
 
 def _check_device(device: str | torch.device | int) -> torch.device:
@@ -265,11 +243,10 @@ def _check_device(device: str | torch.device | int) -> torch.device:
     return found
 
 
-def _takes_one_to_one(head: Detect, nms: bool | None) -> bool:
+def _takes_one_to_one(head: Any, nms: bool | None) -> bool:
     """Whether the one-to-one branch answers. This release's ``predict()`` takes it only when asked, or left alone."""
-    has_one_to_one = getattr(head, "one2one_cv2", None) is not None
-    only_one_to_one = has_one_to_one and head.cv2 is None
-    if nms is False and not has_one_to_one:
+    only_one_to_one = has_one_to_one(head) and head.cv2 is None
+    if nms is False and not has_one_to_one(head):
         raise UsageError("nms=False asks for an NMS-free branch, which this model does not have; leave nms out")
     if nms is True and only_one_to_one:
         raise UsageError("nms=True asks for the one-to-many branch, which was removed when this model was fused")
