@@ -111,6 +111,7 @@ def load_model(config: ModelConfig) -> Any:
         half=config.half,
         nms=config.nms,
         trust_weights=config.trust_weights,
+        yolov5_repo=config.yolov5_repo,
     )
 
 

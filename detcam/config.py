@@ -23,6 +23,7 @@ class ModelConfig:
     device: str | None = option(None, "cpu, cuda:0, ...; default: cpu")
     half: bool = option(False, "compute in float16 (CUDA only)")
     nms: bool | None = option(None, "end-to-end models: false takes the NMS-free branch; default: as predict() does")
+    yolov5_repo: str | None = option(None, "a clone of ultralytics/yolov5, for weights in its original format")
     trust_weights: bool = option(
         False, "load weights that ask for classes not known to be safe. Weights are code: this runs whatever is in them"
     )

@@ -47,8 +47,8 @@ class Explainer:
         box: explain this box, xyxy in original pixels, although the detector need not have reported it: the anchor that
             speaks most for it (IoU x class probability) is explained. Needs ``class_name``.
         class_name: the class asked about with ``box``.
-        device, imgsz, half, nms, trust_weights: as in :func:`detcam.load`; a loaded model stays as it is where these
-            are left out.
+        device, imgsz, half, nms, trust_weights, yolov5_repo: as in :func:`detcam.load`; a loaded model stays as it is
+            where these are left out.
         batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
         seed: of the ``random`` baseline.
 
@@ -75,6 +75,7 @@ class Explainer:
         half: bool = False,
         nms: bool | None = None,
         trust_weights: bool = False,
+        yolov5_repo: str | PathLike[str] | None = None,
         batch: int = 1,
         seed: int = 0,
     ) -> None:
@@ -91,7 +92,7 @@ class Explainer:
             raise UsageError(f"detections are whole numbers counted from 0, got {self.numbers}")
         self.method_name, self._method = method, find_method(method)
         self.model: DetectorAdapter = load(
-            model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights
+            model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
         )
         model = self.model
         self.target_name, self._target = target, find_target(target, model.names)
@@ -263,7 +264,7 @@ def answer(question: Question, names: Any, raw: RawOutput, index: int, letterbox
         raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
     network = letterbox.to_network(asked)
     anchor, _ = raw.tracked_anchor(index, network, question.class_id)
-    own = raw.boxes[index, anchor].detach().float().cpu().numpy()
+    own = raw.box_of(index, anchor, question.class_id).detach().float().cpu().numpy()
     if iou_matrix(network[None], own[None])[0, 0] == 0:
         raise InputError(f"no raw prediction overlaps box {question.xyxy}")
     return Detection(

@@ -24,8 +24,8 @@ def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
 
 def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """The probability of the detection's class: the logit's gradient scaled by p (1 - p)."""
-    return class_logit(raw, index, detection).sigmoid()
+    """The probability of the detection's class: the logit's gradient scaled by p (1 - p), where classes are alone."""
+    return raw.class_probability(index, detection.anchor, detection.class_id)
 
 
 def objectness(raw: RawOutput, index: int, detection: Detection) -> Tensor:
@@ -48,14 +48,14 @@ def box_side(side: int) -> Target:
     """Distance from the anchor's centre to one side (left, top, right, bottom = 0 .. 3), network pixels, outwards."""
 
     def distance(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        return raw.sides[index, detection.anchor, side]
+        return raw.sides_of(index, detection.anchor, detection.class_id)[side]
 
     return distance
 
 
 def box(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The sum of the four side distances: half the box's perimeter, network pixels."""
-    return raw.sides[index, detection.anchor].sum()
+    return raw.sides_of(index, detection.anchor, detection.class_id).sum()
 
 
 def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
@@ -64,7 +64,7 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
     falls when a side moves inwards. What holds the box open is then positive evidence.
     """
-    current = raw.boxes[index, detection.anchor]
+    current = raw.box_of(index, detection.anchor, detection.class_id)
     kept = current.detach()
     low = torch.where(current[:2] >= kept[:2], current[:2], kept[:2])
     high = torch.where(current[2:] <= kept[2:], current[2:], kept[2:])

@@ -9,6 +9,7 @@ import torch
 from conftest import real
 
 import detcam
+from detcam.adapters import yolov5_weights
 from detcam.demo import WEIGHTS
 from detcam.errors import WeightsError
 
@@ -79,14 +80,6 @@ def test_other_kinds_of_file(tmp_path, name, message):
         detcam.load(tmp_path / name)
 
 
-def test_a_classifier_says_what_it_is(tmp_path):
-    from ultralytics import YOLO
-
-    YOLO("yolov8n-cls.yaml", verbose=False).save(tmp_path / "cls.pt")
-    with pytest.raises(WeightsError, match=r"ends in Classify .task 'classify'.; detcam explains detectors"):
-        detcam.load(tmp_path / "cls.pt")
-
-
 def test_nothing_is_downloaded_for_a_path(tmp_path, monkeypatch):
     def refuse(*arguments, **keywords):
         raise AssertionError("the network was used")
@@ -98,6 +91,8 @@ def test_nothing_is_downloaded_for_a_path(tmp_path, monkeypatch):
         detcam.load("my-own-model.pt")
 
 
-def test_an_original_yolov5_checkpoint_says_what_it_is():
-    with pytest.raises(WeightsError, match=r"is an original YOLOv5 checkpoint .*repository, models\.yolo\.Model\)"):
+def test_an_original_yolov5_checkpoint_without_its_classes_says_where_to_get_them(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    yolov5_weights._vendor_modules.cache_clear()
+    with pytest.raises(WeightsError, match=r"original YOLOv5 weights need the classes of YOLOv5.*--yolov5-repo DIR"):
         detcam.load(real("weights/yolov5n-original.pt"))

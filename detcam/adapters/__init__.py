@@ -19,13 +19,14 @@ def load(
     half: bool = False,
     nms: bool | None = None,
     trust_weights: bool = False,
+    yolov5_repo: str | PathLike[str] | None = None,
 ) -> DetectorAdapter:
     """Make a detector ready to be explained.
 
     Args:
-        weights: the path of a ``.pt`` checkpoint, an official Ultralytics name such as ``yolo26n.pt`` (downloaded where
-            it is not on disk), an ``ultralytics.YOLO`` object, its ``nn.Module``, or a loaded detector to be
-            adjusted. Nothing passed in is changed.
+        weights: the path of a ``.pt`` checkpoint (Ultralytics' or original YOLOv5's), an official Ultralytics name
+            such as ``yolo26n.pt`` (downloaded where it is not on disk), an ``ultralytics.YOLO`` object, its
+            ``nn.Module``, or a loaded detector to be adjusted. Nothing passed in is changed.
         device: ``cpu``, ``cuda:0``, ...; ``None`` takes the CPU for a file and the model's own device for a model.
         imgsz: size to letterbox to, one side or (height, width); ``None`` takes the checkpoint's.
         half: compute in float16 (CUDA).
@@ -33,6 +34,8 @@ def load(
             the NMS-free one.
         trust_weights: load any pickle. Weights are code: a pickle runs what is in it. Without this only the classes on
             Ultralytics' allow-list are loaded.
+        yolov5_repo: a clone of ``ultralytics/yolov5``, for checkpoints in its original format; ``None`` takes the
+            ``yolov5`` package.
 
     Raises:
         WeightsError: the weights cannot be used.
@@ -41,21 +44,55 @@ def load(
     import torch
     from torch import nn
 
-    from detcam.adapters.ultralytics import UltralyticsDetector
-    from detcam.adapters.weights import read_checkpoint
-
+    settings: dict[str, Any] = {"device": device, "imgsz": imgsz, "half": half}
     with torch.inference_mode(False):  # the caller may be in it, and its tensors can have no gradient
-        if isinstance(weights, UltralyticsDetector):
-            return weights.adjusted(device=device, imgsz=imgsz, half=half, nms=nms)
+        if hasattr(weights, "adjusted"):
+            adjusted: DetectorAdapter = weights.adjusted(**settings, nms=nms)
+            return adjusted
         module = weights
         if isinstance(weights, str | PathLike):
-            module = read_checkpoint(Path(weights), trust=trust_weights)
+            module = _read(Path(weights), trust_weights, yolov5_repo)
         elif hasattr(weights, "overrides"):  # ultralytics.YOLO: a module around its module
             module = weights.model
-            imgsz = imgsz if imgsz is not None else weights.overrides.get("imgsz")
-        if not isinstance(module, nn.Module):
+            settings["imgsz"] = imgsz if imgsz is not None else weights.overrides.get("imgsz")
+        if not isinstance(module, nn.Module) and not hasattr(module, "model"):
             raise WeightsError(
                 f"cannot explain a {type(module).__name__}; give the path of a .pt file, an ultralytics.YOLO "
                 "or its nn.Module"
             )
-        return UltralyticsDetector(module, device=device, imgsz=imgsz, half=half, nms=nms)
+        made: DetectorAdapter = _adapter_for(module)(module, **settings)
+        return made if nms is None else load(made, nms=nms)
+
+
+def _adapter_for(module: Any) -> Any:
+    """The adapter class of a model."""
+    homes = [kind.__module__ for kind in type(module).__mro__]
+    if any(home.startswith("torchvision.models.detection") for home in homes):
+        from detcam.adapters.torchvision import TorchvisionDetector
+
+        return TorchvisionDetector
+    if type(module).__name__ == "ClassificationModel":
+        from detcam.adapters.classifier import Classifier
+
+        return Classifier
+    if any(home.startswith("ultralytics.") for home in homes):
+        from detcam.adapters.ultralytics import UltralyticsDetector
+
+        return UltralyticsDetector
+    from detcam.adapters.yolov5 import YoloV5Detector, is_original
+
+    if is_original(module):
+        return YoloV5Detector
+    from detcam.adapters.classifier import Classifier
+
+    return Classifier
+
+
+def _read(path: Path, trust: bool, yolov5_repo: str | PathLike[str] | None) -> Any:
+    """The model of a checkpoint, of whichever of the two formats."""
+    from detcam.adapters.weights import read_checkpoint
+    from detcam.adapters.yolov5_weights import is_original_checkpoint, read_original_checkpoint
+
+    if path.is_file() and is_original_checkpoint(path):
+        return read_original_checkpoint(path, None if yolov5_repo is None else Path(yolov5_repo), trust)
+    return read_checkpoint(path, trust)

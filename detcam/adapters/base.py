@@ -44,10 +44,25 @@ class RawOutput:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
 
-    def probability(self, index: int, anchor: int | slice, class_id: int) -> Tensor:
+    def class_probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
+        """The probability of a class alone, in [0, 1]; a slice of classes gives one column for each."""
+        return self.logits[index, anchor].sigmoid()[..., class_id]
+
+    def probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
         """The score the detector thresholds, in [0, 1]: the class probability, times objectness where there is one."""
-        score = self.logits[index, anchor, class_id].sigmoid()
-        return score if self.objectness is None else score * self.objectness[index, anchor].sigmoid()
+        score = self.class_probability(index, anchor, class_id)
+        if self.objectness is None:
+            return score
+        present = self.objectness[index, anchor].sigmoid()
+        return score * (present[..., None] if isinstance(class_id, slice) else present)
+
+    def box_of(self, index: int, anchor: int, class_id: int) -> Tensor:
+        """The box (4,) of a class at an anchor, xyxy; one for all classes in most detectors."""
+        return self.boxes[index, anchor]
+
+    def sides_of(self, index: int, anchor: int, class_id: int) -> Tensor:
+        """The distances (4,) to that box's sides."""
+        return self.sides[index, anchor]
 
     def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
         """The anchor that speaks most for a box: arg max over anchors of IoU x class probability.
@@ -65,6 +80,15 @@ class RawOutput:
             product = overlap * self.probability(index, slice(None), class_id).float().cpu().numpy()
         best = int(product.argmax())
         return best, float(product[best])
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxOutput(RawOutput):
+    """Raw predictions whose classes, a background included where there is one, share one softmax."""
+
+    def class_probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
+        """See :class:`RawOutput`."""
+        return self.logits[index, anchor].softmax(-1)[..., class_id]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from ultralytics.nn.modules import head as vendor
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from detcam.errors import WeightsError
 
@@ -67,6 +68,16 @@ def is_class_agnostic(head: Any) -> bool:
 def has_one_to_one(head: Any) -> bool:
     """Whether the head has an NMS-free branch."""
     return getattr(head, "one2one_cv2", None) is not None
+
+
+def predicts_one_to_one(head: Any) -> bool:
+    """Whether ``predict()`` takes the NMS-free branch unless told otherwise.
+
+    Releases with an ``end2end`` setting leave that to the head; later ones (``nms`` in its place) do not take it.
+    """
+    if not has_one_to_one(head):
+        return False
+    return getattr(head, "cv2", None) is None or ("end2end" in DEFAULT_CFG_DICT and bool(head.end2end))
 
 
 def run_head(

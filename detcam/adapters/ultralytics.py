@@ -6,9 +6,7 @@ The adapter runs a private copy of the model and computes the head itself from t
 
 from __future__ import annotations
 
-import copy
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,10 +19,18 @@ from torch import Tensor, nn
 
 from detcam.adapters.answers import best_pairs, enclosing_boxes, shapes_of, suppress
 from detcam.adapters.base import Layer, RawOutput
-from detcam.adapters.heads import check_head, has_one_to_one, is_class_agnostic, is_rtdetr, run_head
+from detcam.adapters.heads import (
+    check_head,
+    has_one_to_one,
+    is_class_agnostic,
+    is_rtdetr,
+    predicts_one_to_one,
+    run_head,
+)
 from detcam.adapters.layers import LayerBook, measure_layers, stage_ends
+from detcam.adapters.settings import check_device, check_sides, private_copy
 from detcam.capture import capture
-from detcam.errors import InputError, UsageError, WeightsError, is_count
+from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
 from detcam.types import Detection
 
@@ -61,11 +67,11 @@ class UltralyticsDetector:
         check_head(head, getattr(model, "task", None) or "unknown")
         if (channels := (getattr(model, "yaml", None) or {}).get("channels", 3)) != 3:
             raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
-        self.device = _check_device(device if device is not None else next(model.parameters()).device)
+        self.device = check_device(device if device is not None else next(model.parameters()).device)
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
         self.dtype = torch.float16 if half else torch.float32
-        self.model = _private_copy(model).to(self.device, self.dtype)
+        self.model = _headless(model).to(self.device, self.dtype)
         self.head = self.model.model[-1]
         self.one_to_one = _takes_one_to_one(head, nms)
         names = getattr(model, "names", None) or range(head.nc)
@@ -82,12 +88,12 @@ class UltralyticsDetector:
     ) -> UltralyticsDetector:
         """This detector where nothing is asked to differ, else one like it with other settings."""
         wanted = self._check_imgsz(imgsz) if imgsz is not None else self.imgsz
-        same_place = device is None or _check_device(device) == self.device
+        same_place = device is None or check_device(device) == self.device
         same_kind = (not half or self.dtype == torch.float16) and (nms is None or (nms is False) == self.one_to_one)
         if same_place and same_kind and wanted == self.imgsz:
             return self
         half = half or self.dtype == torch.float16
-        branch = nms if nms is not None else (False if self.one_to_one else None)
+        branch = nms if nms is not None else (not self.one_to_one if has_one_to_one(self.head) else None)
         place = device if device is not None else self.device
         return UltralyticsDetector(self.model, place, wanted, half, branch)
 
@@ -210,47 +216,24 @@ class UltralyticsDetector:
 
     def _check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
         """(height, width), each rounded up to a multiple of the largest stride, as ``predict()`` does."""
-        sides: list[Any] = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
-        if len(sides) not in (1, 2) or not all(is_count(side) for side in sides):
-            raise UsageError(f"imgsz must be one or two whole numbers of pixels, got {imgsz!r}")
-        sides = sides * 2 if len(sides) == 1 else sides
-        height, width = (math.ceil(side / self.stride) * self.stride for side in sides)
+        height, width = (math.ceil(side / self.stride) * self.stride for side in check_sides(imgsz))
         return height, width
 
 
-def _private_copy(model: nn.Module) -> Any:
-    """A frozen copy in evaluation mode, without the caller's hooks, whose forward pass ends with its head's inputs."""
-    memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
-    for module in model.modules():
-        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
-            memo[id(getattr(module, hooks))] = OrderedDict()
-        kept = [value for value in vars(module).values() if isinstance(value, Tensor) and value.grad_fn is not None]
-        memo |= {id(value): value.detach() for value in kept}
-    private: Any = copy.deepcopy(model, memo)
-    private.model[-1].forward = lambda *inputs: inputs  # the head proper runs in `run_head`
-    return private.eval().requires_grad_(False)
-
-
-def _check_device(device: str | torch.device | int) -> torch.device:
-    name = f"cuda:{device}" if str(device).isdigit() else str(device)
-    try:
-        found = torch.device(name)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
-        ) from error
-    return found
+def _headless(model: nn.Module) -> Any:
+    """A private copy whose forward pass ends with the inputs of its head, which runs in `run_head`."""
+    private = private_copy(model)
+    private.model[-1].forward = lambda *inputs: inputs
+    return private
 
 
 def _takes_one_to_one(head: Any, nms: bool | None) -> bool:
-    """Whether the one-to-one branch answers. This release's ``predict()`` takes it only when asked, or left alone."""
-    only_one_to_one = has_one_to_one(head) and head.cv2 is None
+    """Whether the one-to-one branch answers."""
     if nms is False and not has_one_to_one(head):
         raise UsageError("nms=False asks for an NMS-free branch, which this model does not have; leave nms out")
-    if nms is True and only_one_to_one:
+    if nms is True and has_one_to_one(head) and getattr(head, "cv2", None) is None:
         raise UsageError("nms=True asks for the one-to-many branch, which was removed when this model was fused")
-    return only_one_to_one or nms is False
+    return predicts_one_to_one(head) if nms is None else not nms
 
 
 def _trained_imgsz(model: nn.Module) -> Any:

@@ -52,7 +52,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
             else:
                 checkpoint, _ = tasks.torch_safe_load(str(path), safe_only=True)
     except Exception as error:
-        raise WeightsError(_why_not(path, error)) from error
+        raise WeightsError(why_not(path, error)) from error
     model: nn.Module = _model_of(path, checkpoint)
     return model
 
@@ -78,7 +78,7 @@ def _model_of(path: Path, checkpoint: Any) -> Any:
     return model
 
 
-def _why_not(path: Path, error: Exception) -> str:
+def why_not(path: Path, error: Exception) -> str:
     """One line on why a checkpoint cannot be loaded."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         magic = file.read(1)
@@ -91,7 +91,7 @@ def _why_not(path: Path, error: Exception) -> str:
     if (name or missing or "").startswith("models") or "models.yolo" in chain:
         return (
             f"{path} is an original YOLOv5 checkpoint (it needs the classes of the yolov5 repository, "
-            f"{name or missing or 'models.yolo'}), which detcam cannot explain yet; give weights made by ultralytics"
+            f"{name or missing or 'models.yolo'}), which neither --yolov5-repo nor the yolov5 package could give"
         )
     if missing:
         return f"{path} needs the Python module {missing!r}, which is not installed here"

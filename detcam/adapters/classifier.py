@@ -1,0 +1,256 @@
+"""Image classifiers: any module that turns (B, 3, h, w) images into (B, class) logits.
+
+The whole image is the box, and the anchor of every answer is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import transforms as preprocessing
+from torchvision.models import ResNet18_Weights
+
+from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
+from detcam.adapters.layers import LayerBook, measure_layers
+from detcam.adapters.settings import check_device, check_names, check_sides, private_copy
+from detcam.capture import capture
+from detcam.errors import InputError, UsageError, WeightsError
+from detcam.geometry import Letterbox
+from detcam.types import Detection
+
+IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
+IN_PLACE = {"ToTensor", "PILToTensor", "ToImage", "ConvertImageDtype", "ToDtype", "Normalize"}
+"""Transforms that leave every pixel where it is."""
+
+
+class Classifier:
+    """A :class:`~detcam.adapters.base.DetectorAdapter` for image classifiers of torchvision, Ultralytics and others.
+
+    Args:
+        model: gives (B, class) logits; or, as Ultralytics' ``-cls`` models do, probabilities and then logits; or an
+            object with ``logits``. Copied, never changed. Forward hooks of the caller's do not come along.
+        device: as torch names it; ``None`` takes the model's own.
+        imgsz: side of the square that is cropped from the middle; ``None`` takes the transforms', an Ultralytics
+            checkpoint's training size, or 224.
+        half: compute in float16; CUDA only.
+        names: class names by index, or in order. ``None``: the model's own ``names``, or the indices.
+        transforms: image -> tensor: a torchvision weights entry's ``transforms()``, or a ``Compose`` of ``Resize``,
+            ``CenterCrop`` and what leaves pixels in place. ``None``: for an Ultralytics model its own; else
+            torchvision's for ImageNet: resize to 256, crop 224, ImageNet's mean and standard deviation.
+
+    Raises:
+        WeightsError: the model gives no class logits, or has no layer that gives a feature map.
+        UsageError: ``half`` without CUDA, a bad ``imgsz`` or ``device``, ``names`` that do not fit, or transforms
+            that move pixels in a way that cannot be followed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str | torch.device | None = None,
+        imgsz: int | Sequence[int] | None = None,
+        half: bool = False,
+        names: Mapping[int, str] | Sequence[str] | None = None,
+        transforms: Any = None,
+    ) -> None:
+        own = next(model.parameters(), torch.empty(0)).device
+        self.device = check_device(device if device is not None else own)
+        if half and self.device.type != "cuda":
+            raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
+        self.dtype = torch.float16 if half else torch.float32
+        self.model = private_copy(model).to(self.device, self.dtype)
+        self.transforms = transforms if transforms is not None else _own_transforms(model, imgsz)
+        self._resize, self._crop = _geometry(self.transforms)
+        sides = self._resize or (IMAGENET_SIDE,)
+        self.imgsz: tuple[int, int] = self._crop or (sides[0], sides[-1])
+        if imgsz is not None and check_sides(imgsz) != self.imgsz:
+            raise UsageError(f"the transforms give {self.imgsz} pixels, but imgsz is {imgsz!r}; give one of the two")
+        try:
+            logits = self._classify(torch.zeros(1, 3, *self.imgsz, device=self.device, dtype=self.dtype))
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"{type(model).__name__} is no image classifier: it cannot take one image of shape "
+                f"(1, 3, {self.imgsz[0]}, {self.imgsz[1]}): {error}"
+            ) from error
+        self.names = check_names(names if names is not None else getattr(model, "names", None), logits.shape[1])
+
+    def adjusted(
+        self,
+        device: str | torch.device | None = None,
+        imgsz: int | Sequence[int] | None = None,
+        half: bool = False,
+        nms: bool | None = None,
+    ) -> Classifier:
+        """This classifier where nothing is asked to differ, else one like it; a new ``imgsz`` brings new transforms."""
+        if nms is False:
+            raise UsageError("nms=False asks for an NMS-free branch, which a classifier does not have; leave nms out")
+        same_size = imgsz is None or check_sides(imgsz) == self.imgsz
+        place = self.device if device is None else check_device(device)
+        half = half or (self.dtype == torch.float16 and place.type == "cuda")
+        if same_size and (place, half) == (self.device, self.dtype == torch.float16):
+            return self
+        return Classifier(self.model, place, imgsz, half, self.names, self.transforms if same_size else None)
+
+    @cached_property
+    def _book(self) -> LayerBook:
+        modules = {name: module for name, module in self.model.named_modules() if name}
+        blank = torch.zeros(1, 3, *self.imgsz, device=self.device, dtype=self.dtype)
+        measured = measure_layers(modules, lambda: self.model(blank), self.imgsz, _last_map)
+        ends = {layer.shape[1:]: layer.name for layer in measured if min(layer.shape[1:]) > 1}
+        listed = [layer for layer in measured if layer.name in ends.values() or layer.groups]
+        return LayerBook(modules, listed)
+
+    def layers(self) -> Sequence[Layer]:
+        """The last module at each resolution; ``backbone`` is the last of all to give a map of more than one cell."""
+        return self._book.listed
+
+    def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
+        """See :class:`~detcam.adapters.base.DetectorAdapter`."""
+        return self._book.resolve(layers)
+
+    def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
+        """Where the transforms put an image: what they crop away lies at negative offsets."""
+        height, width = image.shape[:2]
+        resized = (height, width)
+        if len(self._resize) == 1:
+            short, side = min(height, width), self._resize[0]
+            resized = (side, int(side * width / short)) if height == short else (int(side * height / short), side)
+        elif self._resize:
+            resized = (self._resize[0], self._resize[1])
+        network = self._crop or resized
+        top, left = (
+            (frame - side) // 2 if side < frame else -round((side - frame) / 2)
+            for side, frame in zip(resized, network, strict=True)
+        )
+        return Letterbox((height, width), network, resized, (top, left))
+
+    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
+        """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, h, w), as the transforms make it."""
+        boxes = [self.letterbox(image) for image in images]
+        if len({box.network for box in boxes}) != 1:
+            raise ValueError(
+                f"images of one batch must share a letterboxed shape, got {[box.network for box in boxes]}"
+            )
+        batch = torch.stack([self.transforms(Image.fromarray(image)) for image in images])
+        return batch.to(self.device, self.dtype), boxes
+
+    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+        """See :class:`~detcam.adapters.base.DetectorAdapter`: one anchor, its box and stride (its height) the input's.
+
+        The box does not depend on the image, so the targets about its sides have no gradient.
+        """
+        with (
+            torch.inference_mode(False),
+            torch.set_grad_enabled(bool(layers)),
+            torch.autocast(batch.device.type, enabled=False),
+            capture({name: self._book.modules[name] for name in layers}) as activations,
+        ):
+            logits = self._classify(batch).to(torch.promote_types(self.dtype, torch.float32))
+        if missed := [name for name in layers if name not in activations]:
+            raise UsageError(f"layer {missed[0]!r} takes no part in the forward pass that made the class scores")
+        height, width = batch.shape[2:]
+        boxes = logits.new_tensor([0, 0, width, height]).expand(len(batch), 1, 4)
+        sides = boxes.new_tensor([width, height, width, height]).expand_as(boxes) / 2
+        strides = boxes.new_tensor([height])
+        return SoftmaxOutput(logits[:, None], boxes, sides, strides, activations, size=(height, width))
+
+    def _classify(self, batch: Tensor) -> Tensor:
+        """(B, class) logits."""
+        output = self.model(batch)
+        output = getattr(output, "logits", output)
+        if isinstance(output, tuple):
+            output = output[-1]
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            given = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise WeightsError(
+                f"{type(self.model).__name__} gives {given}; a classifier has to give (image, class) logits"
+            )
+        return output
+
+    def decode(
+        self,
+        raw: RawOutput,
+        letterboxes: Sequence[Letterbox],
+        *,
+        conf: float,
+        iou: float,
+        classes: Sequence[int] | None,
+        max_det: int,
+    ) -> list[tuple[Detection, ...]]:
+        """The best classes of each image, at most ``max_det``, whose softmax probability exceeds ``conf``.
+
+        The best class is always among them, however improbable. Nothing overlaps, so ``iou`` has no part in it.
+        """
+        assert isinstance(raw, SoftmaxOutput)
+        found = []
+        wanted = sorted(self.names) if classes is None else sorted(set(classes))
+        for image, letterbox in enumerate(letterboxes):
+            height, width = letterbox.original
+            whole = np.array([0, 0, width, height], np.float32)
+            scores = raw.probability(image, 0, slice(None)).detach()[wanted]
+            if not scores.isfinite().all():
+                raise InputError("the class scores are not finite: damaged weights, or half precision overflowed")
+            best, places = scores.topk(min(max_det, len(wanted)))
+            ranked = [(p, wanted[i]) for p, i in zip(best.tolist(), places.tolist(), strict=True)]
+            kept = [(p, c) for rank, (p, c) in enumerate(ranked) if rank == 0 or p > conf]
+            found.append(tuple(Detection(whole, c, self.names[c], p, 0, int(raw.strides[0])) for p, c in kept))
+        return found
+
+
+def _last_map(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
+    """The group ``backbone``: the last module to give a map of more than one cell.
+
+    Raises:
+        WeightsError: no module does.
+    """
+    if not (maps := [name for name, shape in shapes.items() if min(shape[1:]) > 1]):
+        raise WeightsError("no layer of this classifier gives a (batch, channel, height, width) feature map")
+    return {"backbone": {maps[-1]}}
+
+
+def _own_transforms(model: nn.Module, imgsz: int | Sequence[int] | None) -> Any:
+    """What a model was made for, at another size where one is asked for."""
+    settings = getattr(model, "args", None)
+    trained = settings.get("imgsz") if isinstance(settings, Mapping) else getattr(settings, "imgsz", None)
+    height, width = check_sides(imgsz if imgsz is not None else trained or IMAGENET_SIDE)
+    if height != width:
+        raise UsageError(f"a classifier's imgsz must be one side of a square, got {imgsz!r}")
+    if type(model).__name__ != "ClassificationModel":
+        resized = round(height * IMAGENET_RESIZE / IMAGENET_SIDE)
+        return ResNet18_Weights.IMAGENET1K_V1.transforms(crop_size=height, resize_size=resized)
+    kept = getattr(model, "transforms", None)
+    if kept is not None and _geometry(kept)[1] == (height, width):
+        return kept
+    steps = [preprocessing.Resize(height), preprocessing.CenterCrop(height), preprocessing.ToTensor()]
+    return preprocessing.Compose(steps)
+
+
+def _geometry(transforms: Any) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+    """What image transforms do to places: resized to (shorter edge,) or (height, width) or not, (); cropped to.
+
+    Raises:
+        UsageError: they do something else.
+    """
+    if hasattr(transforms, "resize_size") and hasattr(transforms, "crop_size"):
+        return tuple(transforms.resize_size), check_sides(transforms.crop_size)
+    resize: tuple[int, ...] = ()
+    crop = None
+    for step in getattr(transforms, "transforms", [transforms]):
+        kind = type(step).__name__
+        if kind == "Resize" and not resize and crop is None and getattr(step, "max_size", None) is None:
+            resize = (step.size,) if isinstance(step.size, int) else tuple(step.size)
+        elif kind == "CenterCrop" and crop is None:
+            crop = check_sides(step.size)
+        elif kind not in IN_PLACE:
+            raise UsageError(
+                f"cannot follow where the transform {step!r} puts pixels; give one Resize, then one CenterCrop, and "
+                f"any of {', '.join(sorted(IN_PLACE))}"
+            )
+    return resize, crop

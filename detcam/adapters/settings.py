@@ -1,0 +1,69 @@
+"""What every adapter checks of its settings, and the private copy each one works on."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detcam.errors import UsageError, is_count
+
+
+def private_copy(model: nn.Module) -> Any:
+    """A frozen copy in evaluation mode, without the caller's hooks."""
+    memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
+    for module in model.modules():
+        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+            memo[id(getattr(module, hooks))] = OrderedDict()
+        kept = [value for value in vars(module).values() if isinstance(value, Tensor) and value.grad_fn is not None]
+        memo |= {id(value): value.detach() for value in kept}
+    return copy.deepcopy(model, memo).eval().requires_grad_(False)
+
+
+def check_sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
+    """Two whole numbers of pixels from one or two.
+
+    Raises:
+        UsageError: they are not.
+    """
+    sides: list[Any] = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
+    if len(sides) not in (1, 2) or not all(is_count(side) for side in sides):
+        raise UsageError(f"imgsz must be one or two whole numbers of pixels, got {imgsz!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+def check_names(names: Mapping[int, str] | Sequence[str] | None, count: int) -> dict[int, str]:
+    """A name for each of ``count`` classes; the index where ``names`` is None.
+
+    Raises:
+        UsageError: there are not as many names as classes, or one is missing.
+    """
+    given = names if names is not None else [str(i) for i in range(count)]
+    named = dict(given if isinstance(given, Mapping) else enumerate(map(str, given)))
+    if set(named) != set(range(count)):
+        raise UsageError(
+            f"this model has {count} classes, the background included where it has one, so names must be {count}, "
+            f"numbered from 0; got {len(named)}"
+        )
+    return named
+
+
+def check_device(device: str | torch.device | int) -> torch.device:
+    """The device of a name, or of a number among the GPUs.
+
+    Raises:
+        UsageError: it cannot be used here.
+    """
+    name = f"cuda:{device}" if str(device).isdigit() else str(device)
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
+        ) from error
+    return found

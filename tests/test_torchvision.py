@@ -1,0 +1,407 @@
+"""The torchvision adapter against torchvision: the same detections and gradients, and a model left as it was."""
+
+import copy
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from conftest import photograph, snapshot
+from torch import nn
+from torchvision.models import resnet18
+from torchvision.models.detection import (
+    FCOS,
+    FasterRCNN,
+    MaskRCNN,
+    RetinaNet,
+    ssd300_vgg16,
+    ssdlite320_mobilenet_v3_large,
+)
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+import detcam
+from detcam.adapters.torchvision import TorchvisionDetector
+from detcam.errors import InputError, UsageError, WeightsError
+from detcam.geometry import iou_matrix
+from detcam.types import Heatmap
+
+CLASSES = 5
+SCALE = {"min_size": 160, "max_size": 256}
+SETTINGS = {"conf": 0.5, "iou": 0.5, "max_det": 40}
+FAMILIES = ["faster", "mask", "retina", "fcos", "ssd", "ssdlite"]
+
+
+RPN = {"rpn_pre_nms_top_n_test": 300, "rpn_post_nms_top_n_test": 100}
+
+
+def pyramid(first, extra=None):
+    """The last stages of a ResNet-18 under a narrow feature pyramid."""
+    stages = range(first, 5)
+    channels = [32 * 2**stage for stage in stages]
+    body = resnet18(weights=None)
+    return BackboneWithFPN(body, {f"layer{i}": str(i - first) for i in stages}, channels, 32, extra)
+
+
+MAKERS = {
+    "faster": lambda: FasterRCNN(pyramid(1), CLASSES, **SCALE, **RPN),
+    "mask": lambda: MaskRCNN(pyramid(1), CLASSES, **SCALE, **RPN, box_detections_per_img=5),
+    "retina": lambda: RetinaNet(pyramid(2, LastLevelP6P7(32, 32)), CLASSES, **SCALE),
+    "fcos": lambda: FCOS(pyramid(2, LastLevelP6P7(32, 32)), CLASSES, **SCALE),
+    "ssd": lambda: ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES),
+    "ssdlite": lambda: ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES),
+}
+
+
+@cache
+def made(family):
+    """A model with random weights whose scores and boxes differ from anchor to anchor."""
+    torch.manual_seed(0)
+    model = MAKERS[family]()
+    images = [tensor(photograph(200, 220, seed)) for seed in range(2)]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+        features = model.backbone.train()(model.transform.eval()(images)[0].tensors)
+        if norms and hasattr(model, "head"):
+            model.head.train()(list(features.values()))
+        model.eval()
+        last = {
+            name: module
+            for name, module in model.named_modules()
+            if spread_of(name)
+            and getattr(module, "bias", None) is not None
+            and isinstance(module, nn.Conv2d | nn.Linear)
+        }
+        seen = {name: [] for name in last}
+        for name, module in last.items():
+            nn.init.normal_(module.weight)
+            nn.init.zeros_(module.bias)
+            module.register_forward_hook(lambda m, x, y, name=name: seen[name].append(y.transpose(0, 1).flatten(1)))
+        model(images) if hasattr(model, "roi_heads") else model.head(list(features.values()))
+        for name, module in last.items():
+            outputs = torch.cat(seen[name], 1)
+            mean = outputs.mean(1)
+            scale = spread_of(name) / (outputs - mean[:, None]).std()
+            module.weight *= scale
+            module.bias -= mean * scale - 2 * (family == "fcos" and "bbox_reg" in name)
+            module._forward_hooks.clear()
+    return model
+
+
+@cache
+def adapted(family):
+    return TorchvisionDetector(made(family))
+
+
+def spread_of(name):
+    """How far the outputs of a head's last layer shall lie apart; 0 for other layers."""
+    if name.startswith("backbone") or "mask" in name or ".conv." in name:
+        return 0
+    if "cls_logits" in name or "cls_score" in name or "bbox_ctrness" in name or "classification_head.module" in name:
+        return 2
+    return 0.5 if "bbox" in name or "regression_head.module" in name else 0
+
+
+def tensor(image):
+    return torch.from_numpy(image).permute(2, 0, 1) / 255
+
+
+def vendor(family, image, conf=0.5, iou=0.5, max_det=40):
+    """torchvision's own detections at these thresholds."""
+    model = copy.deepcopy(made(family))
+    holder = model.roi_heads if hasattr(model, "roi_heads") else model
+    holder.score_thresh, holder.nms_thresh, holder.detections_per_img = conf, iou, max_det
+    with torch.no_grad():
+        return {name: value.numpy() for name, value in model([tensor(image)])[0].items()}
+
+
+def explain(adapter, images, *args, **choices):
+    return detcam.Explainer(adapter, *args, **choices)(images)
+
+
+def decoded(adapter, images, **settings):
+    batch, letterboxes = adapter.prepare(images)
+    raw = adapter.forward(batch)
+    return raw, adapter.decode(raw, letterboxes, **({**SETTINGS, "classes": None} | settings))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [((200, 220), {}), ((97, 301), {"conf": 0.3, "iou": 0.3}), ((260, 120), {"conf": 0.4, "iou": 0.7, "max_det": 7})],
+)
+def test_detections_are_torchvisions(family, shape, settings):
+    image = photograph(*shape, seed=7)
+    raw, (ours,) = decoded(adapted(family), [image], **settings)
+    theirs = vendor(family, image, **settings)
+    assert len(ours) == len(theirs["labels"]) > 4
+    assert [d.class_id for d in ours] == theirs["labels"].tolist()
+    assert np.abs([d.confidence for d in ours] - theirs["scores"]).max() <= 1e-5
+    assert np.abs(np.array([d.xyxy for d in ours]) - theirs["boxes"]).max() <= 1e-2
+    for d in ours:
+        assert raw.probability(0, d.anchor, d.class_id).item() == pytest.approx(d.confidence, abs=1e-6)
+        assert raw.strides[d.anchor] == d.stride
+
+
+@pytest.mark.parametrize("family", ["faster", "retina", "ssdlite"])
+def test_only_the_classes_asked_for_come_back(family):
+    image = photograph(200, 220, seed=7)
+    adapter = adapted(family)
+    batch, letterboxes = adapter.prepare([image])
+    raw = adapter.forward(batch)  # one pass for both: scores that nearly tie may change places from one to the next
+    every, some = (
+        adapter.decode(raw, letterboxes, conf=0.8, iou=0.5, max_det=1000, classes=classes)[0]
+        for classes in (None, [2, 3])
+    )
+    kept = [(d.anchor, d.class_id) for d in every if d.class_id in (2, 3)]
+    assert [(d.anchor, d.class_id) for d in some][: len(kept)] == kept  # the cap counts only what was asked for
+    assert {d.class_id for d in some} == {2, 3} < {d.class_id for d in every}
+
+
+def plain_gradients(family, image, layers, anchor, class_id):
+    """A forward and backward of torchvision's own model, parameters and all."""
+    model = copy.deepcopy(made(family)).requires_grad_(True)
+    kept, logits = {}, []
+
+    def keep(name):
+        def hook(module, arguments, output):
+            output.retain_grad()
+            kept[name] = output
+
+        return hook
+
+    modules = dict(model.named_modules())
+    for name in layers:
+        modules[name].register_forward_hook(keep(name))
+    head = model.roi_heads.box_predictor if hasattr(model, "roi_heads") else model.head
+    head.register_forward_hook(
+        lambda m, x, y: logits.append(y["cls_logits"][0] if isinstance(y, dict) else y[0]), prepend=True
+    )
+    model([tensor(image)])
+    logits[0][anchor, class_id].backward()
+    return {name: 0 * output[0] if output.grad is None else output.grad[0] for name, output in kept.items()}
+
+
+@pytest.mark.parametrize("family", ["faster", "retina", "fcos", "ssd", "ssdlite"])
+def test_gradients_are_those_of_a_plain_backward(family):
+    image = photograph(200, 220, seed=7)
+    adapter = adapted(family)
+    layers = adapter.resolve("backbone,neck")
+    batch, letterboxes = adapter.prepare([image])
+    raw = adapter.forward(batch, layers)
+    found = adapter.decode(raw, letterboxes, **SETTINGS, classes=None)[0]
+    for detection in found[:: max(len(found) // 2, 1)][:2]:
+        logit = raw.logits[0, detection.anchor, detection.class_id]
+        ours = torch.autograd.grad(logit, list(raw.activations.values()), retain_graph=True, allow_unused=True)
+        plain = plain_gradients(family, image, layers, detection.anchor, detection.class_id)
+        assert any(gradient is not None and gradient.any() for gradient in ours)
+        for name, gradient in zip(raw.activations, ours, strict=True):
+            mine = torch.zeros_like(plain[name]) if gradient is None else gradient[0]
+            assert (mine - plain[name]).abs().max() <= 1e-5 * plain[name].abs().max(), name
+
+
+def test_nothing_flows_through_a_proposals_coordinates():
+    adapter = adapted("faster")
+    raw = adapter.forward(adapter.prepare([photograph(200, 220)])[0], ["backbone.fpn.layer_blocks.0.0"])
+    centres = raw.boxes[0, :, :2] + raw.sides[0, :, :2]
+    proposal = centres.sum()
+    assert raw.boxes.requires_grad
+    assert not torch.autograd.grad(proposal, list(raw.activations.values()))[0].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["faster", "mask", "retina", "fcos", "ssdlite"])
+@pytest.mark.parametrize("target", ["class", "score", "box"])
+def test_maps_are_finite_and_ok(family, target):
+    result = explain(adapted(family), photograph(200, 220, seed=7), target=target, **SETTINGS | {"max_det": 5})[0]
+    assert len(result) > 4
+    assert all(e.status == "ok" and e.heatmap.raw.any() for e in result)
+
+
+def test_a_batch_changes_no_map():
+    """R-CNN images of one padded shape but different sizes: each with proposals of its own."""
+    adapter = adapted("faster")
+    images = [photograph(200, 220, 7), photograph(200, 230, 8)]
+    assert len({adapter.letterbox(image).network for image in images}) == 1
+    assert len({adapter.letterbox(image).resized for image in images}) == 2
+    together = explain(adapter, images, batch=2, **SETTINGS | {"max_det": 6})
+    for image, both in zip(images, together, strict=True):
+        alone = explain(adapter, image, **SETTINGS | {"max_det": 6})[0]
+        assert [e.detection.class_id for e in alone] == [e.detection.class_id for e in both]
+        for a, b in zip(alone, both, strict=True):
+            assert np.allclose(a.detection.xyxy, b.detection.xyxy, atol=1e-2)
+            assert np.allclose(a.heatmap.raw, b.heatmap.raw, rtol=1e-3, atol=1e-4 * a.heatmap.peak)
+
+
+@pytest.mark.parametrize("family", ["faster", "retina", "ssdlite"])
+def test_the_model_is_left_as_it_was(family):
+    model = copy.deepcopy(made(family)).train()
+    model.backbone.eval()
+    fired = []
+    model.backbone.register_forward_hook(lambda *_: fired.append(1))
+    next(model.parameters()).grad = torch.ones_like(next(model.parameters()))
+    before = snapshot(model)
+    pool = getattr(getattr(model, "roi_heads", None), "box_roi_pool", None)
+    scales = getattr(pool, "scales", None)
+    explain(TorchvisionDetector(model, imgsz=(128, 160)), photograph(), conf=0.9, max_det=2)
+    assert snapshot(model) == before
+    assert not fired
+    assert getattr(pool, "scales", None) is scales
+    assert model.transform.min_size == made(family).transform.min_size
+
+
+@pytest.mark.parametrize("family", ["faster", "ssdlite"])
+@pytest.mark.parametrize("shape", [(200, 220), (97, 301), (31, 500), (500, 31), (1, 1), (160, 160), (1080, 1920)])
+def test_letterbox_is_the_models_own_transform(family, shape):
+    adapter = adapted(family)
+    image = photograph(*shape)
+    theirs = made(family).transform.eval()([tensor(image)])[0]
+    batch, (letterbox,) = adapter.prepare([image])
+    assert letterbox.network == tuple(theirs.tensors.shape[2:]) == tuple(batch.shape[2:])
+    assert letterbox.resized == tuple(theirs.image_sizes[0])
+    assert torch.equal(batch, theirs.tensors)
+
+
+def test_a_heat_cell_lands_on_its_pixels():
+    """By hand: 100 x 150 scaled by 1.6, then padded; cell (3, 6) of 10 x 16 is pixels 30..40, 60..70."""
+    letterbox = adapted("retina").letterbox(photograph(100, 150))
+    assert (letterbox.resized, letterbox.network) == ((160, 240), (160, 256))
+    raw = np.zeros((10, 16), np.float32)
+    raw[3, 6] = 1
+    hot = np.argwhere(Heatmap(raw, letterbox).array > 0.6)
+    assert hot.min(0).tolist() == [31, 61]
+    assert hot.max(0).tolist() == [38, 68]
+
+
+def test_an_elongated_image_is_refused():
+    with pytest.raises(
+        InputError, match="3000 x 1 pixels is too elongated for this model: it would be scaled to 256 x 0"
+    ):
+        adapted("retina").letterbox(np.zeros((1, 3000, 3), np.uint8))
+
+
+def test_layer_groups():
+    faster = adapted("faster")
+    assert faster.resolve("auto") == tuple(f"backbone.body.layer{i}" for i in (1, 2, 3, 4))
+    assert sorted(faster.resolve("neck")) == [f"backbone.fpn.layer_blocks.{i}" for i in range(4)]
+    layer = next(layer for layer in faster.layers() if layer.name == "backbone.body.layer3")
+    assert (layer.type, layer.stride, layer.shape, layer.groups) == (
+        "Sequential",
+        (16, 16),
+        (256, 10, 10),
+        ("backbone",),
+    )
+    retina = adapted("retina")
+    assert retina.resolve("backbone") == tuple(f"backbone.body.layer{i}" for i in (2, 3, 4))
+    assert len(retina.resolve("neck")) == 5
+    assert "backbone.fpn.extra_blocks.p7" in retina.resolve("neck")
+    assert adapted("ssd").resolve("auto") == (
+        "backbone.features",
+        "backbone.extra.0",
+        "backbone.extra.1",
+    )
+    assert adapted("ssdlite").resolve("auto") == ("backbone.features.0", "backbone.features.1")
+    with pytest.raises(UsageError, match=r"did you mean 'backbone.body.layer4'"):
+        faster.resolve("backbone.body.layer5")
+
+
+def test_a_module_the_levels_share_is_refused():
+    adapter = adapted("retina")
+    batch, _ = adapter.prepare([photograph()])
+    with pytest.raises(UsageError, match="runs more than once"):
+        adapter.forward(batch, ["head.classification_head.cls_logits"])
+
+
+def test_a_proposals_stride_is_that_of_its_level():
+    """Pooled from level floor(4 + log2(sqrt(area) / 224)), within 2 .. 5, whose stride is 2 to its power."""
+    adapter = TorchvisionDetector(made("faster"), imgsz=320)
+    adapter.model.rpn._post_nms_top_n["testing"] = 1000
+    proposals = []
+    pool = adapter.model.roi_heads.box_roi_pool
+    handle = pool.register_forward_pre_hook(lambda m, x: proposals.extend(x[1]))
+    raw = adapter.forward(adapter.prepare([photograph(200, 220)])[0])
+    handle.remove()
+    sides = proposals[0][:, 2:] - proposals[0][:, :2]
+    level = (4 + (sides.prod(1).sqrt() / 224).log2() + 1e-6).floor().clamp(2, 5)
+    assert torch.equal(raw.strides, 2**level)
+    centres = (proposals[0][:, :2] + proposals[0][:, 2:]) / 2
+    assert torch.allclose(raw.boxes[0, :, :2] + raw.sides[0, :, :2], centres, atol=1e-3)
+    assert torch.allclose(raw.boxes[0, :, 2:] - raw.sides[0, :, 2:], centres, atol=1e-3)
+    assert len(set(raw.strides.tolist())) > 1
+
+
+def test_single_stage_strides_are_those_of_the_levels():
+    for family, strides in [("retina", [8, 16, 32, 53, 80]), ("ssd", [8, 16, 30, 60, 100, 300])]:
+        adapter = adapted(family)
+        raw = adapter.forward(adapter.prepare([photograph(160, 160)])[0])
+        assert raw.strides.unique(sorted=True).tolist() == strides
+
+
+def test_the_anchor_of_a_box_is_found_by_the_box_of_the_class_asked_about():
+    adapter = adapted("faster")
+    raw, _ = decoded(adapter, [photograph(200, 220, 7)])
+    proposal = int(raw.logits[0, :, 1:].softmax(-1).topk(2).values[:, 1].argmax())  # undecided between two classes
+    second = int(raw.logits[0, proposal, 1:].argsort()[-2]) + 1
+    wanted = raw.class_boxes[proposal, second].numpy()
+    overlap = iou_matrix(wanted[None], raw.class_boxes[:, second].numpy())[0]
+    product = overlap * raw.logits[0].softmax(-1)[:, second].numpy()
+    anchor, value = raw.tracked_anchor(0, wanted, second)
+    assert (anchor, value) == (product.argmax(), pytest.approx(product.max()))
+
+
+def test_names():
+    model = made("faster")
+    assert TorchvisionDetector(model).names[3] == "3"
+    given = ["__background__", "kite", "ball", "cup", "hat"]
+    adapter = TorchvisionDetector(model, names=given)
+    assert adapter.names == dict(enumerate(given))
+    assert decoded(adapter, [photograph(200, 220)])[1][0][0].class_name in given[1:]
+    with pytest.raises(UsageError, match="this model has 5 classes, the background included"):
+        TorchvisionDetector(model, names=given[1:])
+
+
+def test_a_size_asked_for():
+    model = made("retina")
+    adapter = TorchvisionDetector(model, imgsz=(128, 192))
+    assert adapter.imgsz == (128, 192)
+    assert adapter.letterbox(photograph(100, 200)).resized == (96, 192)
+    assert adapter.adjusted(imgsz=(128, 192)) is adapter
+    assert adapter.adjusted(imgsz=96).imgsz == (96, 96)
+    with pytest.raises(UsageError, match="NMS-free branch, which torchvision detectors lack"):
+        adapter.adjusted(nms=False)
+    assert TorchvisionDetector(model).imgsz == (160, 256)
+    lite = TorchvisionDetector(made("ssdlite"), imgsz=(256, 320))
+    assert lite.letterbox(photograph(50, 70)).resized == (256, 320)
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(WeightsError, match="Linear is no torchvision detector"):
+        TorchvisionDetector(nn.Linear(2, 2))
+    with pytest.raises(UsageError, match="half precision needs a CUDA device"):
+        TorchvisionDetector(made("retina"), half=True)
+    with pytest.raises(UsageError, match="imgsz must be one or two whole numbers"):
+        TorchvisionDetector(made("retina"), imgsz=0)
+    with pytest.raises(ValueError, match="must share a letterboxed shape"):
+        adapted("retina").prepare([photograph(100, 100), photograph(100, 200)])
+
+
+def test_a_backbone_of_one_level():
+    """torchvision's own example: a feature extractor without a pyramid, and one level of anchors."""
+    from torchvision.models import mobilenet_v2
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    torch.manual_seed(0)
+    backbone = mobilenet_v2(weights=None).features
+    backbone.out_channels = 1280
+    anchors = AnchorGenerator(sizes=((32, 64),), aspect_ratios=((0.5, 1.0),))
+    pool = MultiScaleRoIAlign(featmap_names=["0"], output_size=7, sampling_ratio=2)
+    model = FasterRCNN(backbone, 3, rpn_anchor_generator=anchors, box_roi_pool=pool, **SCALE).eval()
+    adapter = TorchvisionDetector(model)
+    assert adapter.resolve("auto") == ("backbone.18",)
+    raw, (ours,) = decoded(adapter, [photograph(100, 120)], conf=0.05)
+    with torch.no_grad():
+        theirs = model([tensor(photograph(100, 120))])[0]
+    assert len(ours) == min(len(theirs["labels"]), SETTINGS["max_det"]) > 0
+    assert set(raw.strides.tolist()) == {32}
