@@ -43,7 +43,7 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     folder.describe(
         weights={"path": config.weights, "sha256": file_sha256(weights) if weights.is_file() else None},
         device=str(explainer.model.device),
-        imgsz=explainer.model.imgsz,
+        imgsz=getattr(explainer.model, "imgsz", None),
         layers=explainer.layers,
         classes=explainer.model.names,
     )

@@ -18,9 +18,12 @@ from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.errors import InputError, UsageError, is_count
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.images import ImageLike, read_image
-from detcam.methods import Method, find_method
+from detcam.methods import METHODS, Method, find_method
 from detcam.targets import find_classes, find_target
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
+
+GRID = 16
+"""Cells along each side of a map that needs no layer, for a model that can only be called."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Explainer:
             model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
         )
         model = self.model
+        if self._method.needs != "seed" and not model.differentiable:
+            working = ", ".join(name for name, other in METHODS.items() if other.needs == "seed")
+            raise UsageError(
+                f"{method!r} looks inside the model, which can only be called; methods that work: {working}"
+            )
         self.target_name, self._target = target, find_target(target, model.names)
         self.layers = model.resolve(layers)
         self._decode: dict[str, Any] = {
@@ -194,18 +202,19 @@ class Explainer:
         image: NDArray[np.uint8],
     ) -> Explanation:
         """Make one map from one detection's gradients, and say what became of it."""
-        connected = [name for name in raw.activations if not gradients or bool(gradients[name][index].any())]
+        activations = raw.activations or {"input": raw.boxes.new_zeros(len(raw.boxes), 1, GRID, GRID)}
+        connected = [name for name in activations if not gradients or bool(gradients[name][index].any())]
         with torch.no_grad():
             parts = [
                 layer_map(
                     self._method,
-                    raw.activations[name][index].float(),
+                    activations[name][index].float(),
                     gradients[name][index].float() if gradients else None,
                     seed=self.seed + turn,
                 )
                 for name in connected
             ]
-            summed = sum_maps(parts) if parts else torch.zeros(next(iter(raw.activations.values())).shape[-2:])
+            summed = sum_maps(parts) if parts else torch.zeros(next(iter(activations.values())).shape[-2:])
         status, reason = self._judge(summed, detection, connected)
         if not torch.isfinite(summed).all():
             summed = torch.zeros_like(summed)

@@ -22,7 +22,7 @@ class FakeDetector(torch.nn.Module):
     """
 
     names: ClassVar = {0: "light", 1: "dark"}
-    imgsz = (4, 4)
+    differentiable = True
     device = torch.device("cpu")
     class_weights = torch.tensor([[2.0, 1.0], [-1.0, 0.5]])
 

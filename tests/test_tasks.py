@@ -6,6 +6,7 @@ import torch
 from conftest import calibrate, photograph, snapshot, spread_logits
 from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 from ultralytics.nn.modules.block import BNContrastiveHead, ContrastiveHead
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 import detcam
 from detcam.adapters import heads
@@ -110,17 +111,32 @@ def keep(kept, layer, module, arguments, output):
     kept[layer] = output
 
 
-def vendor_logits(head, output):
+def vendor_logits(head, output, branch):
     """(anchor, class) raw logits in what the vendor's own head gave."""
     raw = output[1]
     if heads.is_rtdetr(head):
         return raw[1][0, 0]
-    return raw.get("one2many", raw)["scores"][0].T
+    return raw.get(branch, raw)["scores"][0].T
+
+
+@pytest.mark.parametrize("family", ["yolov10n", "yolo26n", "yolo26n-seg"])
+def test_gradients_of_the_nms_free_branch_are_those_of_a_plain_backward(family):
+    """Releases up to about 8.4.110 feed that branch detached features: no oracle there, and ours flows all the same."""
+    if "end2end" in DEFAULT_CFG_DICT:
+        (e,) = detcam.explain(build(family), IMAGE, imgsz=256, nms=False, conf=1e-3, max_det=1)
+        assert e.status == "ok"
+        assert e.layers == detcam.load(build(family)).resolve("backbone")
+    else:
+        check_against_plain_backward(family, nms=False)
 
 
 def test_gradients_are_those_of_a_plain_backward(name):
+    check_against_plain_backward(name, nms=True)
+
+
+def check_against_plain_backward(name, nms):
     model = build(name)
-    explainer = detcam.Explainer(model, imgsz=256, **SETTINGS)
+    explainer = detcam.Explainer(model, imgsz=256, nms=None if nms else False, **SETTINGS)
     adapter = explainer.model
     batch, letterboxes = adapter.prepare([IMAGE])
     raw = adapter.forward(batch, explainer.layers)
@@ -132,7 +148,8 @@ def test_gradients_are_those_of_a_plain_backward(name):
         network.get_submodule(layer).register_forward_hook(
             lambda m, _, y, layer=layer: (y.retain_grad(), kept.update({layer: y}))[1]
         )
-    logits = vendor_logits(network.model[-1], network(batch.clone().requires_grad_()))
+    output = network(batch.clone().requires_grad_())
+    logits = vendor_logits(network.model[-1], output, "one2many" if nms else "one2one")
     logits[detection.anchor, detection.class_id].backward()
     for layer in explainer.layers:
         plain = kept[layer].grad[0]

@@ -106,8 +106,9 @@ class DetectorAdapter(Protocol):
     """A detector that can be explained. It owns a private copy of the model it was made from, which stays as it is."""
 
     names: Mapping[int, str]
-    imgsz: tuple[int, int]
     device: torch.device
+    differentiable: bool
+    """Whether gradients and activations can be had; False for a model that can only be called."""
 
     def layers(self) -> Sequence[Layer]:
         """The layers worth naming, in the order they run."""

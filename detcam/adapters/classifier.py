@@ -51,6 +51,8 @@ class Classifier:
             that move pixels in a way that cannot be followed.
     """
 
+    differentiable = True
+
     def __init__(
         self,
         model: nn.Module,

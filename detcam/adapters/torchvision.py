@@ -99,6 +99,8 @@ class TorchvisionDetector:
         UsageError: ``half`` without CUDA, a bad ``imgsz`` or ``device``, or ``names`` that do not fit the classes.
     """
 
+    differentiable = True
+
     def __init__(
         self,
         model: nn.Module,

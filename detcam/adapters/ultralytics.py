@@ -52,6 +52,8 @@ class UltralyticsDetector:
         UsageError: ``half`` without CUDA, or a bad ``imgsz`` or ``device``.
     """
 
+    differentiable = True
+
     def __init__(
         self,
         model: nn.Module,
