@@ -88,6 +88,9 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
         stride = "x".join(f"{side:g}" for side in dict.fromkeys(layer.stride))
         table.add_row(layer.name, layer.type, stride, " x ".join(map(str, layer.shape)), ", ".join(layer.groups))
     console = Console(file=stdout)
+    if not found:
+        console.print("this model can only be called: it has no layers to explain", highlight=False)
+        return 0
     console.print(table)
     console.print("auto takes the backbone group; any other module path can be named too", highlight=False)
     return 0

@@ -42,7 +42,8 @@ class Explainer:
         method: a name in :data:`detcam.methods.METHODS`.
         layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
             module path such as ``model.15``, or several of these. The unscaled maps of several layers are summed;
-            those that a detection has no gradient at drop out, and its explanation names the rest.
+            those that a detection has no gradient at drop out, and of ``auto`` those whose gradient does not reach
+            all over the box, unless none does; its explanation names the rest.
         target: a name in :data:`detcam.targets.TARGETS`, or ``contrast:CLASS``.
         conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
         classes: class names or indices to keep; ``None`` keeps all.
@@ -105,6 +106,7 @@ class Explainer:
             )
         self.target_name, self._target = target, find_target(target, model.names)
         self.layers = model.resolve(layers)
+        self._chooses = layers == "auto" or list(layers) == ["auto"]
         self._decode: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
@@ -203,7 +205,12 @@ class Explainer:
     ) -> Explanation:
         """Make one map from one detection's gradients, and say what became of it."""
         activations = raw.activations or {"input": raw.boxes.new_zeros(len(raw.boxes), 1, GRID, GRID)}
-        connected = [name for name in activations if not gradients or bool(gradients[name][index].any())]
+        support = {name: gradient_support(gradient[index]) for name, gradient in gradients.items()}
+        connected = [name for name in activations if not gradients or support[name] > 0]
+        if self._chooses and gradients:
+            box = raw.box_of(index, detection.anchor, detection.class_id).detach()
+            seeing = [name for name in connected if reaches(gradients[name][index], box, raw.size)]
+            connected = seeing or connected
         with torch.no_grad():
             parts = [
                 layer_map(
@@ -220,7 +227,8 @@ class Explainer:
             summed = torch.zeros_like(summed)
         heatmap = Heatmap(summed.cpu().numpy(), letterbox)
         layers = tuple(connected) or self.layers
-        return Explanation(detection, heatmap, self.method_name, self.target_name, layers, status, reason, image)
+        seen = tuple(support.get(name, 1.0) for name in layers)
+        return Explanation(detection, heatmap, self.method_name, self.target_name, layers, status, reason, image, seen)
 
     def _judge(self, summed: Tensor, detection: Detection, connected: list[str]) -> tuple[Status, str]:
         """``ok``, or ``no_signal`` and why."""
@@ -245,6 +253,29 @@ def explain(model: Any, images: Any, *, bgr: bool = False, **choices: Any) -> Im
     """Explain one image, or a list of them; ``choices`` are :class:`Explainer`'s, which is quicker where used twice."""
     results = Explainer(model, **choices)(images, bgr=bgr)
     return results if isinstance(images, list | tuple) else results[0]
+
+
+def gradient_support(gradient: Tensor) -> float:
+    """The share of a layer's cells, (channel, h, w), that a target has any gradient at, in [0, 1]."""
+    return float((gradient != 0).any(0).float().mean())
+
+
+def reaches(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> bool:
+    """Whether the cells with any gradient (channel, h, w) lie all around a box: their bounds enclose its own cells.
+
+    Args:
+        gradient: at one layer.
+        box: (4,) xyxy, pixels of the detector's input.
+        size: (height, width) of that input.
+    """
+    cells = (gradient != 0).any(0)
+    for axis, low, high in ((0, box[1], box[3]), (1, box[0], box[2])):
+        reached = cells.any(1 - axis).nonzero().view(-1)
+        count = cells.shape[axis]
+        first, last = (int(edge * count / size[axis]) for edge in (low, high))
+        if not len(reached) or reached[0] > min(max(first, 0), count - 1) or reached[-1] < min(max(last, 0), count - 1):
+            return False
+    return True
 
 
 def layer_map(method: Method, activations: Tensor, gradients: Tensor | None, seed: int) -> Tensor:

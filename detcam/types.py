@@ -120,6 +120,7 @@ class Explanation:
         status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``unsupported``: a receipt failed.
         reason: empty for ``ok``.
         image: the RGB uint8 (H, W, 3) image the map belongs to, read-only.
+        support: for each of ``layers`` the share of its cells that the target has any gradient at, in [0, 1].
         receipt: the causal check of the map, or None.
     """
 
@@ -131,6 +132,7 @@ class Explanation:
     status: Status
     reason: str
     image: NDArray[np.uint8] = field(repr=False)
+    support: tuple[float, ...] = ()
     receipt: None = None
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:

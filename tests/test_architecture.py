@@ -13,7 +13,7 @@ FLOORS = [
     {"capture", "methods.cam"},
     {"methods"},
     {"adapters.base"},
-    {"adapters.layers", "adapters.settings"},
+    {"adapters.layers", "adapters.settings", "adapters.blackbox"},
     {"adapters.weights", "adapters.heads"},
     {"adapters.answers"},
     {"adapters.ultralytics", "adapters.yolov5_weights"},

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 import detcam
 from detcam.demo import WEIGHTS
 from detcam.errors import InputError, UsageError
+from detcam.explainer import gradient_support, reaches
 
 
 def test_every_detection_has_its_own_map(scene_image, demo_detector):
@@ -196,3 +197,25 @@ def test_the_graph_is_gone_when_the_result_is_there(scene_image):
     result = explainer(scene_image)
     assert len(result[0])
     assert graphs() <= before
+
+
+def test_bounds_of_the_gradient_around_a_box():
+    gradient = torch.zeros(3, 10, 10)
+    gradient[1, 2, 3] = gradient[0, 6, 7] = 1  # rows 2 .. 6 and columns 3 .. 7 of cells of 8 pixels
+    assert gradient_support(gradient) == pytest.approx(0.02)
+    assert reaches(gradient, torch.tensor([24.0, 16, 63, 55]), (80, 80))
+    assert not reaches(gradient, torch.tensor([23.0, 16, 63, 55]), (80, 80))
+    assert not reaches(gradient, torch.tensor([24.0, 16, 63, 56]), (80, 80))
+    assert not reaches(torch.zeros(3, 10, 10), torch.tensor([24.0, 16, 63, 55]), (80, 80))
+
+
+def test_auto_takes_the_stages_whose_gradient_reaches_all_over_the_box(all_levels):
+    detector, image, settings = all_levels
+    explained = {layers: detcam.explain(detector, image, layers=layers, **settings) for layers in ("auto", "backbone")}
+    dropped = 0
+    for auto, every in zip(explained["auto"], explained["backbone"], strict=True):
+        assert len(auto.support) == len(auto.layers)
+        assert all(0 < share <= 1 for share in auto.support)
+        assert set(auto.layers) <= set(every.layers)
+        dropped += len(every.layers) - len(auto.layers)
+    print(f"{dropped} layers of {sum(len(e.layers) for e in explained['backbone'])} did not reach all over their boxes")

@@ -73,7 +73,7 @@ def test_files_that_are_no_checkpoint(tmp_path, make, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "message"), [("m.onnx", "exported model"), ("m.pth", r"does not end in \.pt")])
+@pytest.mark.parametrize(("name", "message"), [("m.engine", "exported model"), ("m.pth", r"does not end in \.pt")])
 def test_other_kinds_of_file(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(WeightsError, match=message):

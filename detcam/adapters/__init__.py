@@ -26,7 +26,8 @@ def load(
     Args:
         weights: the path of a ``.pt`` checkpoint (Ultralytics' or original YOLOv5's), an official Ultralytics name
             such as ``yolo26n.pt`` (downloaded where it is not on disk), an ``ultralytics.YOLO`` object, its
-            ``nn.Module``, or a loaded detector to be adjusted. Nothing passed in is changed.
+            ``nn.Module``, a torchvision detector, an image classifier, an ``.onnx`` export of a YOLO, or a loaded
+            detector (a :class:`~detcam.adapters.blackbox.BlackBox` too) to be adjusted. Nothing passed in is changed.
         device: ``cpu``, ``cuda:0``, ...; ``None`` takes the CPU for a file and the model's own device for a model.
         imgsz: size to letterbox to, one side or (height, width); ``None`` takes the checkpoint's.
         half: compute in float16 (CUDA).
@@ -50,6 +51,12 @@ def load(
             adjusted: DetectorAdapter = weights.adjusted(**settings, nms=nms)
             return adjusted
         module = weights
+        if isinstance(weights, str | PathLike) and Path(weights).suffix.lower() == ".onnx":
+            from detcam.adapters.blackbox import onnx_detector
+
+            if not Path(weights).is_file():
+                raise WeightsError(f"no such weights file: {weights}; give the path of an .onnx export")
+            return load(onnx_detector(weights), **settings, nms=nms)
         if isinstance(weights, str | PathLike):
             module = _read(Path(weights), trust_weights, yolov5_repo)
         elif hasattr(weights, "overrides"):  # ultralytics.YOLO: a module around its module

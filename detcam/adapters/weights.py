@@ -19,7 +19,7 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
 from detcam.errors import WeightsError
 
-EXPORTED = {".onnx", ".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
+EXPORTED = {".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
@@ -37,7 +37,9 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
     """
     path = Path(path)
     if path.suffix.lower() in EXPORTED:
-        raise WeightsError(f"{path} is an exported model and has no gradients; give the .pt checkpoint it came from")
+        raise WeightsError(
+            f"{path} is an exported model without gradients; give the .pt checkpoint it came from, or an .onnx"
+        )
     official = path.parent == Path() and path.name in GITHUB_ASSETS_NAMES
     if not path.exists() and not official:
         raise WeightsError(f"no such weights file: {path}; give the path of a .pt checkpoint")
