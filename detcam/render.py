@@ -75,13 +75,37 @@ def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float 
 
 
 def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6, side: int = 480) -> Picture:
-    """The part of the overlay around the box, enlarged: RGB uint8, its longer side ``side`` pixels."""
+    """The part of the overlay around the box, enlarged: RGB uint8, its longer side ``side`` pixels.
+
+    A rotated box is turned upright.
+    """
+    whole = blend(explanation.image, explanation.heatmap.array, colormap, opacity)
+    if (corners := rotated_corners(explanation.detection)) is not None:
+        return _zoom_upright(whole, corners, side)
     x1, y1, x2, y2 = zoom_window(explanation)
     scale = side / max(x2 - x1, y2 - y1)
-    crop = blend(explanation.image, explanation.heatmap.array, colormap, opacity)[y1:y2, x1:x2]
+    crop = whole[y1:y2, x1:x2]
     size = (max(round((x2 - x1) * scale), 1), max(round((y2 - y1) * scale), 1))
     picture = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
     return _draw_shape(picture, explanation.detection, (x1, y1), scale, 2)
+
+
+def _zoom_upright(picture: Picture, corners: NDArray[np.float32], side: int) -> Picture:
+    """The square of three times a rotated box's longer side around it, turned so that the box stands upright."""
+    along, across = corners[0] - corners[3], corners[0] - corners[1]
+    longer = max(float(np.linalg.norm(along)), float(np.linalg.norm(across)), 16.0)
+    x, y = corners.mean(0).tolist()
+    turn = cv2.getRotationMatrix2D((x, y), math.degrees(math.atan2(along[1], along[0])), side / (3 * longer))
+    turn[:, 2] += side / 2 - np.array([x, y])
+    turned = cv2.warpAffine(picture, turn, (side, side), flags=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+    upright = corners @ turn[:, :2].T + turn[:, 2]
+    return _draw_rectangle(turned, np.concatenate([upright.min(0), upright.max(0)]), BOX_COLOUR, 2)
+
+
+def rotated_corners(detection: Detection) -> NDArray[np.float32] | None:
+    """The corners (4, 2) of a rotated box; None for an upright one and for a mask."""
+    polygons = detection.polygons or ()
+    return polygons[0] if len(polygons) == 1 and len(polygons[0]) == 4 else None
 
 
 def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
@@ -225,8 +249,7 @@ def _draw_shape(
 ) -> Picture:
     """Draw a detection's box (or its corners, where rotated), mask outlines and keypoints, moved and scaled."""
     polygons = [np.rint((p - origin) * scale).astype(np.int32) for p in detection.polygons or ()]
-    rotated = len(polygons) == 1 and len(polygons[0]) == 4
-    if not rotated:
+    if rotated_corners(detection) is None:
         picture = _draw_rectangle(picture, (detection.xyxy - np.tile(origin, 2)) * scale, BOX_COLOUR, line)
     picture = np.ascontiguousarray(picture)
     cv2.polylines(picture, polygons, True, BOX_COLOUR, line, cv2.LINE_AA)

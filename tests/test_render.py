@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import detcam
+from detcam.adapters.answers import corners_of
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
 from detcam.render import BOX_COLOUR, blend, colourmap, drawable, is_small, panel, write_image, zoom, zoom_window
@@ -87,6 +88,15 @@ def test_rotated_boxes_masks_and_keypoints_are_drawn():
     shown = replace(plain, detection=replace(plain.detection, keypoints=keypoints)).plot()
     assert (shown[30, 60] == BOX_COLOUR).all()
     assert np.array_equal(shown[38:43, 98:103], plain.plot()[38:43, 98:103])  # an invisible point is not drawn
+
+
+def test_a_rotated_box_is_zoomed_upright():
+    plain = explanation(np.zeros((12, 20), np.float32))
+    corners = corners_of(np.array([80, 45, 40, 20, 0.5])).astype(np.float32)
+    picture = zoom(replace(plain, detection=replace(plain.detection, polygons=(corners,))), side=480)
+    rows, columns = np.nonzero((picture == BOX_COLOUR).all(-1))
+    edges = [columns.min(), rows.min(), columns.max(), rows.max()]
+    assert np.abs(np.array(edges) - [160, 200, 320, 280]).max() <= 2  # a third of the picture wide, half that high
 
 
 def test_an_image_of_one_pixel():

@@ -10,6 +10,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 import detcam
 from detcam.adapters import heads
+from detcam.adapters.answers import RotatedOutput, corners_of
 from detcam.errors import UsageError
 
 IMAGE = photograph(150, 260, seed=1)
@@ -220,3 +221,16 @@ def test_a_prompt_free_yoloe():
     detector = detcam.load(model, imgsz=256)
     rejected = detector.forward(detector.prepare([IMAGE])[0]).logits.isinf().all(-1)
     assert 0 < rejected.sum() < rejected.numel()
+
+
+def test_rotated_boxes_overlap_as_polygons():
+    angle = np.pi / 4
+    reach = 2**0.5
+    boxes = torch.tensor([[[10 - reach, 10 - reach, 10 + reach, 10 + reach]]])
+    extras = {"rotated": torch.tensor([[[10.0, 10, 2, 2, angle]]])}
+    square = RotatedOutput(torch.zeros(1, 1, 1), boxes, torch.zeros(1, 1, 4), torch.ones(1), extras=extras)
+    # a square of side 2 turned by 45 degrees in an upright one of side 2: they share a regular octagon
+    octagon = 8 * (2**0.5 - 1)
+    assert square.overlap(0, np.array([9.0, 9, 11, 11]))[0] == pytest.approx(octagon / (8 - octagon), rel=1e-5)
+    assert square.overlap(0, np.array([11.2, 11.2, 12, 12]))[0] == 0  # inside what encloses it, outside the square
+    assert np.allclose(corners_of(np.array([0, 0, 4, 2, np.pi / 2])), [[-1, 2], [1, 2], [1, -2], [-1, -2]])

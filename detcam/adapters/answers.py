@@ -41,6 +41,34 @@ class Shape:
     keypoints: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class RotatedOutput(RawOutput):
+    """Raw predictions of rotated boxes, whose overlap is that of polygons and not of what encloses them."""
+
+    def overlap(self, index: int, box: NDArray[np.floating]) -> NDArray[np.floating]:
+        """See :class:`~detcam.adapters.base.RawOutput`; the box asked about is upright."""
+        overlap = super().overlap(index, box)  # an upper bound of where there is any at all
+        x1, y1, x2, y2 = box
+        asked = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
+        xywhr = self.extras["rotated"][index].detach().double().cpu().numpy()
+        for anchor in np.flatnonzero(overlap):
+            corners = corners_of(xywhr[anchor]).astype(np.float32)
+            shared, _ = cv2.intersectConvexConvex(asked, corners)
+            union = abs((x2 - x1) * (y2 - y1)) + abs(xywhr[anchor, 2] * xywhr[anchor, 3]) - shared
+            overlap[anchor] = shared / union if union > 0 else 0
+        return overlap
+
+
+def corners_of(xywhr: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The corners (4, 2), in order, of a rotated box (5,): centre, width, height, angle in radians."""
+    x, y, width, height, angle = xywhr
+    along = np.array([math.cos(angle), math.sin(angle)]) * width / 2
+    across = np.array([-math.sin(angle), math.cos(angle)]) * height / 2
+    offsets = np.array([along + across, along - across, -along - across, across - along])
+    corners: NDArray[np.floating] = offsets + np.array([x, y])
+    return corners
+
+
 def enclosing_boxes(out: HeadOutput) -> tuple[Tensor, dict[str, Tensor]]:
     """The xyxy boxes (B, A, 4) of a head's answer, and its extras; ``angle`` becomes ``rotated`` (B, A, 5), xywhr."""
     if "angle" not in out.extras:
@@ -139,11 +167,7 @@ def shapes_of(
 def _rotated(xywhr: Tensor, letterbox: Letterbox) -> list[Shape]:
     xywhr[:, :4] = scale_boxes(letterbox.network, xywhr[:, :4], letterbox.original, xywh=True)
     shapes = []
-    for x, y, width, height, angle in xywhr.double().cpu().numpy():
-        along = np.array([math.cos(angle), math.sin(angle)]) * width / 2
-        across = np.array([-math.sin(angle), math.cos(angle)]) * height / 2
-        offsets = np.array([along + across, along - across, -along - across, across - along])
-        corners = offsets + np.array([x, y])
+    for corners in map(corners_of, xywhr.double().cpu().numpy()):
         xyxy = letterbox.clip(np.concatenate([corners.min(0), corners.max(0)]))
         shapes.append(Shape(xyxy.astype(np.float32), (corners.astype(np.float32),)))
     return shapes

@@ -64,6 +64,11 @@ class RawOutput:
         """The distances (4,) to that box's sides."""
         return self.sides[index, anchor]
 
+    def overlap(self, index: int, box: NDArray[np.floating]) -> NDArray[np.floating]:
+        """IoU of a box (4,), xyxy, with every anchor's: (anchor,) in [0, 1]."""
+        overlap: NDArray[np.floating] = iou_matrix(box[None], self.boxes[index].detach().float().cpu().numpy())[0]
+        return overlap
+
     def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
         """The anchor that speaks most for a box: arg max over anchors of IoU x class probability.
 
@@ -76,8 +81,7 @@ class RawOutput:
             The anchor's index, and that product.
         """
         with torch.no_grad():
-            overlap = iou_matrix(box[None], self.boxes[index].float().cpu().numpy())[0]
-            product = overlap * self.probability(index, slice(None), class_id).float().cpu().numpy()
+            product = self.overlap(index, box) * self.probability(index, slice(None), class_id).float().cpu().numpy()
         best = int(product.argmax())
         return best, float(product[best])
 

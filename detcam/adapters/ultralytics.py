@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detcam.adapters.answers import best_pairs, enclosing_boxes, shapes_of, suppress
+from detcam.adapters.answers import RotatedOutput, best_pairs, enclosing_boxes, shapes_of, suppress
 from detcam.adapters.base import Layer, RawOutput
 from detcam.adapters.heads import (
     check_head,
@@ -164,7 +164,8 @@ class UltralyticsDetector:
         if missed := [name for name in layers if name not in activations]:
             raise UsageError(f"layer {missed[0]!r} takes no part in the forward pass that made the detections")
         boxes, extras = enclosing_boxes(out)
-        return RawOutput(out.logits, boxes, out.sides, out.strides, activations, extras=extras, size=size)
+        kind = RotatedOutput if "rotated" in extras else RawOutput
+        return kind(out.logits, boxes, out.sides, out.strides, activations, extras=extras, size=size)
 
     def decode(
         self,
