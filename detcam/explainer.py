@@ -22,6 +22,8 @@ from detcam.methods import METHODS, Method, find_method
 from detcam.targets import find_classes, find_target
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
 
+MOST = 0.5
+"""Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""
 GRID = 16
 """Cells along each side of a map that needs no layer, for a model that can only be called."""
 
@@ -42,8 +44,8 @@ class Explainer:
         method: a name in :data:`detcam.methods.METHODS`.
         layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
             module path such as ``model.15``, or several of these. The unscaled maps of several layers are summed;
-            those that a detection has no gradient at drop out, and of ``auto`` those whose gradient does not reach
-            all over the box, unless none does; its explanation names the rest.
+            those that a detection has no gradient at drop out, and of ``auto`` those whose gradient reaches less
+            than half of the box, unless all do; its explanation names the rest.
         target: a name in :data:`detcam.targets.TARGETS`, or ``contrast:CLASS``.
         conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
         classes: class names or indices to keep; ``None`` keeps all.
@@ -209,7 +211,7 @@ class Explainer:
         connected = [name for name in activations if not gradients or support[name] > 0]
         if self._chooses and gradients:
             box = raw.box_of(index, detection.anchor, detection.class_id).detach()
-            seeing = [name for name in connected if reaches(gradients[name][index], box, raw.size)]
+            seeing = [name for name in connected if box_reach(gradients[name][index], box, raw.size) >= MOST]
             connected = seeing or connected
         with torch.no_grad():
             parts = [
@@ -260,22 +262,25 @@ def gradient_support(gradient: Tensor) -> float:
     return float((gradient != 0).any(0).float().mean())
 
 
-def reaches(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> bool:
-    """Whether the cells with any gradient (channel, h, w) lie all around a box: their bounds enclose its own cells.
+def box_reach(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> float:
+    """The share of a box that lies within the bounds of the cells with any gradient, in [0, 1].
 
     Args:
-        gradient: at one layer.
+        gradient: at one layer, (channel, h, w).
         box: (4,) xyxy, pixels of the detector's input.
         size: (height, width) of that input.
     """
     cells = (gradient != 0).any(0)
-    for axis, low, high in ((0, box[1], box[3]), (1, box[0], box[2])):
+    share = 1.0
+    for axis, low, high in ((0, float(box[1]), float(box[3])), (1, float(box[0]), float(box[2]))):
         reached = cells.any(1 - axis).nonzero().view(-1)
-        count = cells.shape[axis]
-        first, last = (int(edge * count / size[axis]) for edge in (low, high))
-        if not len(reached) or reached[0] > min(max(first, 0), count - 1) or reached[-1] < min(max(last, 0), count - 1):
-            return False
-    return True
+        if not len(reached):
+            return 0.0
+        cell = size[axis] / cells.shape[axis]
+        low, high = min(max(low, 0), size[axis]), min(max(high, 0), size[axis])
+        inside = min(high, (int(reached[-1]) + 1) * cell) - max(low, int(reached[0]) * cell)
+        share *= max(inside, 0) / (high - low) if high > low else 1
+    return share
 
 
 def layer_map(method: Method, activations: Tensor, gradients: Tensor | None, seed: int) -> Tensor:

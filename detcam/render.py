@@ -133,7 +133,8 @@ def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) 
     boxed = result.image.copy()
     for detection in result.detections:
         boxed = _draw_box(boxed, detection, detection.caption)
-    tiles.append((f"{len(result.detections)} detections", "", boxed))
+    count = len(result.detections)
+    tiles.append((f"{count} detection{'' if count == 1 else 's'}", "", boxed))
     for explanation in shown:
         title = explanation.detection.caption
         tiles.append((title, _subtitle(explanation), overlay(explanation, colormap, opacity)))
@@ -219,7 +220,7 @@ def font_file(text: str) -> str:
     own = str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
     installed = sorted(font.fname for font in fontManager.ttflist if "LastResort" not in font.fname)  # it has them all
     for file in [own] if text.isascii() else [own, *installed]:
-        if {ord(c) for c in text} <= _characters(file):
+        if {ord(c) for c in text if c != "\n"} <= _characters(file):
             return file
     return own
 
@@ -227,7 +228,7 @@ def font_file(text: str) -> str:
 def drawable(text: str) -> str:
     """``text`` with a hollow square for each character that its font does not have."""
     known = _characters(font_file(text))
-    return "".join(c if ord(c) in known else "\N{WHITE SQUARE}" for c in text)
+    return "".join(c if ord(c) in known or c == "\n" else "\N{WHITE SQUARE}" for c in text)
 
 
 @lru_cache(maxsize=512)

@@ -61,7 +61,7 @@ class FakeDetector(torch.nn.Module):
             torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")[::-1], -1).view(-1, 2) + 0.5
         )
         boxes = torch.cat([centres - 1, centres + 1], 1).expand(len(batch), -1, -1)
-        return RawOutput(logits, boxes, torch.ones_like(boxes), torch.ones(16), activations)
+        return RawOutput(logits, boxes, torch.ones_like(boxes), torch.ones(16), activations, size=(4, 4))
 
     def decode(self, raw, letterboxes, *, conf, iou, classes, max_det):
         found = []

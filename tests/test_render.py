@@ -118,7 +118,7 @@ def test_any_class_name_can_be_drawn(name):
 
 def test_a_character_no_font_has_becomes_a_square():
     assert drawable("caf\u00e9 \U0010ffff") == "caf\u00e9 \u25a1"
-    assert drawable("cat") == "cat"
+    assert drawable("cat\ndog") == "cat\ndog"
 
 
 def test_the_panel_says_what_it_leaves_out(scene_image, demo_detector):

@@ -156,8 +156,9 @@ def test_only_the_classes_asked_for_come_back(family):
         adapter.decode(raw, letterboxes, conf=0.8, iou=0.5, max_det=1000, classes=classes)[0]
         for classes in (None, [2, 3])
     )
-    kept = [(d.anchor, d.class_id) for d in every if d.class_id in (2, 3)]
-    assert [(d.anchor, d.class_id) for d in some][: len(kept)] == kept  # the cap counts only what was asked for
+    kept = {(d.anchor, d.class_id) for d in every if d.class_id in (2, 3)}
+    # No order: suppression leaves boxes of one score in any. No more than inclusion: the cap counts what was asked for.
+    assert kept <= {(d.anchor, d.class_id) for d in some}
     assert {d.class_id for d in some} == {2, 3} < {d.class_id for d in every}
 
 
