@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.errors import InputError, UsageError, is_count
-from detcam.geometry import Letterbox, iou_matrix
+from detcam.geometry import Letterbox
 from detcam.images import ImageLike, read_image
-from detcam.methods import METHODS, Method, find_method
+from detcam.maps import box_reach, gradient_support, layer_map, sum_maps
+from detcam.methods import METHODS, find_method
+from detcam.question import answer, make_question
 from detcam.targets import find_classes, find_target
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
 
@@ -26,14 +26,6 @@ MOST = 0.5
 """Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""
 GRID = 16
 """Cells along each side of a map that needs no layer, for a model that can only be called."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A box the detector did not report: ``xyxy``, original pixels, and the class it might have been."""
-
-    xyxy: tuple[float, float, float, float]
-    class_id: int
 
 
 class Explainer:
@@ -115,7 +107,7 @@ class Explainer:
             "max_det": max_det,
             "classes": None if classes is None else find_classes(_several(classes, "classes"), model.names),
         }
-        self.question = _question(box, class_name, model)
+        self.question = make_question(box, class_name, model.names)
         self.batch = batch
         self.seed = seed
 
@@ -257,86 +249,9 @@ def explain(model: Any, images: Any, *, bgr: bool = False, **choices: Any) -> Im
     return results if isinstance(images, list | tuple) else results[0]
 
 
-def gradient_support(gradient: Tensor) -> float:
-    """The share of a layer's cells, (channel, h, w), that a target has any gradient at, in [0, 1]."""
-    return float((gradient != 0).any(0).float().mean())
-
-
-def box_reach(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> float:
-    """The share of a box that lies within the bounds of the cells with any gradient, in [0, 1].
-
-    Args:
-        gradient: at one layer, (channel, h, w).
-        box: (4,) xyxy, pixels of the detector's input.
-        size: (height, width) of that input.
-    """
-    cells = (gradient != 0).any(0)
-    share = 1.0
-    for axis, low, high in ((0, float(box[1]), float(box[3])), (1, float(box[0]), float(box[2]))):
-        reached = cells.any(1 - axis).nonzero().view(-1)
-        if not len(reached):
-            return 0.0
-        cell = size[axis] / cells.shape[axis]
-        low, high = min(max(low, 0), size[axis]), min(max(high, 0), size[axis])
-        inside = min(high, (int(reached[-1]) + 1) * cell) - max(low, int(reached[0]) * cell)
-        share *= max(inside, 0) / (high - low) if high > low else 1
-    return share
-
-
-def layer_map(method: Method, activations: Tensor, gradients: Tensor | None, seed: int) -> Tensor:
-    """One layer's map (h, w) from its activations and gradients (channel, h, w)."""
-    if method.needs == "gradients":
-        return method.function(activations, gradients)
-    return method.function(activations, seed) if method.needs == "seed" else method.function(activations)
-
-
-def sum_maps(maps: Sequence[Tensor]) -> Tensor:
-    """The sum of unscaled maps (h, w) at the resolution of the finest, the others enlarged bilinearly."""
-    height, width = max((tuple(part.shape) for part in maps), key=lambda shape: shape[0] * shape[1])
-    enlarged = [F.interpolate(part[None, None], (height, width), mode="bilinear")[0, 0] for part in maps]
-    return torch.stack(enlarged).sum(0)
-
-
-def answer(question: Question, names: Any, raw: RawOutput, index: int, letterbox: Letterbox) -> Detection:
-    """The raw prediction that speaks most for a box the detector did not report.
-
-    Raises:
-        InputError: the box lies outside the image, or no prediction overlaps it.
-    """
-    asked = letterbox.clip(np.array(question.xyxy))
-    if (asked[2:] <= asked[:2]).any():
-        height, width = letterbox.original
-        raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
-    network = letterbox.to_network(asked)
-    anchor, _ = raw.tracked_anchor(index, network, question.class_id)
-    own = raw.box_of(index, anchor, question.class_id).detach().float().cpu().numpy()
-    if iou_matrix(network[None], own[None])[0, 0] == 0:
-        raise InputError(f"no raw prediction overlaps box {question.xyxy}")
-    return Detection(
-        xyxy=letterbox.clip(letterbox.to_original(own)),
-        class_id=question.class_id,
-        class_name=names[question.class_id],
-        confidence=float(raw.probability(index, anchor, question.class_id).detach()),
-        anchor=anchor,
-        stride=int(raw.strides[anchor]),
-        asked=asked,
-    )
-
-
 def _several(value: Any, name: str) -> list[Any]:
     """One value or several as a list that is not empty."""
     values = [value] if isinstance(value, str | int) else list(value)
     if not values:
         raise UsageError(f"{name} is empty: leave it out, or name at least one")
     return values
-
-
-def _question(box: Sequence[float] | None, class_name: str | int | None, model: DetectorAdapter) -> Question | None:
-    if box is None and class_name is None:
-        return None
-    if box is None or class_name is None:
-        raise UsageError("a box to explain needs its class, and a class its box: give both box and class_name")
-    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
-        raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
-    x1, y1, x2, y2 = map(float, box)
-    return Question((x1, y1, x2, y2), find_classes([class_name], model.names)[0])

@@ -11,7 +11,8 @@ from detcam.adapters.answers import enclosing_boxes
 from detcam.adapters.base import RawOutput
 from detcam.adapters.heads import HeadOutput
 from detcam.demo import WEIGHTS
-from detcam.explainer import Explainer, sum_maps
+from detcam.explainer import Explainer
+from detcam.maps import sum_maps
 from detcam.targets import find_target
 from detcam.types import Detection
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 import detcam.explainer as core
 from detcam.errors import UsageError
-from detcam.explainer import sum_maps
+from detcam.maps import sum_maps
 from detcam.methods import METHODS, cam, find_method
 
 IMAGE = np.repeat(

@@ -1,0 +1,51 @@
+"""One layer's map, the sum of several, and how far a gradient reaches: pure functions of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detcam.methods import Method
+
+
+def gradient_support(gradient: Tensor) -> float:
+    """The share of a layer's cells, (channel, h, w), that a target has any gradient at, in [0, 1]."""
+    return float((gradient != 0).any(0).float().mean())
+
+
+def box_reach(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> float:
+    """The share of a box that lies within the bounds of the cells with any gradient, in [0, 1].
+
+    Args:
+        gradient: at one layer, (channel, h, w).
+        box: (4,) xyxy, pixels of the detector's input.
+        size: (height, width) of that input.
+    """
+    cells = (gradient != 0).any(0)
+    share = 1.0
+    for axis, low, high in ((0, float(box[1]), float(box[3])), (1, float(box[0]), float(box[2]))):
+        reached = cells.any(1 - axis).nonzero().view(-1)
+        if not len(reached):
+            return 0.0
+        cell = size[axis] / cells.shape[axis]
+        low, high = min(max(low, 0), size[axis]), min(max(high, 0), size[axis])
+        inside = min(high, (int(reached[-1]) + 1) * cell) - max(low, int(reached[0]) * cell)
+        share *= max(inside, 0) / (high - low) if high > low else 1
+    return share
+
+
+def layer_map(method: Method, activations: Tensor, gradients: Tensor | None, seed: int) -> Tensor:
+    """One layer's map (h, w) from its activations and gradients (channel, h, w)."""
+    if method.needs == "gradients":
+        return method.function(activations, gradients)
+    return method.function(activations, seed) if method.needs == "seed" else method.function(activations)
+
+
+def sum_maps(maps: Sequence[Tensor]) -> Tensor:
+    """The sum of unscaled maps (h, w) at the resolution of the finest, the others enlarged bilinearly."""
+    height, width = max((tuple(part.shape) for part in maps), key=lambda shape: shape[0] * shape[1])
+    enlarged = [F.interpolate(part[None, None], (height, width), mode="bilinear")[0, 0] for part in maps]
+    return torch.stack(enlarged).sum(0)

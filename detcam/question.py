@@ -1,0 +1,66 @@
+"""A box the detector did not report: why not this class *here*?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detcam.adapters.base import RawOutput
+from detcam.errors import InputError, UsageError
+from detcam.geometry import Letterbox, iou_matrix
+from detcam.targets import find_classes
+from detcam.types import Detection
+
+
+@dataclass(frozen=True)
+class Question:
+    """A box the detector did not report: ``xyxy``, original pixels, and the class it might have been."""
+
+    xyxy: tuple[float, float, float, float]
+    class_id: int
+
+
+def make_question(
+    box: Sequence[float] | None, class_name: str | int | None, names: Mapping[int, str]
+) -> Question | None:
+    """The question about a box and a class, or None where neither is given.
+
+    Raises:
+        UsageError: one without the other, a box that is none, or an unknown class.
+    """
+    if box is None and class_name is None:
+        return None
+    if box is None or class_name is None:
+        raise UsageError("a box to explain needs its class, and a class its box: give both box and class_name")
+    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+        raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
+    x1, y1, x2, y2 = map(float, box)
+    return Question((x1, y1, x2, y2), find_classes([class_name], names)[0])
+
+
+def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: int, letterbox: Letterbox) -> Detection:
+    """The raw prediction that speaks most for a box the detector did not report.
+
+    Raises:
+        InputError: the box lies outside the image, or no prediction overlaps it.
+    """
+    asked = letterbox.clip(np.array(question.xyxy))
+    if (asked[2:] <= asked[:2]).any():
+        height, width = letterbox.original
+        raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
+    network = letterbox.to_network(asked)
+    anchor, _ = raw.tracked_anchor(index, network, question.class_id)
+    own = raw.box_of(index, anchor, question.class_id).detach().float().cpu().numpy()
+    if iou_matrix(network[None], own[None])[0, 0] == 0:
+        raise InputError(f"no raw prediction overlaps box {question.xyxy}")
+    return Detection(
+        xyxy=letterbox.clip(letterbox.to_original(own)),
+        class_id=question.class_id,
+        class_name=names[question.class_id],
+        confidence=float(raw.probability(index, anchor, question.class_id).detach()),
+        anchor=anchor,
+        stride=int(raw.strides[anchor]),
+        asked=asked,
+    )
