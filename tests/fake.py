@@ -35,6 +35,10 @@ class FakeDetector(torch.nn.Module):
         self.unused = torch.nn.Conv2d(2, 1, 1)
         self.requires_grad_(False)
 
+    def adjusted(self, **settings):
+        assert not any(settings.values())
+        return self
+
     def layers(self):
         return [Layer("features", "Conv2d", (1.0, 1.0), (2, 4, 4), ("backbone",))]
 

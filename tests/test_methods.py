@@ -17,11 +17,6 @@ IMAGE = np.repeat(
 GREY = IMAGE[..., 0] / 255.0
 
 
-@pytest.fixture(autouse=True)
-def fake_model(monkeypatch):
-    monkeypatch.setattr(core, "load", lambda model, **_: model)
-
-
 def explained(method, anchor=5, target="class", layers="auto"):
     """The explanation of one anchor's detection on the fake detector."""
     results = core.Explainer(FakeDetector(), method, layers, target, conf=0)(IMAGE)

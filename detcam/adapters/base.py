@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -113,6 +113,13 @@ class DetectorAdapter(Protocol):
     device: torch.device
     differentiable: bool
     """Whether gradients and activations can be had; False for a model that can only be called."""
+
+    def adjusted(self, *, device: Any = None, imgsz: Any = None, half: bool = False, nms: bool | None = None) -> Any:
+        """This detector where nothing is asked to differ, else one like it; what is left out stays as it is.
+
+        Raises:
+            UsageError: a setting it cannot have.
+        """
 
     def layers(self) -> Sequence[Layer]:
         """The layers worth naming, in the order they run."""
