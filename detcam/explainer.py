@@ -221,7 +221,7 @@ class Explainer:
             summed = torch.zeros_like(summed)
         heatmap = Heatmap(summed.cpu().numpy(), letterbox)
         layers = tuple(connected) or self.layers
-        seen = tuple(support.get(name, 1.0) for name in layers)
+        seen = tuple(support[name] for name in layers) if support else ()
         return Explanation(detection, heatmap, self.method_name, self.target_name, layers, status, reason, image, seen)
 
     def _judge(self, summed: Tensor, detection: Detection, connected: list[str]) -> tuple[Status, str]:

@@ -120,7 +120,8 @@ class Explanation:
         status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``unsupported``: a receipt failed.
         reason: empty for ``ok``.
         image: the RGB uint8 (H, W, 3) image the map belongs to, read-only.
-        support: for each of ``layers`` the share of its cells that the target has any gradient at, in [0, 1].
+        support: for each of ``layers`` the share of its cells that the target has any gradient at, in [0, 1];
+            empty for a method that takes no gradient.
         receipt: the causal check of the map, or None.
     """
 

@@ -216,6 +216,7 @@ def test_bounds_of_the_gradient_around_a_box():
 def test_auto_leaves_out_the_stages_whose_gradient_reaches_less_than_half_of_the_box(all_levels):
     detector, image, settings = all_levels
     explained = {layers: detcam.explain(detector, image, layers=layers, **settings) for layers in ("auto", "backbone")}
+    assert all(e.support == () for e in detcam.explain(detector, image, method="eigencam", **settings))
     dropped = 0
     for auto, every in zip(explained["auto"], explained["backbone"], strict=True):
         assert len(auto.support) == len(auto.layers)

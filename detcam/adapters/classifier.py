@@ -19,7 +19,7 @@ from torchvision.models import ResNet18_Weights
 
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.layers import LayerBook, measure_layers
-from detcam.adapters.settings import check_device, check_names, check_sides, private_copy
+from detcam.adapters.settings import check_device, check_names, check_place, check_sides, private_copy
 from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
@@ -63,10 +63,7 @@ class Classifier:
         transforms: Any = None,
     ) -> None:
         own = next(model.parameters(), torch.empty(0)).device
-        self.device = check_device(device if device is not None else own)
-        if half and self.device.type != "cuda":
-            raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
-        self.dtype = torch.float16 if half else torch.float32
+        self.device, self.dtype = check_place(device if device is not None else own, half)
         self.model = private_copy(model).to(self.device, self.dtype)
         self.transforms = transforms if transforms is not None else _own_transforms(model, imgsz)
         self._resize, self._crop = _geometry(self.transforms)

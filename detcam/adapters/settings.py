@@ -67,3 +67,15 @@ def check_device(device: str | torch.device | int) -> torch.device:
             f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
         ) from error
     return found
+
+
+def check_place(device: str | torch.device | int, half: bool) -> tuple[torch.device, torch.dtype]:
+    """The device, and the precision to compute in there.
+
+    Raises:
+        UsageError: the device cannot be used here, or has no half precision.
+    """
+    found = check_device(device)
+    if half and found.type != "cuda":
+        raise UsageError(f"half precision needs a CUDA device, got {str(found)!r}; leave half out")
+    return found, torch.float16 if half else torch.float32

@@ -24,7 +24,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.layers import LayerBook, measure_layers
-from detcam.adapters.settings import check_device, check_names, check_sides, private_copy
+from detcam.adapters.settings import check_device, check_names, check_place, check_sides, private_copy
 from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
@@ -114,10 +114,7 @@ class TorchvisionDetector:
                 f"{type(model).__name__} is no torchvision detector that detcam knows; "
                 "it explains Faster, Mask and Keypoint R-CNN, RetinaNet, FCOS, SSD and SSDlite"
             )
-        self.device = check_device(device if device is not None else next(model.parameters()).device)
-        if half and self.device.type != "cuda":
-            raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
-        self.dtype = torch.float16 if half else torch.float32
+        self.device, self.dtype = check_place(device if device is not None else next(model.parameters()).device, half)
         self.model = private_copy(model).to(self.device, torch.float32)
         self.model.backbone.to(self.dtype)
         self.transform = self.model.transform

@@ -28,7 +28,7 @@ from detcam.adapters.heads import (
     run_head,
 )
 from detcam.adapters.layers import LayerBook, measure_layers, stage_ends
-from detcam.adapters.settings import check_device, check_sides, private_copy
+from detcam.adapters.settings import check_device, check_place, check_sides, private_copy
 from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
@@ -69,10 +69,7 @@ class UltralyticsDetector:
         check_head(head, getattr(model, "task", None) or "unknown")
         if (channels := (getattr(model, "yaml", None) or {}).get("channels", 3)) != 3:
             raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
-        self.device = check_device(device if device is not None else next(model.parameters()).device)
-        if half and self.device.type != "cuda":
-            raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
-        self.dtype = torch.float16 if half else torch.float32
+        self.device, self.dtype = check_place(device if device is not None else next(model.parameters()).device, half)
         self.model = _headless(model).to(self.device, self.dtype)
         self.head = self.model.model[-1]
         self.one_to_one = _takes_one_to_one(head, nms)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from detcam.adapters.base import RawOutput
-from detcam.adapters.settings import check_device, private_copy
+from detcam.adapters.settings import check_device, check_place, private_copy
 from detcam.adapters.ultralytics import UltralyticsDetector
 from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
@@ -51,10 +51,7 @@ class YoloV5Detector(UltralyticsDetector):
     ) -> None:
         inner = unwrap(model)
         head = _check_head(inner)
-        self.device = check_device(device if device is not None else next(inner.parameters()).device)
-        if half and self.device.type != "cuda":
-            raise UsageError(f"half precision needs a CUDA device, got {str(self.device)!r}; leave half out")
-        self.dtype = torch.float16 if half else torch.float32
+        self.device, self.dtype = check_place(device if device is not None else next(inner.parameters()).device, half)
         # In pixels, (level, anchor, 2); taken before the copy may become float16, which has too few digits.
         sizes = head.anchors.detach().cpu().float() * head.stride.detach().cpu().float()[:, None, None]
         self.anchor_sizes = sizes.to(self.device)
