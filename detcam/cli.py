@@ -1,4 +1,4 @@
-"""The command line: ``detcam explain``, ``layers`` and ``demo``.
+"""The command line: ``detcam explain``, ``layers``, ``methods`` and ``demo``.
 
 Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot
 be used. Results go to stdout, everything else to stderr.
@@ -17,11 +17,16 @@ from typing import Any, NoReturn, TextIO, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from detcam.config import DemoConfig, ExplainConfig, LayersConfig
+from detcam.config import DemoConfig, ExplainConfig, LayersConfig, MethodsConfig
 from detcam.errors import DetcamError, InputError, WeightsError, nearest
 from detcam.version import __version__
 
-CONFIGS: dict[str, Any] = {"explain": ExplainConfig, "layers": LayersConfig, "demo": DemoConfig}
+CONFIGS: dict[str, Any] = {
+    "explain": ExplainConfig,
+    "layers": LayersConfig,
+    "methods": MethodsConfig,
+    "demo": DemoConfig,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,9 +103,9 @@ def _say(line: str) -> None:
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
     """The commands' functions, imported late: a usage error should not wait for torch."""
-    from detcam.commands import demo, explain, layers
+    from detcam.commands import demo, explain, layers, methods
 
-    return {"explain": explain, "layers": layers, "demo": demo}
+    return {"explain": explain, "layers": layers, "methods": methods, "demo": demo}
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from detcam.adapters import load
-from detcam.config import DemoConfig, ExplainConfig, LayersConfig, ModelConfig, split_list
+from detcam.config import DemoConfig, ExplainConfig, LayersConfig, MethodsConfig, ModelConfig, split_list
 from detcam.errors import InputError, UsageError, nearest
 from detcam.explainer import Explainer
 from detcam.images import read_image
+from detcam.methods import METHODS, table_row
 from detcam.render import colourmap
 from detcam.sources import find_images
 from detcam.store import RunFolder, file_sha256
@@ -96,6 +97,22 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
     return 0
 
 
+def methods(config: MethodsConfig, stdout: TextIO) -> int:
+    """Print every method."""
+    rows = [table_row(name) for name in METHODS]
+    if config.json:
+        for told in rows:
+            stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        return 0
+    table = Table(*(title for title in rows[0] if title not in ("paper", "cost")), show_lines=True)
+    for told in rows:
+        table.add_row(*(text for title, text in told.items() if title not in ("paper", "cost")))
+    console = Console(file=stdout)
+    console.print(table)
+    console.print("papers and costs: `detcam methods --json`, or docs/methods.md", highlight=False)
+    return 0
+
+
 def demo(config: DemoConfig, stdout: TextIO) -> int:
     """Explain a handful of drawn scenes with the bundled detector."""
     from detcam.demo import run_demo
@@ -125,6 +142,8 @@ def build_explainer(config: ExplainConfig) -> Explainer:
         config.method,
         split_list(config.layers) or [],
         config.target,
+        smoothing=split_list(config.smoothing) or (),
+        fusion=config.fusion,
         conf=config.conf,
         iou=config.iou,
         max_det=config.max_det,

@@ -37,12 +37,15 @@ class ExplainConfig(ModelConfig):
         default_factory=list, metadata={"help": "images, folders, glob patterns, or .txt lists of them", "flag": None}
     )
     out: str = option("runs/explain", "the run folder")
-    method: str = option("layercam", "how a map is made; an unknown name lists them all")
+    method: str = option("layercam", "how a map is made; `detcam methods` lists them")
     layers: str | list[str] = option("auto", "auto, backbone, neck, or module paths such as model.15,model.18")
     target: str = option(
         "class",
-        "what is explained: class, probability, score, box, left, top, right, bottom, iou, objectness, contrast:CLASS",
+        "what is explained: class, probability, score, box, left, top, right, bottom, combined, iou, objectness, "
+        "mask, keypoint:N, contrast:CLASS",
     )
+    smoothing: str | list[str] | None = option(None, "average the maps: aug, eigen, noise, or several")
+    fusion: str = option("sum", "how the maps of several layers become one: sum, mean, max")
     conf: float = option(0.25, "least confidence of a detection")
     iou: float = option(0.7, "overlap above which the weaker of two boxes is suppressed")
     classes: str | list[str | int] | None = option(None, "keep only these classes, by name or index: person,car")
@@ -56,7 +59,7 @@ class ExplainConfig(ModelConfig):
     save: str | list[str] = option("overlay,panel", "pictures to write: overlay, heatmap, panel, or none")
     colormap: str = option("inferno", "any colour map of matplotlib's: inferno, viridis, jet, ...")
     opacity: float = option(0.6, "of the hottest pixels, 0 to 1")
-    seed: int = option(0, "of the random baseline")
+    seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "replace a run made with another configuration")
     json: bool = option(False, "print one JSON object per detection on stdout, and nothing else there")
 
@@ -66,6 +69,13 @@ class LayersConfig(ModelConfig):
     """List the layers that can be explained."""
 
     json: bool = option(False, "print one JSON object per layer")
+
+
+@dataclass(frozen=True)
+class MethodsConfig:
+    """List the methods: where they come from, what they cost, and what their maps can and cannot say."""
+
+    json: bool = option(False, "print one JSON object per method")
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,20 @@ from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.errors import InputError, UsageError, is_count
+from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.geometry import Letterbox
 from detcam.images import ImageLike, read_image
-from detcam.maps import box_reach, gradient_support, layer_map, sum_maps
+from detcam.layerwise import LayerMaps, Made
+from detcam.maps import FUSIONS, combine_maps
 from detcam.methods import METHODS, find_method
+from detcam.probe import Probe
 from detcam.question import answer, make_question
-from detcam.targets import find_classes, find_target
+from detcam.targets import find_classes, find_target, mirrored, target_parts
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
+from detcam.views import check_smoothing
 
-MOST = 0.5
-"""Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""
-GRID = 16
-"""Cells along each side of a map that needs no layer, for a model that can only be called."""
+TOGETHER = 16
+"""Detections whose gradients at the pixels are held at once."""
 
 
 class Explainer:
@@ -35,10 +36,14 @@ class Explainer:
         model: what :func:`detcam.load` gives or takes.
         method: a name in :data:`detcam.methods.METHODS`.
         layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
-            module path such as ``model.15``, or several of these. The unscaled maps of several layers are summed;
+            module path such as ``model.15``, or several of these. The unscaled maps of several layers are fused;
             those that a detection has no gradient at drop out, and of ``auto`` those whose gradient reaches less
             than half of the box, unless all do; its explanation names the rest.
-        target: a name in :data:`detcam.targets.TARGETS`, or ``contrast:CLASS``.
+            Methods at the pixels use none, but for ``guidedgradcam``.
+        target: a name in :data:`detcam.targets.TARGETS`, ``combined`` (class and four sides) or ``contrast:CLASS``.
+        smoothing: ``aug`` (flipped and at three brightnesses; the target moves along), ``eigen`` (the first principal
+            component of the weighted channels), ``noise`` (eight noisy copies), or several; for methods at layers.
+        fusion: how the unscaled maps of several layers become one: ``sum``, ``mean`` or ``max``.
         conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
         classes: class names or indices to keep; ``None`` keeps all.
         detection: explain only this one or these, counted from 0 in descending confidence; ``None`` explains all.
@@ -61,6 +66,8 @@ class Explainer:
         layers: str | Sequence[str] = "auto",
         target: str = "class",
         *,
+        smoothing: str | Sequence[str] = (),
+        fusion: str = "sum",
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
@@ -93,14 +100,22 @@ class Explainer:
             model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
         )
         model = self.model
-        if self._method.needs != "seed" and not model.differentiable:
-            working = ", ".join(name for name, other in METHODS.items() if other.needs == "seed")
+        if self._method.models != "any" and not model.differentiable:
+            working = ", ".join(name for name, other in METHODS.items() if other.models == "any")
             raise UsageError(
                 f"{method!r} looks inside the model, which can only be called; methods that work: {working}"
             )
-        self.target_name, self._target = target, find_target(target, model.names)
-        self.layers = model.resolve(layers)
-        self._chooses = layers == "auto" or list(layers) == ["auto"]
+        self.target_name = target
+        for part in target_parts(target):
+            find_target(part, model.names)
+        smooth = check_smoothing(_several(smoothing, "smoothing") if smoothing else ())
+        self._check_smoothing(smooth)
+        if fusion not in FUSIONS:
+            raise UsageError(f"no fusion {fusion!r}{nearest(fusion, FUSIONS)}")
+        chooses = layers == "auto" or list(layers) == ["auto"]
+        self.layers = model.resolve(layers) if self._method.on == "layer" or method == "guidedgradcam" else ()
+        at_layers = self._method if self._method.on == "layer" else METHODS["gradcam"]
+        self._layer_maps = LayerMaps(model, at_layers, self.layers, chooses, target, smooth, fusion, seed)
         self._decode: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
@@ -145,19 +160,54 @@ class Explainer:
         return [results[i] for i in range(len(arrays))]
 
     def _explain_batch(self, names: list[str], images: list[NDArray[np.uint8]]) -> list[ImageResult]:
-        """Images of one letterboxed shape: the j-th detection of each shares one backward pass."""
+        """Images of one letterboxed shape."""
         batch, letterboxes = self.model.prepare(images)
         raw = self.model.forward(batch, self.layers)
         found = self.model.decode(raw, letterboxes, **self._decode)
         wanted = [self._select(names[i], raw, i, found[i], letterboxes[i]) for i in range(len(images))]
-        maps: list[list[Explanation]] = [[] for _ in images]
-        rounds = max((len(detections) for detections in wanted), default=0)
-        for turn in range(rounds):
-            present = [i for i, detections in enumerate(wanted) if turn < len(detections)]
-            gradients = self._gradients(raw, {i: wanted[i][turn] for i in present}, last=turn == rounds - 1)
-            for i in present:
-                maps[i].append(self._explanation(raw, gradients, i, turn, wanted[i][turn], letterboxes[i], images[i]))
-        return [ImageResult(names[i], images[i], found[i], tuple(maps[i])) for i in range(len(images))]
+        if self._method.on == "layer":
+            made = self._layer_maps(batch, raw, wanted) if any(wanted) else [[] for _ in images]
+        else:
+            made = [self._pixel_maps(batch[i : i + 1], wanted[i]) for i in range(len(images))]
+        results = []
+        for i, image in enumerate(images):
+            told = [
+                self._explanation(one, detection, letterboxes[i], image)
+                for one, detection in zip(made[i], wanted[i], strict=True)
+            ]
+            results.append(ImageResult(names[i], image, found[i], tuple(told)))
+        return results
+
+    def _pixel_maps(self, batch: Tensor, detections: list[Detection]) -> list[Made]:
+        """The maps of one image (1, 3, h, w) by a method that works at the pixels."""
+        targets = [find_target(part, self.model.names) for part in target_parts(self.target_name)]
+        made = []
+        for start in range(0, len(detections), TOGETHER):
+            part = detections[start : start + TOGETHER]
+            asked = [(detection, target) for detection in part for target in targets]
+
+            def gradcam(part: list[Detection] = part) -> Tensor:
+                maps = self._layer_maps(batch, self.model.forward(batch, self.layers), [part])[0]
+                return torch.stack([one.map for one in maps for _ in targets])
+
+            probe = Probe(self.model, batch[0].float(), asked, gradcam, self.seed)
+            maps = self._method.function(probe).detach()
+            layers = self.layers or ("input",)
+            for i in range(len(part)):
+                own = combine_maps(list(maps[i * len(targets) : (i + 1) * len(targets)]))
+                made.append(Made(own, layers, ()))
+        return made
+
+    def _check_smoothing(self, smoothing: frozenset[str]) -> None:
+        """Refuse what cannot be smoothed."""
+        if smoothing and self._method.on != "layer":
+            raise UsageError(f"smoothing is for methods at layers; {self.method_name!r} works at the pixels")
+        if "eigen" in smoothing and "reduce" not in self._method.takes:
+            raise UsageError(f"{self.method_name!r} does not sum weighted channels, so eigen smoothing cannot apply")
+        if smoothing - {"eigen"} and "gradients" not in self._method.takes:
+            raise UsageError(f"{self.method_name!r} takes no gradient to be smoothed; leave smoothing out")
+        if "aug" in smoothing:
+            mirrored(self.target_name)
 
     def _select(
         self, name: str, raw: RawOutput, index: int, found: tuple[Detection, ...], letterbox: Letterbox
@@ -172,68 +222,27 @@ class Explainer:
             raise InputError(f"{name}: no detection {missing[0]}; at these thresholds this image {have}")
         return [found[number] for number in self.numbers]
 
-    def _gradients(self, raw: RawOutput, detections: dict[int, Detection], last: bool) -> dict[str, Tensor]:
-        """Gradients of each detection's target at every layer; images of a batch do not touch each other's."""
-        if self._method.needs != "gradients":
-            return {}
-        with torch.enable_grad():
-            score = sum((self._target(raw, i, detection) for i, detection in detections.items()), torch.zeros(()))
-        tensors = list(raw.activations.values())
-        gradients: Sequence[Tensor | None] = [None] * len(tensors)
-        if score.requires_grad:  # else no captured layer has a part in it
-            gradients = torch.autograd.grad(score, tensors, retain_graph=not last, allow_unused=True)
-        return {
-            name: torch.zeros_like(tensor) if gradient is None else gradient
-            for (name, tensor), gradient in zip(raw.activations.items(), gradients, strict=True)
-        }
-
     def _explanation(
-        self,
-        raw: RawOutput,
-        gradients: dict[str, Tensor],
-        index: int,
-        turn: int,
-        detection: Detection,
-        letterbox: Letterbox,
-        image: NDArray[np.uint8],
+        self, made: Made, detection: Detection, letterbox: Letterbox, image: NDArray[np.uint8]
     ) -> Explanation:
-        """Make one map from one detection's gradients, and say what became of it."""
-        activations = raw.activations or {"input": raw.boxes.new_zeros(len(raw.boxes), 1, GRID, GRID)}
-        support = {name: gradient_support(gradient[index]) for name, gradient in gradients.items()}
-        connected = [name for name in activations if not gradients or support[name] > 0]
-        if self._chooses and gradients:
-            box = raw.box_of(index, detection.anchor, detection.class_id).detach()
-            seeing = [name for name in connected if box_reach(gradients[name][index], box, raw.size) >= MOST]
-            connected = seeing or connected
-        with torch.no_grad():
-            parts = [
-                layer_map(
-                    self._method,
-                    activations[name][index].float(),
-                    gradients[name][index].float() if gradients else None,
-                    seed=self.seed + turn,
-                )
-                for name in connected
-            ]
-            summed = sum_maps(parts) if parts else torch.zeros(next(iter(activations.values())).shape[-2:])
-        status, reason = self._judge(summed, detection, connected)
-        if not torch.isfinite(summed).all():
-            summed = torch.zeros_like(summed)
-        heatmap = Heatmap(summed.cpu().numpy(), letterbox)
-        layers = tuple(connected) or self.layers
-        seen = tuple(support[name] for name in layers) if support else ()
+        """A map with what it is of, and what became of it."""
+        status, reason = self._judge(made, detection)
+        finite = made.map if torch.isfinite(made.map).all() else torch.zeros_like(made.map)
+        heatmap = Heatmap(finite.cpu().numpy(), letterbox)
+        layers = made.layers or self.layers
+        seen = made.support or ((0.0,) * len(layers) if "gradients" in self._method.takes else ())
         return Explanation(detection, heatmap, self.method_name, self.target_name, layers, status, reason, image, seen)
 
-    def _judge(self, summed: Tensor, detection: Detection, connected: list[str]) -> tuple[Status, str]:
+    def _judge(self, made: Made, detection: Detection) -> tuple[Status, str]:
         """``ok``, or ``no_signal`` and why."""
         what = f"target {self.target_name!r} of {detection.class_name!r} at anchor {detection.anchor}"
         where = f"(stride {detection.stride})"
-        if not connected:
+        if not made.layers:
             return "no_signal", f"{what} {where} has no gradient at {', '.join(self.layers)}: not connected to it"
-        if not torch.isfinite(summed).all():
-            return "no_signal", f"the map of {what} {where} at {', '.join(connected)} is not finite"
-        if not summed.any():
-            return "no_signal", f"{what} {where}: {self.method_name} is zero everywhere at {', '.join(connected)}"
+        if not torch.isfinite(made.map).all():
+            return "no_signal", f"the map of {what} {where} at {', '.join(made.layers)} is not finite"
+        if not made.map.any():
+            return "no_signal", f"{what} {where}: {self.method_name} is zero everywhere at {', '.join(made.layers)}"
         return "ok", ""
 
 

@@ -1,14 +1,19 @@
-"""One layer's map, the sum of several, and how far a gradient reaches: pure functions of tensors."""
+"""Several layers' maps become one, and how far a gradient reaches: pure functions of tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detcam.methods import Method
+FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda maps: maps.sum(0),
+    "mean": lambda maps: maps.mean(0),
+    "max": lambda maps: maps.amax(0),
+}
+"""How the unscaled maps (layer, h, w) of several layers become one (h, w)."""
 
 
 def gradient_support(gradient: Tensor) -> float:
@@ -37,15 +42,16 @@ def box_reach(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> float:
     return share
 
 
-def layer_map(method: Method, activations: Tensor, gradients: Tensor | None, seed: int) -> Tensor:
-    """One layer's map (h, w) from its activations and gradients (channel, h, w)."""
-    if method.needs == "gradients":
-        return method.function(activations, gradients)
-    return method.function(activations, seed) if method.needs == "seed" else method.function(activations)
-
-
-def sum_maps(maps: Sequence[Tensor]) -> Tensor:
-    """The sum of unscaled maps (h, w) at the resolution of the finest, the others enlarged bilinearly."""
+def fuse_maps(maps: Sequence[Tensor], fusion: str = "sum") -> Tensor:
+    """Unscaled maps (h, w) as one at the resolution of the finest, the others enlarged bilinearly."""
     height, width = max((tuple(part.shape) for part in maps), key=lambda shape: shape[0] * shape[1])
     enlarged = [F.interpolate(part[None, None], (height, width), mode="bilinear")[0, 0] for part in maps]
-    return torch.stack(enlarged).sum(0)
+    return FUSIONS[fusion](torch.stack(enlarged))
+
+
+def combine_maps(maps: Sequence[Tensor]) -> Tensor:
+    """The largest of several targets' maps (h, w), each over its own peak first; one map alone stays as it is."""
+    if len(maps) == 1:
+        return maps[0]
+    peaks = [part.amax() for part in maps]
+    return torch.stack([part / peak if peak > 0 else part for part, peak in zip(maps, peaks, strict=True)]).amax(0)

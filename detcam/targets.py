@@ -133,6 +133,26 @@ TARGETS: dict[str, Target] = {
 }
 
 
+COMBINED = ("class", "left", "top", "right", "bottom")
+"""What ``combined`` asks about (ODAM): a map each, scaled by its own peak; the largest counts."""
+
+
+def target_parts(name: str) -> tuple[str, ...]:
+    """The names of the scalars a target stands for: five for ``combined``, else its own."""
+    return COMBINED if name == "combined" else (name,)
+
+
+def mirrored(name: str) -> str:
+    """What a target is called in an image flipped left to right.
+
+    Raises:
+        UsageError: a keypoint, which has no counterpart there.
+    """
+    if name.startswith("keypoint"):
+        raise UsageError(f"target {name!r} cannot be averaged over flipped images: leave 'aug' out of the smoothing")
+    return {"left": "right", "right": "left"}.get(name, name)
+
+
 def find_target(name: str, names: Mapping[int, str]) -> Target:
     """The target called ``name``: one of :data:`TARGETS`, or ``contrast:CLASS`` with one of the model's class names.
 
@@ -149,7 +169,7 @@ def find_target(name: str, names: Mapping[int, str]) -> Target:
         raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
     if name in TARGETS:
         return TARGETS[name]
-    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'contrast:CLASS', 'keypoint:NUMBER'])}")
+    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'combined', 'contrast:CLASS', 'keypoint:NUMBER'])}")
 
 
 def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:

@@ -12,7 +12,7 @@ from detcam.adapters.base import RawOutput
 from detcam.adapters.heads import HeadOutput
 from detcam.demo import WEIGHTS
 from detcam.explainer import Explainer
-from detcam.maps import sum_maps
+from detcam.maps import fuse_maps
 from detcam.targets import find_target
 from detcam.types import Detection
 
@@ -165,7 +165,7 @@ def test_the_map_of_several_layers_is_the_sum_of_their_maps(scene_image, demo_de
     layers = ["model.4", "model.6", "model.9"]
     together = Explainer(demo_detector, layers=layers, detection=0)(scene_image)[0][0]
     alone = [Explainer(demo_detector, layers=layer, detection=0)(scene_image)[0][0] for layer in layers]
-    expected = sum_maps([torch.from_numpy(e.heatmap.raw.copy()) for e in alone]).numpy()
+    expected = fuse_maps([torch.from_numpy(e.heatmap.raw.copy()) for e in alone]).numpy()
     assert np.allclose(together.heatmap.raw, expected, atol=1e-5 * expected.max())
     assert all(e.heatmap.raw.any() for e in alone)
 

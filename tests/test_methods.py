@@ -1,3 +1,6 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +8,12 @@ from fake import FakeDetector
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter
 
+import detcam
 import detcam.explainer as core
 from detcam.errors import UsageError
-from detcam.maps import sum_maps
+from detcam.maps import fuse_maps
 from detcam.methods import METHODS, cam, find_method
 
 IMAGE = np.repeat(
@@ -34,7 +39,6 @@ def window(anchor):
 # Class 0 has gradients (2, 1) on its window and activations (x, -x): the products sum to x inside and 0 outside.
 BY_HAND = {
     "hirescam": GREY * window(5),
-    "odam": GREY * window(5),
     "layercam": GREY * window(5),
     "gradnorm": np.sqrt(5) * GREY * window(5),
     "gradcam": 9 / 16 * GREY,  # mean gradients 2 * 9/16 and 9/16
@@ -47,6 +51,81 @@ def test_maps_worked_out_by_hand(method):
     assert explanation.detection.class_name == "light"
     assert np.abs(explanation.heatmap.raw - BY_HAND[method]).max() < 1e-6
     assert explanation.layers == ("features",)
+
+
+def positive_sum(weighted):
+    return np.maximum(weighted.sum(0), 0)
+
+
+# The fake detector's anchor 5 is the cell in row 1, column 1; its box covers two cells by two.
+GRADIENTS, ACTIVATIONS = np.stack([2 * window(5), window(5)]), np.stack([GREY, -GREY])
+
+
+def test_odam_smooths_the_gradients_by_an_eighth_of_the_box():
+    smooth = [gaussian_filter(part, 2 / 8, mode="constant", radius=1) for part in GRADIENTS]
+    assert np.abs(explained("odam").heatmap.raw - positive_sum(smooth * ACTIVATIONS)).max() < 1e-6
+
+
+def test_ssgradcam_by_hand():
+    sensitivity = np.stack([window(5), window(5)])  # each channel's gradient over its largest
+    expected = positive_sum(GRADIENTS.mean((1, 2))[:, None, None] * ACTIVATIONS * sensitivity)
+    assert np.abs(explained("ssgradcam").heatmap.raw - expected).max() < 1e-6
+
+
+def test_ssgradcam_plus_plus_takes_the_activation_of_the_boxs_own_cell():
+    weights = []
+    for gradient, activation in zip((2.0, 1.0), (1.0, -1.0), strict=True):  # GREY is 1 at the anchor's cell
+        own = gradient**2 / (2 * gradient**2 + activation * gradient**3)
+        others = gradient**2 / (activation * gradient**3)  # the curvature term is masked to the cell
+        weights.append(gradient * (own + 8 * others))
+    expected = positive_sum(np.array(weights)[:, None, None] * ACTIVATIONS * window(5))
+    assert np.abs(explained("ssgradcam++").heatmap.raw - expected).max() < 1e-5
+
+
+def test_gcame_is_gradcam_under_a_gaussian_at_the_anchor():
+    sides, stride = 16, 8
+    gradients = torch.zeros(2, sides, sides, dtype=torch.double)
+    gradients[0, 5, 7], gradients[1, 5, 8] = 0.5, -2.0
+    activations = torch.rand(2, sides, sides, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    expected = np.zeros((sides, sides))
+    rows, columns = np.mgrid[:sides, :sides] + 0.5
+    for channel, weight in enumerate((0.5 / 256, -2 / 256)):
+        sigma = abs(np.log(abs(weight))) * np.log(stride) / (7 / 3)  # (16 - 1) / 2 rounds down to 7
+        gaussian = np.exp(-((rows - 5.5) ** 2 + (columns - 7.5) ** 2) / (2 * sigma**2))
+        expected += weight * activations[channel].numpy() * gaussian
+    made = cam.gcame(activations, gradients, torch.tensor([7.5, 5.5]), float(stride))
+    assert np.abs(made.numpy() - np.maximum(expected, 0)).max() < 1e-12
+    assert expected.max() > 0
+
+
+def test_cam_is_the_classifiers_row_and_refuses_what_has_none():
+    activations, row = torch.rand(3, 4, 5), torch.tensor([1.0, -2.0, 0.5])
+    gradients = (row / 20)[:, None, None].expand(3, 4, 5)
+    assert torch.allclose(cam.cam(activations, gradients), (row[:, None, None] * activations).sum(0), atol=1e-6)
+    with pytest.raises(UsageError, match="gradients differ from cell to cell"):
+        cam.cam(activations, torch.rand(3, 4, 5))
+    with pytest.raises(UsageError, match="'cam' needs a layer that only global average pooling"):
+        explained("cam")
+
+
+def test_combined_is_the_largest_of_the_class_and_the_sides_each_over_its_peak(all_levels):
+    model, image, choices = all_levels
+    choices = {**choices, "layers": "backbone", "detection": 0}
+    names = ("class", "left", "top", "right", "bottom")
+    parts = [detcam.explain(model, image, method="hirescam", target=name, **choices)[0].heatmap.raw for name in names]
+    combined = detcam.explain(model, image, method="hirescam", target="combined", **choices)[0].heatmap.raw
+    assert all(part.max() > 0 for part in parts)
+    assert np.abs(combined - np.max([part / part.max() for part in parts], 0)).max() < 1e-6
+
+
+def test_eigen_smoothing_has_the_sign_of_the_sum():
+    weighted = torch.randn(4, 6, 7, generator=torch.Generator().manual_seed(1)) + torch.linspace(0, 3, 7)
+    for sign in (1, -1):
+        flat = (sign * weighted).flatten(1).T.numpy()
+        centred = flat - flat.mean(0)
+        projection = (centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]).reshape(6, 7)
+        projection *= np.sign((projection * (sign * weighted).sum(0).numpy()).sum())
+        assert np.allclose(cam.positive_component(sign * weighted).numpy(), np.maximum(projection, 0), atol=1e-4)
 
 
 def test_gradcam_plus_plus_by_hand():
@@ -98,7 +177,11 @@ def test_a_map_without_positive_evidence_is_no_signal_and_not_stretched():
     assert np.array_equal(explanation.heatmap.array, np.zeros((4, 4)))
 
 
-GRADIENT_METHODS = [name for name, method in METHODS.items() if method.needs == "gradients"]
+GRADIENT_METHODS = [
+    name
+    for name, method in METHODS.items()
+    if name != "cam" and method.on == "layer" and {*method.takes} - {"reduce"} == {"activations", "gradients"}
+]
 # Grad-CAM++ derives its weights for the exponential of the score: of all of these, its map alone does not scale.
 LINEAR = [name for name in GRADIENT_METHODS if name != "gradcam++"]
 tensors = arrays(np.float64, (3, 4, 5), elements=st.integers(-16, 16).map(lambda n: n / 8)).map(torch.from_numpy)
@@ -120,7 +203,7 @@ def test_no_gradient_no_map(name, activations):
     assert not METHODS[name].function(activations, torch.zeros_like(activations)).any()
 
 
-@pytest.mark.parametrize("name", ["hirescam", "layercam", "gradnorm"])
+@pytest.mark.parametrize("name", ["hirescam", "layercam", "gradnorm", "ssgradcam"])
 @given(activations=tensors, row=st.integers(0, 3), column=st.integers(0, 4))
 def test_element_wise_maps_live_where_the_gradient_does(name, activations, row, column):
     gradients = torch.zeros_like(activations)
@@ -142,7 +225,9 @@ def test_functions_take_batches():
 def test_layers_are_summed_unscaled_at_the_finest_resolution():
     fine, coarse = torch.zeros(4, 4), torch.full((2, 2), 3.0)
     fine[0, 0] = 5
-    assert torch.equal(sum_maps([coarse, fine]), fine + 3)
+    assert torch.equal(fuse_maps([coarse, fine]), fine + 3)
+    assert torch.equal(fuse_maps([coarse, fine], "mean"), (fine + 3) / 2)
+    assert torch.equal(fuse_maps([coarse, fine], "max"), torch.maximum(fine, torch.full((4, 4), 3.0)))
 
 
 def test_an_unknown_method_names_the_nearest():
@@ -153,4 +238,15 @@ def test_an_unknown_method_names_the_nearest():
 def test_every_method_says_what_it_can_say():
     assert "not detection-specific" in METHODS["eigencam"].label
     assert all(method.label for method in METHODS.values())
-    assert cam.hirescam is METHODS["odam"].function
+    assert "Gaussian at the anchor by construction" in METHODS["gcame"].label
+    assert "repaints similar objects" in METHODS["gradcam"].label
+
+
+def test_the_documented_table_is_the_one_the_code_makes():
+    root = Path(__file__).parents[1]
+    sys.path.insert(0, str(root / "docs"))
+    try:
+        from methods_table import OUT, table
+    finally:
+        sys.path.pop(0)
+    assert OUT.read_text(encoding="utf-8") == table(), "run: python docs/methods_table.py"

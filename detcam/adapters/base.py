@@ -64,6 +64,21 @@ class RawOutput:
         """The distances (4,) to that box's sides."""
         return self.sides[index, anchor]
 
+    def places(self, index: int) -> Tensor:
+        """Where each anchor is, (anchor, 2) x, y, network pixels: its cell's centre, or its box's where it has none."""
+        boxes = self.boxes[index].detach()
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        for stride in sorted(set(self.strides[self.strides > 0].tolist())):
+            level = (self.strides == stride).nonzero().view(-1)
+            rows, columns = (int(side // stride) for side in self.size)
+            if len(level) == rows * columns:  # one anchor to a cell, row by row
+                numbers = torch.arange(len(level), device=boxes.device)
+                cells = torch.stack([numbers % columns, numbers // columns], 1)
+                centres[level] = (cells.to(boxes) + 0.5) * stride
+            else:
+                centres[level] = boxes[level, :2] + self.sides[index, level, :2].detach()
+        return centres
+
     def overlap(self, index: int, box: NDArray[np.floating]) -> NDArray[np.floating]:
         """IoU of a box (4,), xyxy, with every anchor's: (anchor,) in [0, 1]."""
         overlap: NDArray[np.floating] = iou_matrix(box[None], self.boxes[index].detach().float().cpu().numpy())[0]

@@ -228,7 +228,7 @@ class TorchvisionDetector:
         """
         with (
             torch.inference_mode(False),
-            torch.set_grad_enabled(bool(layers)),
+            torch.set_grad_enabled(bool(layers) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
             capture({name: self._book.modules[name] for name in layers}) as activations,
         ):

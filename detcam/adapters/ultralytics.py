@@ -148,7 +148,7 @@ class UltralyticsDetector:
         """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too."""
         with (
             torch.inference_mode(False),
-            torch.set_grad_enabled(bool(layers)),
+            torch.set_grad_enabled(bool(layers) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
             capture({name: self._book.modules[name] for name in layers}) as activations,
         ):

@@ -1,41 +1,98 @@
-"""The methods, by name."""
+"""The methods, by name, each with what its maps can and cannot say."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from detcam.errors import UsageError, nearest
-from detcam.methods import cam
+from detcam.methods import cam, pixel
 
 
 @dataclass(frozen=True)
 class Method:
-    """A map-making function, what it needs besides activations, and what its maps can say.
+    """A map-making function, what it takes, and what its maps can say.
 
     Attributes:
-        function: ``(activations, gradients)``, ``(activations)`` or ``(activations, seed)``, as ``needs`` says.
+        function: for ``layer``, one layer's ``activations`` and any of ``gradients``, ``box``, ``anchor``, ``stride``
+            and ``seed`` by name -> a map (..., h, w); for ``pixels``, :class:`~detcam.methods.pixel.Pixels` -> maps
+            (detection, h, w) over the input.
+        on: where the map is made.
+        paper: authors, year and where it is found.
+        cost: passes beyond the one that found the detections; K detections.
+        asks: what a map depends on: nothing that was asked, the class, or the detection.
         label: one honest line on what the map means, drawn where the map is.
+        signed: whether a raw map has a negative part.
+        models: which models it works on.
     """
 
     function: Callable[..., Tensor]
-    needs: Literal["gradients", "nothing", "seed"]
+    on: Literal["layer", "pixels"]
+    paper: str
+    cost: str
+    asks: Literal["nothing", "class", "detection"]
     label: str
+    signed: bool = False
+    models: Literal["with gradients", "pooling classifiers", "any"] = "with gradients"
 
+    @property
+    def takes(self) -> frozenset[str]:
+        """The names of the function's arguments."""
+        return frozenset(inspect.signature(self.function).parameters)
+
+    def layer_map(self, available: dict[str, Any]) -> Tensor:
+        """One layer's map from what of ``available`` the function takes."""
+        return self.function(**{name: available[name] for name in self.takes & available.keys()})
+
+
+_ONE = "K backward"
+_POOLED = "pooled over the layer: repaints similar objects"
+_CELLS = "gradient x activation, cell by cell"
 
 METHODS: dict[str, Method] = {
-    "gradcam": Method(cam.gradcam, "gradients", "pooled gradients: repaints similar objects"),
-    "gradcam++": Method(cam.gradcam_plus_plus, "gradients", "pooled gradients: repaints similar objects"),
-    "hirescam": Method(cam.hirescam, "gradients", "gradient x activation, cell by cell"),
-    "odam": Method(cam.hirescam, "gradients", "gradient x activation, cell by cell, without ODAM's smoothing"),
-    "layercam": Method(cam.layercam, "gradients", "positive gradient x activation, cell by cell"),
-    "gradnorm": Method(cam.gradnorm, "gradients", "size of gradient x activation, for or against"),
-    "eigencam": Method(cam.eigencam, "nothing", "not detection-specific: the same map whatever you ask"),
-    "random": Method(cam.random, "seed", "a baseline: noise, explains nothing"),
-}
+    "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _ONE, "class",
+        "the classifier's own weights: exact for one pooled linear layer", signed=True, models="pooling classifiers"),
+    "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _ONE, "class", _POOLED),
+    "gradcam++": Method(
+        cam.gradcam_plus_plus, "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _ONE, "class", _POOLED),
+    "xgradcam": Method(cam.xgradcam, "layer", "Fu et al. 2020, arXiv:2008.02312", _ONE, "class", _POOLED),
+    "hirescam": Method(cam.hirescam, "layer", "Draelos & Carin 2020, arXiv:2011.08891", _ONE, "detection", _CELLS),
+    "layercam": Method(cam.layercam, "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _ONE, "detection",
+        "positive gradient x activation, cell by cell"),
+    "odam": Method(cam.odam, "layer", "Zhao & Chan 2023, arXiv:2304.06354", _ONE, "detection",
+        "gradient x activation, gradients smoothed by an eighth of the box"),
+    "ssgradcam": Method(cam.ssgradcam, "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _ONE,
+        "detection", "Grad-CAM kept where each channel's gradient is"),
+    "ssgradcam++": Method(cam.ssgradcam_plus_plus, "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _ONE,
+        "detection", "Grad-CAM++ weights of the box's own cell, kept where the gradient is"),
+    "gcame": Method(cam.gcame, "layer", "Nguyen et al. 2023, arXiv:2306.03400", _ONE, "detection",
+        "a Gaussian at the anchor by construction"),
+    "gradnorm": Method(cam.gradnorm, "layer", "the size of gradient x activation", _ONE, "detection",
+        "size of gradient x activation, for or against"),
+    "eigencam": Method(cam.eigencam, "layer", "Muhammad & Yeasin 2020, arXiv:2008.00299", "none", "nothing",
+        "not detection-specific: the same map whatever you ask", signed=True),
+    "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _ONE,
+        "detection", "the strongest pattern of gradient x activation, not all of it"),
+    "fullgrad": Method(pixel.fullgrad, "pixels", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
+        "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs"),
+    "saliency": Method(pixel.saliency, "pixels", "Simonyan et al. 2014, arXiv:1312.6034", "1 forward, K backward",
+        "detection", "what a small change of a pixel would do, not what the pixel did"),
+    "guidedbackprop": Method(pixel.guided_backprop, "pixels", "Springenberg et al. 2015, arXiv:1412.6806",
+        "1 forward, K backward", "detection", "sharp edges, whatever is asked: nearly class-blind"),
+    "guidedgradcam": Method(pixel.guided_gradcam, "pixels", "Selvaraju et al. 2017, arXiv:1610.02391",
+        "1 forward, 2K backward", "class", "Grad-CAM painted with edges: no finer in what it knows"),
+    "smoothgrad": Method(pixel.smoothgrad, "pixels", "Smilkov et al. 2017, arXiv:1706.03825",
+        "50 forward, 50K backward", "detection", "pixel gradients averaged over noise"),
+    "integratedgradients": Method(pixel.integrated_gradients, "pixels", "Sundararajan et al. 2017, arXiv:1703.01365",
+        "50 forward, 50K backward", "detection", "adds up to the change from a blank image; dark pixels count little",
+        signed=True),
+    "random": Method(cam.random, "layer", "a baseline", "none", "nothing", "a baseline: noise, explains nothing",
+        models="any"),
+}  # fmt: skip
 
 
 def find_method(name: str) -> Method:
@@ -47,3 +104,19 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise UsageError(f"no method {name!r}{nearest(name, METHODS)}")
     return METHODS[name]
+
+
+def table_row(name: str) -> dict[str, str]:
+    """One line of the table of methods."""
+    method = METHODS[name]
+    yes = {True: "yes", False: "no"}
+    return {
+        "method": name,
+        "detection-specific": yes[method.asks == "detection"],
+        "class-specific": yes[method.asks != "nothing"],
+        "signed": yes[method.signed],
+        "models": method.models,
+        "cost": method.cost,
+        "paper": method.paper,
+        "what a map says": method.label,
+    }

@@ -1,0 +1,166 @@
+"""Maps made at layers: gradients of every detection's target there, one map per layer, the layers fused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.maps import box_reach, combine_maps, fuse_maps, gradient_support
+from detcam.methods import Method
+from detcam.methods.cam import positive_component
+from detcam.targets import Target, find_target, mirrored, target_parts
+from detcam.types import Detection
+from detcam.views import mirror, views
+
+MOST = 0.5
+"""Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""
+GRID = 16
+"""Cells along each side of a map that needs no layer, for a model that can only be called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A raw map (h, w), the layers it comes from (none where no gradient reached any) and the support at each."""
+
+    map: Tensor
+    layers: tuple[str, ...]
+    support: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMaps:
+    """Makes the maps of a batch's detections at one choice of layers.
+
+    Attributes:
+        model, method: the detector and the method.
+        layers: module paths.
+        chooses: leave out, per detection, layers whose gradient reaches less than half of the box (``auto``).
+        target: its name.
+        smoothing: any of ``aug``, ``eigen`` and ``noise``.
+        fusion: how several layers become one map.
+        seed: of noise and of the random baseline.
+    """
+
+    model: DetectorAdapter
+    method: Method
+    layers: tuple[str, ...]
+    chooses: bool
+    target: str
+    smoothing: frozenset[str]
+    fusion: str
+    seed: int
+
+    def __call__(self, batch: Tensor, raw: RawOutput, wanted: Sequence[Sequence[Detection]]) -> list[list[Made]]:
+        """For each image, one map per detection; the j-th detections of all images share each backward pass.
+
+        Args:
+            batch: (B, 3, h, w), the detector's input.
+            raw: its raw output with the layers captured.
+            wanted: each image's detections.
+        """
+        chosen: dict[tuple[int, int], dict[str, float]] = {}
+        made: dict[tuple[int, int], list[Tensor]] = {}
+        count = 0
+        for view in views(batch, self.smoothing, self.seed):
+            out = raw if count == 0 else self.model.forward(view.batch, self.layers)
+            count += 1
+            names = [mirrored(part) if view.flipped else part for part in target_parts(self.target)]
+            targets = [find_target(name, self.model.names) for name in names]
+            rounds = max(map(len, wanted))
+            for turn in range(rounds):
+                asked = {i: found[turn] for i, found in enumerate(wanted) if turn < len(found)}
+                if view.flipped:
+                    asked = {i: mirror(detection, i, raw, out) for i, detection in asked.items()}
+                parts: dict[int, list[Tensor]] = {i: [] for i in asked}
+                for number, target in enumerate(targets):
+                    last = turn == rounds - 1 and number == len(targets) - 1
+                    gradients = self._gradients(out, asked, target, last)
+                    for i, detection in asked.items():
+                        if (i, turn) not in chosen:
+                            chosen[i, turn] = self._choose(out, gradients, i, detection)
+                        one = self._fused(out, gradients, i, turn, detection, list(chosen[i, turn]))
+                        parts[i].append(one.flip(-1) if view.flipped else one)
+                for i, maps in parts.items():
+                    before = made.get((i, turn), [torch.zeros_like(part) for part in maps])
+                    made[i, turn] = [total + part for total, part in zip(before, maps, strict=True)]
+        return [
+            [
+                Made(
+                    combine_maps([part / count for part in made[i, turn]]),
+                    tuple(chosen[i, turn]),
+                    tuple(chosen[i, turn].values()) if "gradients" in self.method.takes else (),
+                )
+                for turn in range(len(found))
+            ]
+            for i, found in enumerate(wanted)
+        ]
+
+    def _gradients(
+        self, raw: RawOutput, detections: dict[int, Detection], target: Target, last: bool
+    ) -> dict[str, Tensor]:
+        """Gradients of each detection's target at every layer; images of a batch do not touch each other's."""
+        if "gradients" not in self.method.takes:
+            return {}
+        with torch.enable_grad():
+            score = sum((target(raw, i, detection) for i, detection in detections.items()), torch.zeros(()))
+        tensors = list(raw.activations.values())
+        gradients: Sequence[Tensor | None] = [None] * len(tensors)
+        if score.requires_grad:  # else no captured layer has a part in it
+            gradients = torch.autograd.grad(score, tensors, retain_graph=not last, allow_unused=True)
+        return {
+            name: torch.zeros_like(tensor) if gradient is None else gradient
+            for (name, tensor), gradient in zip(raw.activations.items(), gradients, strict=True)
+        }
+
+    def _choose(
+        self, raw: RawOutput, gradients: dict[str, Tensor], index: int, detection: Detection
+    ) -> dict[str, float]:
+        """The layers of one detection's map, and the support of its gradient at each."""
+        if not gradients:
+            return dict.fromkeys(list(raw.activations) or ["input"], 1.0)
+        support = {name: gradient_support(gradient[index]) for name, gradient in gradients.items()}
+        connected = {name: share for name, share in support.items() if share > 0}
+        if not self.chooses:
+            return connected
+        box = raw.box_of(index, detection.anchor, detection.class_id).detach()
+        seeing = [name for name in connected if box_reach(gradients[name][index], box, raw.size) >= MOST]
+        return {name: connected[name] for name in seeing or connected}
+
+    def _fused(
+        self,
+        raw: RawOutput,
+        gradients: dict[str, Tensor],
+        index: int,
+        turn: int,
+        detection: Detection,
+        layers: Sequence[str],
+    ) -> Tensor:
+        """One detection's map of one target at the layers chosen for it."""
+        activations = raw.activations or {"input": raw.boxes.new_zeros(len(raw.boxes), 1, GRID, GRID)}
+        if not layers:
+            return torch.zeros(next(iter(activations.values())).shape[-2:], device=raw.boxes.device)
+        box = raw.box_of(index, detection.anchor, detection.class_id).detach().float()
+        place = raw.places(index)[detection.anchor].float() if "anchor" in self.method.takes else box[:2]
+        maps = []
+        for name in layers:
+            layer = activations[name][index].detach().float()
+            rows, columns = layer.shape[-2:]
+            cells = torch.tensor([columns, rows], device=box.device) / torch.tensor(raw.size[::-1], device=box.device)
+            available: dict[str, Any] = {
+                "activations": layer,
+                "gradients": gradients[name][index].float() if gradients else None,
+                "box": box * cells.repeat(2),
+                "anchor": place * cells,
+                "stride": float(1 / cells[1]),
+                "seed": self.seed + turn,
+            }
+            if "eigen" in self.smoothing:
+                available["reduce"] = positive_component
+            with torch.no_grad():
+                maps.append(self.method.layer_map(available))
+        return fuse_maps(maps, self.fusion)
