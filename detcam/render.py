@@ -32,6 +32,8 @@ BOX_COLOUR = (90, 255, 170)
 ASKED_COLOUR = (255, 255, 255)
 SMALL = 0.02
 """A box that covers less of the image than this is also shown zoomed."""
+PIXELWISE = 64
+"""A raw map as large as the detector's input and larger than this has single pixels for cells."""
 MOST_MAPS = 24
 """How many maps one panel shows; the most confident ones."""
 
@@ -67,9 +69,27 @@ def blend(image: Picture, heat: NDArray[np.float32], colormap: str = "inferno", 
     return np.asarray(np.rint(muted * (1 - alpha) + colour * alpha), np.uint8)
 
 
+def heat_of(explanation: Explanation) -> NDArray[np.float32]:
+    """What of a map is drawn, float32 (H, W) in [0, 1]: itself, or smoothed where each value is one pixel's.
+
+    Single pixels cannot be seen over a photograph; the smoothing's deviation is a hundredth of the longer side.
+    """
+    heat = explanation.heatmap.array
+    if not is_pixelwise(explanation):
+        return heat
+    smooth = cv2.GaussianBlur(heat, (0, 0), max(heat.shape) / 100)
+    return np.asarray(smooth / max(float(smooth.max()), float(np.finfo(np.float32).tiny)), np.float32)
+
+
+def is_pixelwise(explanation: Explanation) -> bool:
+    """Whether the raw map has a value for every pixel of the detector's input."""
+    heatmap = explanation.heatmap
+    return heatmap.raw.shape == heatmap.letterbox.network and max(heatmap.raw.shape) > PIXELWISE
+
+
 def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
     """The map over its image, with its box and caption: RGB uint8 (H, W, 3)."""
-    picture = blend(explanation.image, explanation.heatmap.array, colormap, opacity)
+    picture = blend(explanation.image, heat_of(explanation), colormap, opacity)
     note = "" if explanation.status == "ok" else f" ({explanation.status.replace('_', ' ')})"
     return _draw_box(picture, explanation.detection, explanation.detection.caption + note)
 
@@ -79,7 +99,7 @@ def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0
 
     A rotated box is turned upright.
     """
-    whole = blend(explanation.image, explanation.heatmap.array, colormap, opacity)
+    whole = blend(explanation.image, heat_of(explanation), colormap, opacity)
     if (corners := rotated_corners(explanation.detection)) is not None:
         return _zoom_upright(whole, corners, side)
     x1, y1, x2, y2 = zoom_window(explanation)
@@ -184,7 +204,8 @@ def _subtitle(explanation: Explanation) -> str:
     head = f"{explanation.method}, target {explanation.target}, {where}"
     if explanation.status != "ok":
         return f"{head}\nNO SIGNAL: no map to show" if explanation.status == "no_signal" else f"{head}\nUNSUPPORTED"
-    return f"{head}\n{METHODS[explanation.method].label}; peak {explanation.heatmap.peak:.3g}"
+    drawn = ", drawn smoothed" if is_pixelwise(explanation) else ""
+    return f"{head}\n{METHODS[explanation.method].label}; peak {explanation.heatmap.peak:.3g}{drawn}"
 
 
 def _tile(axes: Axes, title: str, subtitle: str, picture: Picture) -> None:

@@ -36,3 +36,10 @@ def test_configurations_run(config, image, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["explain", "--config", str(config), "--weights", str(WEIGHTS)]) == 0
     assert (tmp_path / "runs" / "explain" / "detections.parquet").exists()
+
+
+def test_gradcam_by_hand_is_the_librarys_map(image, capsys):
+    runpy.run_path(str(ROOT / "examples/gradcam_by_hand.py"))["main"](WEIGHTS, image)
+    raw, resized = (float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines())
+    assert raw < 1e-5
+    assert resized < 1e-5
