@@ -13,7 +13,9 @@ from detcam.errors import UsageError
 
 
 @contextmanager
-def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+def capture(
+    modules: Mapping[str, nn.Module], instead: Mapping[str, Tensor] | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Record the output of each module while the block runs; leaving it, by an exception too, removes every hook.
 
     An output that carries no graph yet becomes a leaf that requires a gradient, so a model whose parameters require
@@ -23,6 +25,7 @@ def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
     Args:
         modules: by the name their activations get.
+        instead: for some of these names, what flows on in place of the module's own output.
 
     Yields:
         A dictionary that the forward pass fills, each (batch, channel, height, width).
@@ -41,7 +44,9 @@ def capture(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             )
         if name in activations:
             raise UsageError(f"layer {name!r} ({type(module).__name__}) runs more than once in a forward pass")
-        activations[name] = output if output.requires_grad else output.detach().requires_grad_()
+        if instead and name in instead:
+            output = instead[name].to(output)
+        activations[name] = output if output.requires_grad or instead else output.detach().requires_grad_()
         return activations[name].clone()
 
     handles = []

@@ -69,6 +69,7 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     finally:
         counts = folder.finish(complete)
     silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
+    silent += f", {counts['unsupported']} unsupported by their receipts" if counts["unsupported"] else ""
     failed = f"; {counts['failed']} inputs failed, see {config.out}/errors.jsonl" if counts["failed"] else ""
     console.print(
         f"{counts['detections']} detections in {counts['images']} images explained{silent} -> {config.out}{failed}",
@@ -144,6 +145,7 @@ def build_explainer(config: ExplainConfig) -> Explainer:
         config.target,
         smoothing=split_list(config.smoothing) or (),
         fusion=config.fusion,
+        budget=config.budget,
         conf=config.conf,
         iou=config.iou,
         max_det=config.max_det,
@@ -153,6 +155,7 @@ def build_explainer(config: ExplainConfig) -> Explainer:
         class_name=config.class_name,
         batch=config.batch,
         seed=config.seed,
+        verify=config.verify,
     )
 
 

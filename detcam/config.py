@@ -46,6 +46,7 @@ class ExplainConfig(ModelConfig):
     )
     smoothing: str | list[str] | None = option(None, "average the maps: aug, eigen, noise, or several")
     fusion: str = option("sum", "how the maps of several layers become one: sum, mean, max")
+    budget: int | None = option(None, "forward passes of methods that mask the image; default: the method's own")
     conf: float = option(0.25, "least confidence of a detection")
     iou: float = option(0.7, "overlap above which the weaker of two boxes is suppressed")
     classes: str | list[str | int] | None = option(None, "keep only these classes, by name or index: person,car")
@@ -56,6 +57,9 @@ class ExplainConfig(ModelConfig):
         None, "explain this box, x1,y1,x2,y2 in original pixels, though it was not reported; needs --class"
     )
     class_name: str | None = option(None, "the class asked about with --box", flag="class")
+    verify: bool = option(
+        False, "give every map its causal receipt; a map that fails is made again by stronger methods"
+    )
     save: str | list[str] = option("overlay,panel", "pictures to write: overlay, heatmap, panel, or none")
     colormap: str = option("inferno", "any colour map of matplotlib's: inferno, viridis, jet, ...")
     opacity: float = option(0.6, "of the hottest pixels, 0 to 1")

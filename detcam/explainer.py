@@ -1,32 +1,29 @@
-"""One forward pass, then one gradient and one map per detection."""
+"""One forward pass, then one map per detection, and where asked its receipt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.geometry import Letterbox
 from detcam.images import ImageLike, read_image
+from detcam.imagewise import ESCALATION, ImageMaps, Seen
 from detcam.layerwise import LayerMaps, Made
-from detcam.maps import FUSIONS, combine_maps
+from detcam.maps import FUSIONS
 from detcam.methods import METHODS, find_method
-from detcam.probe import Probe
 from detcam.question import answer, make_question
 from detcam.targets import find_classes, find_target, mirrored, target_parts
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
 from detcam.views import check_smoothing
-
-TOGETHER = 16
-"""Detections whose gradients at the pixels are held at once."""
 
 
 class Explainer:
@@ -39,11 +36,13 @@ class Explainer:
             module path such as ``model.15``, or several of these. The unscaled maps of several layers are fused;
             those that a detection has no gradient at drop out, and of ``auto`` those whose gradient reaches less
             than half of the box, unless all do; its explanation names the rest.
-            Methods at the pixels use none, but for ``guidedgradcam``.
+            Methods that work on the image use none, but for those that say so.
         target: a name in :data:`detcam.targets.TARGETS`, ``combined`` (class and four sides) or ``contrast:CLASS``.
         smoothing: ``aug`` (flipped and at three brightnesses; the target moves along), ``eigen`` (the first principal
             component of the weighted channels), ``noise`` (eight noisy copies), or several; for methods at layers.
         fusion: how the unscaled maps of several layers become one: ``sum``, ``mean`` or ``max``.
+        budget: forward passes for methods that mask the image: of the image where its detections share them
+            (``drise``, ``dcrisp``, ``occlusion``), else of each detection; ``None`` takes the method's own.
         conf, iou, max_det: thresholds and cap of the detector, as in Ultralytics' ``predict()``.
         classes: class names or indices to keep; ``None`` keeps all.
         detection: explain only this one or these, counted from 0 in descending confidence; ``None`` explains all.
@@ -53,7 +52,9 @@ class Explainer:
         device, imgsz, half, nms, trust_weights, yolov5_repo: as in :func:`detcam.load`; a loaded model stays as it is
             where these are left out.
         batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
-        seed: of the ``random`` baseline.
+        seed: of everything random.
+        verify: give every map its causal receipt (:func:`detcam.verify.verify`); one that fails is made again by
+            ``guided``, then by ``vps``, and says so.
 
     Raises:
         UsageError: an unknown method, layer, target or class, or a value out of range.
@@ -68,6 +69,7 @@ class Explainer:
         *,
         smoothing: str | Sequence[str] = (),
         fusion: str = "sum",
+        budget: int | None = None,
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
@@ -83,6 +85,7 @@ class Explainer:
         yolov5_repo: str | PathLike[str] | None = None,
         batch: int = 1,
         seed: int = 0,
+        verify: bool = False,
     ) -> None:
         for name, value in (("conf", conf), ("iou", iou)):
             if not 0 <= value <= 1:
@@ -112,10 +115,20 @@ class Explainer:
         self._check_smoothing(smooth)
         if fusion not in FUSIONS:
             raise UsageError(f"no fusion {fusion!r}{nearest(fusion, FUSIONS)}")
-        chooses = layers == "auto" or list(layers) == ["auto"]
-        self.layers = model.resolve(layers) if self._method.on == "layer" or method == "guidedgradcam" else ()
-        at_layers = self._method if self._method.on == "layer" else METHODS["gradcam"]
-        self._layer_maps = LayerMaps(model, at_layers, self.layers, chooses, target, smooth, fusion, seed)
+        if self._method.explains == "detection" and target != "class":
+            raise UsageError(
+                f"{method!r} scores whole detections (overlap x class probability), not target {target!r}; "
+                "leave target out"
+            )
+        if budget is not None and not is_count(budget):
+            raise UsageError(f"budget must be a whole number, at least 1, got {budget!r}")
+        self.budget = budget or self._method.budget
+        works_at_layers = self._method.on == "layer" or self._method.layers
+        self.layers = model.resolve(layers) if works_at_layers else ()
+        chooses = layers in ("auto", ["auto"], ("auto",))
+        self._layer_maps = LayerMaps(model, self._method, self.layers, chooses, target, smooth, fusion, seed)
+        self._image_maps = ImageMaps(model, self._method, self._layer_maps, target, seed, self.budget)
+        self.verify = verify
         self._decode: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
@@ -165,43 +178,49 @@ class Explainer:
         raw = self.model.forward(batch, self.layers)
         found = self.model.decode(raw, letterboxes, **self._decode)
         wanted = [self._select(names[i], raw, i, found[i], letterboxes[i]) for i in range(len(images))]
+        seen = [Seen(batch[i : i + 1], raw, i, letterboxes[i]) for i in range(len(images))]
         if self._method.on == "layer":
             made = self._layer_maps(batch, raw, wanted) if any(wanted) else [[] for _ in images]
         else:
-            made = [self._pixel_maps(batch[i : i + 1], wanted[i]) for i in range(len(images))]
+            made = [self._image_maps(seen[i], wanted[i]) for i in range(len(images))]
         results = []
         for i, image in enumerate(images):
             told = [
                 self._explanation(one, detection, letterboxes[i], image)
                 for one, detection in zip(made[i], wanted[i], strict=True)
             ]
+            if self.verify:
+                told = self._verified(seen[i], told)
             results.append(ImageResult(names[i], image, found[i], tuple(told)))
         return results
 
-    def _pixel_maps(self, batch: Tensor, detections: list[Detection]) -> list[Made]:
-        """The maps of one image (1, 3, h, w) by a method that works at the pixels."""
-        targets = [find_target(part, self.model.names) for part in target_parts(self.target_name)]
-        made = []
-        for start in range(0, len(detections), TOGETHER):
-            part = detections[start : start + TOGETHER]
-            asked = [(detection, target) for detection in part for target in targets]
-
-            def gradcam(part: list[Detection] = part) -> Tensor:
-                maps = self._layer_maps(batch, self.model.forward(batch, self.layers), [part])[0]
-                return torch.stack([one.map for one in maps for _ in targets])
-
-            probe = Probe(self.model, batch[0].float(), asked, gradcam, self.seed)
-            maps = self._method.function(probe).detach()
-            layers = self.layers or ("input",)
-            for i in range(len(part)):
-                own = combine_maps(list(maps[i * len(targets) : (i + 1) * len(targets)]))
-                made.append(Made(own, layers, ()))
-        return made
+    def _verified(self, seen: Seen, told: list[Explanation]) -> list[Explanation]:
+        """Explanations with their receipts; those that fail are made again by stronger methods, and say so."""
+        told = list(told)
+        tried: list[str] = []
+        unsettled = [number for number, e in enumerate(told) if e.status == "ok"]
+        for method in (self.method_name, *(name for name in ESCALATION if name != self.method_name)):
+            if not unsettled:
+                break
+            detections = [told[number].detection for number in unsettled]
+            if tried:
+                maker = replace(self._image_maps, method=METHODS[method], target="class", budget=METHODS[method].budget)
+                for number, made in zip(unsettled, maker(seen, detections), strict=True):
+                    again = self._explanation(made, told[number].detection, seen.letterbox, told[number].image)
+                    told[number] = replace(again, method=method, target="class", support=())
+            maps = [torch.tensor(told[number].heatmap.raw, device=seen.batch.device) for number in unsettled]
+            for number, receipt in zip(unsettled, self._image_maps.receipts(seen, detections, maps), strict=True):
+                status: Status = "ok" if receipt.supported else "unsupported"
+                reason = f"{method} took over from {' and '.join(tried)}, unsupported by the receipt" if tried else ""
+                told[number] = replace(told[number], receipt=receipt, status=status, reason=reason)
+            unsettled = [number for number in unsettled if told[number].status == "unsupported"]
+            tried.append(method)
+        return told
 
     def _check_smoothing(self, smoothing: frozenset[str]) -> None:
         """Refuse what cannot be smoothed."""
         if smoothing and self._method.on != "layer":
-            raise UsageError(f"smoothing is for methods at layers; {self.method_name!r} works at the pixels")
+            raise UsageError(f"smoothing is for methods at layers; {self.method_name!r} works on the image")
         if "eigen" in smoothing and "reduce" not in self._method.takes:
             raise UsageError(f"{self.method_name!r} does not sum weighted channels, so eigen smoothing cannot apply")
         if smoothing - {"eigen"} and "gradients" not in self._method.takes:

@@ -1,4 +1,4 @@
-"""One image's targets with respect to its pixels: what the methods at the pixels may ask."""
+"""One image's detections behind the questions that methods ask: gradients, activations, scores of changed images."""
 
 from __future__ import annotations
 
@@ -8,55 +8,136 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.geometry import Letterbox
 from detcam.intercept import BiasGradients, GuidedGradients
 from detcam.targets import Target
 from detcam.types import Detection
 
+TOGETHER = 16
+"""Images of one forward pass."""
+
 
 class Probe:
-    """A :class:`~detcam.methods.pixel.Pixels` of one image and several targets.
+    """A :class:`~detcam.methods.subject.Subject` of one image.
 
     Args:
         model: the detector.
-        image: (3, h, w), its input.
+        batch: (1, 3, h, w), its input.
+        raw: a raw output of which that input was a part.
+        index: its position there.
+        letterbox: where the image is in it.
         asked: the scalars to explain: detections and targets.
-        gradcam: makes their Grad-CAM maps, (scalar, h', w'), when asked.
-        seed: of a method's noise.
+        layers: the layers chosen, for methods that need some.
+        layer_maps: makes the scalars' maps (scalar, h', w') by a method that works at layers.
+        seed, budget: of the method.
+
+    Attributes:
+        forwards: images passed through the detector so far; a backward pass counts as two.
     """
 
     def __init__(
         self,
         model: DetectorAdapter,
-        image: Tensor,
+        batch: Tensor,
+        raw: RawOutput,
+        index: int,
+        letterbox: Letterbox,
         asked: Sequence[tuple[Detection, Target]],
-        gradcam: Callable[[], Tensor],
+        layers: Sequence[str],
+        layer_maps: Callable[[str], Tensor],
         seed: int,
+        budget: int,
     ) -> None:
-        self.image, self.gradcam, self.seed = image, gradcam, seed
-        self._model, self._asked = model, asked
+        self.image, self.seed, self.budget, self.layer_maps = batch[0], seed, budget, layer_maps
+        self.inside = inside_of(letterbox).to(batch.device)
+        self.differentiable = model.differentiable
+        self._model, self._asked, self._layers = model, asked, tuple(layers)
+        self._ids = [detection.class_id for detection, _ in asked]
+        self._raw, self._index = raw, index
+        boxes = [raw.box_of(index, detection.anchor, detection.class_id).detach().float() for detection, _ in asked]
+        self.boxes = torch.stack(boxes)
+        self.before = raw.remains(self.boxes, self._ids)[index].detach()
+        self.forwards = 0
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, of: Sequence[int] | None = None) -> Tensor:
+        """See :class:`~detcam.methods.subject.Subject`."""
+        which = list(range(len(self._ids)) if of is None else of)
+        ids = [self._ids[i] for i in which]
+        return torch.cat(
+            [self._forward(part).remains(self.boxes[which], ids) for part in torch.split(images, TOGETHER)]
+        )
+
+    @torch.no_grad()
+    def similarities(self, images: Tensor) -> Tensor:
+        """See :class:`~detcam.methods.subject.Subject`."""
+        own = [
+            self._raw.probability(self._index, detection.anchor, slice(None)).detach() for detection, _ in self._asked
+        ]
+        classes = torch.stack(own)
+        parts = [self._forward(part).likeness(self.boxes, classes, self._ids) for part in torch.split(images, TOGETHER)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def values(self, images: Tensor) -> Tensor:
+        """See :class:`~detcam.methods.subject.Subject`."""
+        return torch.cat([self._values(self._forward(part), len(part)) for part in torch.split(images, TOGETHER)])
 
     def gradients(self, image: Tensor) -> Tensor:
-        """See :class:`~detcam.methods.pixel.Pixels`."""
+        """See :class:`~detcam.methods.subject.Subject`."""
         return self._backward(image, nullcontext(), lambda: None)
 
     def guided_gradients(self, image: Tensor) -> Tensor:
-        """See :class:`~detcam.methods.pixel.Pixels`."""
+        """See :class:`~detcam.methods.subject.Subject`."""
         return self._backward(image, GuidedGradients(), lambda: None)
 
     def full_gradients(self, image: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-        """See :class:`~detcam.methods.pixel.Pixels`."""
+        """See :class:`~detcam.methods.subject.Subject`."""
         biases: list[list[Tensor]] = [[]]
-        gradients = self._backward(
-            image, BiasGradients(lambda part: biases[-1].append(part)), lambda: biases.append([])
-        )
+        watch = BiasGradients(lambda part: biases[-1].append(part))
+        gradients = self._backward(image, watch, lambda: biases.append([]))
         return gradients, biases[:-1]
+
+    def score_gradients(self, images: Tensor, of: int) -> tuple[Tensor, Tensor]:
+        """See :class:`~detcam.methods.subject.Subject`."""
+        leaf = images.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            scores = self._forward(leaf).remains(self.boxes[[of]], [self._ids[of]])[:, 0]
+            (gradients,) = torch.autograd.grad(scores.sum(), leaf)
+        self.forwards += 2 * len(images)
+        return scores.detach(), gradients
+
+    @torch.no_grad()
+    def activations(self) -> dict[str, Tensor]:
+        """See :class:`~detcam.methods.subject.Subject`."""
+        raw = self._model.forward(self.image[None], self._layers)
+        self.forwards += 1
+        return {name: layer[0].detach().float() for name, layer in raw.activations.items()}
+
+    @torch.no_grad()
+    def values_with(self, layer: str, activations: Tensor) -> Tensor:
+        """See :class:`~detcam.methods.subject.Subject`."""
+        values = []
+        for part in torch.split(activations, TOGETHER):
+            images = self.image.expand(len(part), -1, -1, -1)
+            self.forwards += len(part)
+            values.append(self._values(self._model.forward(images, (layer,), {layer: part}), len(part)))
+        return torch.cat(values)
+
+    def _values(self, raw: RawOutput, images: int) -> Tensor:
+        told = [target(raw, i, detection) for i in range(images) for detection, target in self._asked]
+        return torch.stack(told).view(images, -1).detach()
+
+    def _forward(self, images: Tensor) -> RawOutput:
+        self.forwards += len(images)
+        return self._model.forward(images)
 
     def _backward(self, image: Tensor, watch: AbstractContextManager[object], done: Callable[[], None]) -> Tensor:
         """One forward pass, and one backward pass for each scalar: (scalar, 3, h, w)."""
         leaf = image.detach()[None].clone().requires_grad_()
         with watch:
-            raw = self._model.forward(leaf)
+            raw = self._forward(leaf)
         found = []
         for number, (detection, target) in enumerate(self._asked):
             with torch.enable_grad():
@@ -65,6 +146,15 @@ class Probe:
             if value.requires_grad:
                 keep = number < len(self._asked) - 1
                 (gradient,) = torch.autograd.grad(value, leaf, retain_graph=keep, allow_unused=True)
+            self.forwards += 2
             found.append(torch.zeros_like(leaf[0]) if gradient is None else gradient[0])
             done()
         return torch.stack(found)
+
+
+def inside_of(letterbox: Letterbox) -> Tensor:
+    """Where the image is in the detector's input: bool (h, w), False in the padding."""
+    inside = torch.zeros(letterbox.network, dtype=torch.bool)
+    (top, left), (height, width) = letterbox.offset, letterbox.resized
+    inside[max(top, 0) : top + height, max(left, 0) : left + width] = True
+    return inside

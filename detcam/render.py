@@ -202,8 +202,10 @@ def _subtitle(explanation: Explanation) -> str:
     layers = explanation.layers
     where = ", ".join(layers) if len(layers) <= 3 else f"{layers[0]} .. {layers[-1]} ({len(layers)} layers)"
     head = f"{explanation.method}, target {explanation.target}, {where}"
-    if explanation.status != "ok":
-        return f"{head}\nNO SIGNAL: no map to show" if explanation.status == "no_signal" else f"{head}\nUNSUPPORTED"
+    if explanation.status == "no_signal":
+        return f"{head}\nNO SIGNAL: no map to show"
+    if explanation.receipt is not None:
+        return f"{head}\n{'' if explanation.receipt.supported else 'UNSUPPORTED: '}{explanation.receipt.brief}"
     drawn = ", drawn smoothed" if is_pixelwise(explanation) else ""
     return f"{head}\n{METHODS[explanation.method].label}; peak {explanation.heatmap.peak:.3g}{drawn}"
 

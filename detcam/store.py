@@ -22,6 +22,7 @@ import platform
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -60,6 +61,9 @@ COLUMNS: dict[str, Any] = {
     "heatmap": pl.String,
     "scale": pl.Float32,
     "padding_share": pl.Float32,
+    "receipt": pl.String,
+    "supported": pl.Boolean,
+    "context_dependence": pl.Float32,
 }
 
 
@@ -81,7 +85,7 @@ class RunFolder:
     def __init__(self, path: Path, command: str, configuration: Mapping[str, Any], overwrite: bool = False) -> None:
         self.path = path
         self._description = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
-        self._counts = {"images": 0, "failed": 0, "detections": 0, "no_signal": 0}
+        self._counts = {"images": 0, "failed": 0, "detections": 0, "no_signal": 0, "unsupported": 0}
         self._errors: list[str] = []
         self._parts = 0
         old = _read_description(path)
@@ -129,7 +133,8 @@ class RunFolder:
             self._parts += 1
         self._counts["images"] += 1
         self._counts["detections"] += len(rows)
-        self._counts["no_signal"] += sum(row["status"] == "no_signal" for row in rows)
+        for status in ("no_signal", "unsupported"):
+            self._counts[status] += sum(row["status"] == status for row in rows)
         return rows
 
     def fail(self, source: str, reason: str) -> None:
@@ -226,7 +231,7 @@ def _half(raw: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def _row(detection_id: str, source: str, explanation: Explanation) -> dict[str, Any]:
-    detection, heatmap = explanation.detection, explanation.heatmap
+    detection, heatmap, receipt = explanation.detection, explanation.heatmap, explanation.receipt
     x1, y1, x2, y2 = detection.xyxy.tolist()
     return {
         "id": detection_id,
@@ -249,6 +254,9 @@ def _row(detection_id: str, source: str, explanation: Explanation) -> dict[str, 
         "heatmap": f"{image_key(source)}.npz#{detection_id}",
         "scale": float(np.abs(heatmap.raw).max()),
         "padding_share": None if explanation.status == "no_signal" else heatmap.padding_share,
+        "receipt": None if receipt is None else json.dumps(asdict(receipt)),
+        "supported": None if receipt is None else receipt.supported,
+        "context_dependence": None if receipt is None else receipt.context_dependence,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -109,6 +109,55 @@ class Heatmap:
         return self.letterbox.padding_share(self.raw)
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """The causal check of a map: scores, each by fill (``blur``, ``mean``), when parts of the image are replaced.
+
+    Attributes:
+        score: the detection's score in the image as it is: the largest IoU x class probability of any raw prediction.
+        hot_share: how much of the image the hottest part covers, in [0, 1].
+        removed, removed_random: without the hottest part; without random parts of equal area and shape, on average.
+        kept, kept_random: with nothing but it; with nothing but such random parts.
+        box_only, box_random: with nothing but the box; with nothing but as large a box elsewhere.
+        context_dependence: the relative drop when all outside the box goes.
+        supported: by the rule of :func:`detcam.verify.verify`.
+        forwards: images it took.
+    """
+
+    score: float
+    hot_share: float
+    removed: Mapping[str, float]
+    removed_random: Mapping[str, float]
+    kept: Mapping[str, float]
+    kept_random: Mapping[str, float]
+    box_only: Mapping[str, float]
+    box_random: Mapping[str, float]
+    context_dependence: float
+    supported: bool
+    forwards: int
+
+    @property
+    def brief(self) -> str:
+        """What taking the hottest part away does; scores are means over the fills."""
+        share = f"{self.hot_share:.0%}" if self.hot_share >= 0.01 else f"{self.hot_share:.1%}"
+        return (
+            f"confidence {self.score:.2f} -> {_mean(self.removed):.2f} without the hottest {share} "
+            f"(random {share}: {_mean(self.removed_random):.2f})"
+        )
+
+    @property
+    def text(self) -> str:
+        """The receipt in one line."""
+        return (
+            f"{self.brief}; {_mean(self.kept):.2f} with it alone (random: {_mean(self.kept_random):.2f}); "
+            f"context dependence {self.context_dependence:.0%}; {'supported' if self.supported else 'unsupported'}"
+        )
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Why one box is there: the detection, its map, and how the map was made.
@@ -117,8 +166,8 @@ class Explanation:
         detection, heatmap: the box and its map.
         method, target: names as asked for.
         layers: module paths whose maps were summed; only those the target's gradient reached.
-        status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``unsupported``: a receipt failed.
-        reason: empty for ``ok``.
+        status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``unsupported``: the receipt failed.
+        reason: empty for ``ok``, unless another method had to take over: then it says so.
         image: the RGB uint8 (H, W, 3) image the map belongs to, read-only.
         support: for each of ``layers`` the share of its cells that the target has any gradient at, in [0, 1];
             empty for a method that takes no gradient.
@@ -134,7 +183,7 @@ class Explanation:
     reason: str
     image: NDArray[np.uint8] = field(repr=False)
     support: tuple[float, ...] = ()
-    receipt: None = None
+    receipt: Receipt | None = None
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """The map over the image with the box and its caption: a new RGB uint8 (H, W, 3)."""

@@ -56,8 +56,8 @@ class FakeDetector(torch.nn.Module):
         grey = np.stack([image[..., :1].transpose(2, 0, 1) for image in images]).astype(np.float32) / 255
         return torch.from_numpy(grey), [self.letterbox(image) for image in images]
 
-    def forward(self, batch, layers=()):
-        with torch.enable_grad(), capture({name: getattr(self, name) for name in layers}) as activations:
+    def forward(self, batch, layers=(), instead=None):
+        with torch.enable_grad(), capture({name: getattr(self, name) for name in layers}, instead) as activations:
             features = self.features(batch)
             logits = self.classes(features).flatten(2).transpose(1, 2)
             self.unused(features.detach())

@@ -62,7 +62,7 @@ def test_explain_writes_the_run_folder(images, tmp_path, capsys):
     assert described["configuration"]["conf"] == 0.25
     assert len(described["weights"]["sha256"]) == 64
     assert described["versions"]["detcam"] == detcam.__version__
-    assert described["counts"] == {"images": 3, "failed": 0, "detections": len(table), "no_signal": 0}
+    assert described["counts"] == {"images": 3, "failed": 0, "detections": len(table), "no_signal": 0, "unsupported": 0}
     overlays = sorted(path.name for path in (out / "overlays").iterdir())
     assert sum(name.endswith("-panel.png") for name in overlays) == 3
     assert not any("partial" in path.name for path in out.rglob("*"))

@@ -17,8 +17,13 @@ from detcam.targets import find_target
 from detcam.types import Detection
 
 
+def gradients_at_layers(explainer, raw, detection, last=True):
+    target = find_target(explainer.target_name, explainer.model.names)
+    return explainer._layer_maps._gradients(raw, {0: detection}, target, last=last)
+
+
 def gradients_of(explainer, raw, detection):
-    return explainer._gradients(raw, {0: detection}, last=True)
+    return gradients_at_layers(explainer, raw, detection)
 
 
 @pytest.mark.parametrize("target", ["class", "probability", "left", "bottom", "box", "contrast:gem"])
@@ -90,7 +95,7 @@ def check_against_plain_backward(weights, image):
     model = YOLO(weights).model
     for turn in range(min(3, len(detections))):
         detection = detections[turn]
-        ours = explainer._gradients(raw, {0: detection}, last=False)
+        ours = gradients_at_layers(explainer, raw, detection, last=False)
         plain = plain_gradients(model, batch, explainer.layers, detection.anchor, detection.class_id)
         for name in explainer.layers:
             difference = (ours[name][0] - plain[name]).abs().max()

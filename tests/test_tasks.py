@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import calibrate, photograph, snapshot, spread_logits
+from test_gradients import gradients_at_layers
 from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 from ultralytics.nn.modules.block import BNContrastiveHead, ContrastiveHead
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -12,6 +13,7 @@ import detcam
 from detcam.adapters import heads
 from detcam.adapters.answers import RotatedOutput, corners_of
 from detcam.errors import UsageError
+from detcam.targets import mask_area
 
 IMAGE = photograph(150, 260, seed=1)
 SETTINGS = {"conf": 1e-3, "max_det": 6}
@@ -142,7 +144,7 @@ def check_against_plain_backward(name, nms):
     batch, letterboxes = adapter.prepare([IMAGE])
     raw = adapter.forward(batch, explainer.layers)
     detection = adapter.decode(raw, letterboxes, **explainer._decode)[0][0]
-    ours = explainer._gradients(raw, {0: detection}, last=True)
+    ours = gradients_at_layers(explainer, raw, detection)
     network = model.model.eval()
     kept = {}
     for layer in explainer.layers:
@@ -188,7 +190,7 @@ def test_the_mask_target_is_the_mean_logit_of_its_own_mask():
         for x in range(logits.shape[1])
         if x1 <= x + 0.5 <= x2 and y1 <= y + 0.5 <= y2 and logits[y, x] > 0
     ]
-    assert explainer._target(raw, 0, detection).item() == pytest.approx(np.mean(own), rel=1e-4)
+    assert mask_area(raw, 0, detection).item() == pytest.approx(np.mean(own), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_noise_is_seeded_and_averages_to_a_map_near_the_plain_one(all_levels):
 def test_what_cannot_be_smoothed_is_refused():
     for choices, message in [
         ({"method": "gradnorm", "smoothing": "eigen"}, "does not sum weighted channels"),
-        ({"method": "saliency", "smoothing": "aug"}, "works at the pixels"),
+        ({"method": "saliency", "smoothing": "aug"}, "works on the image"),
         ({"method": "eigencam", "smoothing": "noise"}, "takes no gradient"),
         ({"smoothing": "blur"}, "no smoothing 'blur'"),
         ({"fusion": "median"}, "no fusion 'median'"),

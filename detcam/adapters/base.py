@@ -60,6 +60,10 @@ class RawOutput:
         """The box (4,) of a class at an anchor, xyxy; one for all classes in most detectors."""
         return self.boxes[index, anchor]
 
+    def boxes_for(self, class_id: int) -> Tensor:
+        """Every anchor's box of a class, (batch, anchor, 4), xyxy."""
+        return self.boxes
+
     def sides_of(self, index: int, anchor: int, class_id: int) -> Tensor:
         """The distances (4,) to that box's sides."""
         return self.sides[index, anchor]
@@ -83,6 +87,53 @@ class RawOutput:
         """IoU of a box (4,), xyxy, with every anchor's: (anchor,) in [0, 1]."""
         overlap: NDArray[np.floating] = iou_matrix(box[None], self.boxes[index].detach().float().cpu().numpy())[0]
         return overlap
+
+    def remains(self, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """How much of some detections is left: the largest IoU x probability over all anchors, before any threshold.
+
+        Rotated boxes count as what encloses them.
+
+        Args:
+            boxes: (K, 4) xyxy, pixels of the detector's input.
+            class_ids: their K classes.
+
+        Returns:
+            (batch, K) in [0, 1].
+        """
+        found = []
+        for image in range(len(self.logits)):
+            probabilities = self.probability(image, slice(None), slice(None))[:, list(class_ids)].T
+            found.append((self._overlaps(image, boxes, class_ids) * probabilities).amax(-1))
+        return torch.stack(found)
+
+    def likeness(self, boxes: Tensor, classes: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """D-RISE's likeness to some detections: the largest IoU x cosine of class probabilities x confidence.
+
+        Args:
+            boxes: (K, 4) xyxy, pixels of the detector's input.
+            classes: (K, class), their class probabilities.
+            class_ids: their K classes.
+
+        Returns:
+            (batch, K) in [0, 1].
+        """
+        found = []
+        wanted = torch.nn.functional.normalize(classes, dim=-1)
+        for image in range(len(self.logits)):
+            probabilities = self.probability(image, slice(None), slice(None))
+            cosine = wanted @ torch.nn.functional.normalize(probabilities, dim=-1).T
+            like = self._overlaps(image, boxes, class_ids) * cosine * probabilities.amax(-1)
+            found.append(like.amax(-1))
+        return torch.stack(found)
+
+    def _overlaps(self, image: int, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """IoU (K, anchor) of boxes with one image's anchors, differentiable."""
+        kinds = {class_id: self.boxes_for(class_id)[image] for class_id in set(class_ids)}
+        own = torch.stack([kinds[class_id] for class_id in class_ids]).to(boxes)
+        low, high = torch.maximum(own[..., :2], boxes[:, None, :2]), torch.minimum(own[..., 2:], boxes[:, None, 2:])
+        inter = (high - low).clamp(min=0).prod(-1)
+        area, own_area = ((part[..., 2:] - part[..., :2]).clamp(min=0).prod(-1) for part in (boxes, own))
+        return inter / (area[:, None] + own_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
 
     def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
         """The anchor that speaks most for a box: arg max over anchors of IoU x class probability.
@@ -152,8 +203,15 @@ class DetectorAdapter(Protocol):
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
         """Where an image goes in the detector's input."""
 
-    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
-        """One forward pass, differentiable from the first of ``layers`` on.
+    def forward(
+        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
+    ) -> RawOutput:
+        """One forward pass, differentiable from the first of ``layers`` on, or from the batch where it asks for it.
+
+        Args:
+            batch: (batch, 3, h, w), the detector's input.
+            layers: to capture.
+            instead: for some of ``layers``, activations in the place of their own; nothing is differentiable then.
 
         Raises:
             UsageError: a layer does not give one four-dimensional tensor, once.

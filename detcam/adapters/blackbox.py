@@ -92,7 +92,9 @@ class BlackBox:
             raise ValueError(f"images of one batch must share a shape, got {shapes}")
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255), boxes
 
-    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+    def forward(
+        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
+    ) -> RawOutput:
         """Call the function. Values are rounded to whole ones of 255; images with fewer rows get rows of score 0.
 
         Raises:

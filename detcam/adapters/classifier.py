@@ -140,16 +140,18 @@ class Classifier:
         batch = torch.stack([self.transforms(Image.fromarray(image)) for image in images])
         return batch.to(self.device, self.dtype), boxes
 
-    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+    def forward(
+        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
+    ) -> RawOutput:
         """See :class:`~detcam.adapters.base.DetectorAdapter`: one anchor, its box and stride (its height) the input's.
 
         The box does not depend on the image, so the targets about its sides have no gradient.
         """
         with (
             torch.inference_mode(False),
-            torch.set_grad_enabled(bool(layers) or batch.requires_grad),
+            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}) as activations,
+            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
         ):
             logits = self._classify(batch).to(torch.promote_types(self.dtype, torch.float32))
         if missed := [name for name in layers if name not in activations]:

@@ -53,13 +53,17 @@ class ProposalOutput(SoftmaxOutput):
         """See :class:`~detcam.adapters.base.RawOutput`."""
         return self.class_boxes[anchor, class_id]
 
+    def boxes_for(self, class_id: int) -> Tensor:
+        """See :class:`~detcam.adapters.base.RawOutput`."""
+        return self.class_boxes[None, :, class_id].expand_as(self.boxes)
+
     def sides_of(self, index: int, anchor: int, class_id: int) -> Tensor:
         """See :class:`~detcam.adapters.base.RawOutput`."""
         return _sides(self.class_boxes[anchor, class_id], self.proposals[anchor])
 
     def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
         """See :class:`~detcam.adapters.base.RawOutput`; the overlap is with the box of the class asked about."""
-        own = replace(self, boxes=self.class_boxes[None, :, class_id].expand_as(self.boxes))
+        own = replace(self, boxes=self.boxes_for(class_id))
         return RawOutput.tracked_anchor(own, index, box, class_id)
 
 
@@ -220,7 +224,9 @@ class TorchvisionDetector:
         tensors = [torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1) / 255 for image in images]
         return self.transform(tensors)[0].tensors.to(self.dtype), boxes
 
-    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+    def forward(
+        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
+    ) -> RawOutput:
         """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too.
 
         R-CNN cuts its proposals to the image, whose size is read off the padding: the rows at the bottom and the
@@ -228,9 +234,9 @@ class TorchvisionDetector:
         """
         with (
             torch.inference_mode(False),
-            torch.set_grad_enabled(bool(layers) or batch.requires_grad),
+            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}) as activations,
+            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
         ):
             features = self._features(batch)
             images = ImageList(batch, [_unpadded(image) for image in batch])

@@ -144,13 +144,15 @@ class UltralyticsDetector:
         batch = torch.from_numpy(np.stack(arrays)).to(self.device).permute(0, 3, 1, 2).contiguous()
         return batch.to(self.dtype).div_(255), boxes
 
-    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+    def forward(
+        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
+    ) -> RawOutput:
         """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too."""
         with (
             torch.inference_mode(False),
-            torch.set_grad_enabled(bool(layers) or batch.requires_grad),
+            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}) as activations,
+            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
         ):
             features, *prompts = self.model(batch)
             context = prompts[0] if prompts else None

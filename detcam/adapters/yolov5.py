@@ -81,13 +81,15 @@ class YoloV5Detector(UltralyticsDetector):
             return self
         return YoloV5Detector(self.model, place, wanted, half)
 
-    def forward(self, batch: Tensor, layers: Sequence[str] = ()) -> RawOutput:
+    def forward(
+        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
+    ) -> RawOutput:
         """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too."""
         with (
             torch.inference_mode(False),
-            torch.set_grad_enabled(bool(layers) or batch.requires_grad),
+            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}) as activations,
+            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
         ):
             outputs = [conv(x) for conv, x in zip(self.head.m, self.model(batch), strict=True)]
             levels = [self._decode_level(level, output) for level, output in enumerate(outputs)]

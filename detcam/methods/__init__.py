@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from detcam.errors import UsageError, nearest
-from detcam.methods import cam, pixel
+from detcam.methods import cam, channels, guided, perturb, pixel, search
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,31 @@ class Method:
 
     Attributes:
         function: for ``layer``, one layer's ``activations`` and any of ``gradients``, ``box``, ``anchor``, ``stride``
-            and ``seed`` by name -> a map (..., h, w); for ``pixels``, :class:`~detcam.methods.pixel.Pixels` -> maps
-            (detection, h, w) over the input.
-        on: where the map is made.
+            and ``seed`` by name -> a map (..., h, w); for ``image``, a :class:`~detcam.methods.subject.Subject` ->
+            maps (detection, h, w) over the input.
+        on: what it works on.
         paper: authors, year and where it is found.
         cost: passes beyond the one that found the detections; K detections.
         asks: what a map depends on: nothing that was asked, the class, or the detection.
         label: one honest line on what the map means, drawn where the map is.
         signed: whether a raw map has a negative part.
-        models: which models it works on.
+        models: which models it works on; a white box shows its layers and gradients.
+        explains: one scalar target, or the detection as a whole: overlap times class probability.
+        layers: whether a method that works on the image needs layers too.
+        budget: forward passes it takes where nothing else is asked; 0 where their number is fixed.
     """
 
     function: Callable[..., Tensor]
-    on: Literal["layer", "pixels"]
+    on: Literal["layer", "image"]
     paper: str
     cost: str
     asks: Literal["nothing", "class", "detection"]
     label: str
     signed: bool = False
-    models: Literal["with gradients", "pooling classifiers", "any"] = "with gradients"
+    models: Literal["white box", "pooling classifiers", "any"] = "white box"
+    explains: Literal["target", "detection"] = "target"
+    layers: bool = False
+    budget: int = 0
 
     @property
     def takes(self) -> frozenset[str]:
@@ -77,19 +83,44 @@ METHODS: dict[str, Method] = {
         "not detection-specific: the same map whatever you ask", signed=True),
     "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _ONE,
         "detection", "the strongest pattern of gradient x activation, not all of it"),
-    "fullgrad": Method(pixel.fullgrad, "pixels", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
+    "fullgrad": Method(pixel.fullgrad, "image", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
         "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs"),
-    "saliency": Method(pixel.saliency, "pixels", "Simonyan et al. 2014, arXiv:1312.6034", "1 forward, K backward",
+    "saliency": Method(pixel.saliency, "image", "Simonyan et al. 2014, arXiv:1312.6034", "1 forward, K backward",
         "detection", "what a small change of a pixel would do, not what the pixel did"),
-    "guidedbackprop": Method(pixel.guided_backprop, "pixels", "Springenberg et al. 2015, arXiv:1412.6806",
+    "guidedbackprop": Method(pixel.guided_backprop, "image", "Springenberg et al. 2015, arXiv:1412.6806",
         "1 forward, K backward", "detection", "sharp edges, whatever is asked: nearly class-blind"),
-    "guidedgradcam": Method(pixel.guided_gradcam, "pixels", "Selvaraju et al. 2017, arXiv:1610.02391",
-        "1 forward, 2K backward", "class", "Grad-CAM painted with edges: no finer in what it knows"),
-    "smoothgrad": Method(pixel.smoothgrad, "pixels", "Smilkov et al. 2017, arXiv:1706.03825",
+    "guidedgradcam": Method(pixel.guided_gradcam, "image", "Selvaraju et al. 2017, arXiv:1610.02391",
+        "1 forward, 2K backward", "class", "Grad-CAM painted with edges: no finer in what it knows", layers=True),
+    "smoothgrad": Method(pixel.smoothgrad, "image", "Smilkov et al. 2017, arXiv:1706.03825",
         "50 forward, 50K backward", "detection", "pixel gradients averaged over noise"),
-    "integratedgradients": Method(pixel.integrated_gradients, "pixels", "Sundararajan et al. 2017, arXiv:1703.01365",
+    "integratedgradients": Method(pixel.integrated_gradients, "image", "Sundararajan et al. 2017, arXiv:1703.01365",
         "50 forward, 50K backward", "detection", "adds up to the change from a blank image; dark pixels count little",
         signed=True),
+    "scorecam": Method(channels.scorecam, "image", "Wang et al. 2020, arXiv:1910.01279", "1 forward per channel",
+        "class", "channels by the score seen through them alone: repaints similar objects", layers=True),
+    "ablationcam": Method(channels.ablationcam, "image", "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
+        "1 forward per channel", "class", "channels by what is lost without them: repaints similar objects",
+        layers=True),
+    "reciprocam": Method(channels.reciprocam, "image", "Byun & Lee 2022, arXiv:2209.14074", "1 forward per cell",
+        "detection", "what one cell of the coarsest layer says alone", layers=True),
+    "occlusion": Method(perturb.occlusion, "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "225 forward, shared",
+        "detection", "the score lost under a sliding blurred patch", signed=True, models="any", explains="detection",
+        budget=256),
+    "drise": Method(perturb.drise, "image", "Petsiuk et al. 2021, arXiv:2006.03204", "up to 1000 forward, shared",
+        "detection", "the score's correlation with random grids", signed=True, models="any", explains="detection",
+        budget=1000),
+    "dcrisp": Method(perturb.dcrisp, "image", "D-CRISP: random grids and superpixels", "up to 1000 forward, shared",
+        "detection", "the score's correlation with random grids and superpixels", signed=True, models="any",
+        explains="detection", budget=1000),
+    "vps": Method(search.vps, "image", "Chen et al. 2024, arXiv:2411.16198", "700 to 2200 forward per detection",
+        "detection", "the order in which regions bring the score back: slow and faithful", models="any",
+        explains="detection"),
+    "phasewin": Method(search.phasewin, "image", "PhaseWin: VPS pruned in phases", "about 400 forward per detection",
+        "detection", "the order in which regions bring the score back, most of them tried once a phase", models="any",
+        explains="detection"),
+    "guided": Method(guided.guided, "image", "detcam's own, docs/research/guided.md", "64 forward per detection",
+        "detection", "the order in which regions make or unmake the box: gradients propose, forward passes decide",
+        models="any", explains="detection", budget=64),
     "random": Method(cam.random, "layer", "a baseline", "none", "nothing", "a baseline: noise, explains nothing",
         models="any"),
 }  # fmt: skip

@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.errors import UsageError
+from detcam.fills import gaussian_blur
 
 Reduce = Callable[[Tensor], Tensor]
 """(..., channel, height, width) -> (..., height, width)."""
@@ -98,7 +98,7 @@ def odam(activations: Tensor, gradients: Tensor, box: Tensor, reduce: Reduce = p
         reduce: how channels become a map.
     """
     width, height = (float(side) for side in (box[2:] - box[:2]).clamp(min=0))
-    return reduce(_blur(gradients, math.sqrt(width * height) / 8) * activations)
+    return reduce(gaussian_blur(gradients, math.sqrt(width * height) / 8) * activations)
 
 
 def ssgradcam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
@@ -212,16 +212,3 @@ def _first_component(channels: Tensor) -> Tensor:
     projection = (centred @ components[..., :1, :].transpose(-2, -1)).squeeze(-1)
     component: Tensor = projection.reshape(*channels.shape[:-3], *channels.shape[-2:])
     return component
-
-
-def _blur(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing along the last two axes, zero outside; three standard deviations wide on each side."""
-    radius = math.ceil(3 * sigma)
-    if radius == 0:
-        return maps
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
-    kernel = (-(offsets**2) / (2 * sigma**2)).exp()
-    kernel = kernel / kernel.sum()
-    flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    tall = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
-    return F.conv2d(tall, kernel.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)

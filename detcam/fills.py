@@ -1,0 +1,59 @@
+"""What stands for "removed": an image blurred, or its mean colour. The letterbox's padding is never touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLUR = 0.05
+"""Standard deviation of the blur, as a share of the image's longer side."""
+
+
+def blurred(image: Tensor, inside: Tensor) -> Tensor:
+    """The image (3, h, w) under a strong Gaussian blur into which no padding leaks.
+
+    Args:
+        image: the detector's input.
+        inside: bool (h, w), False in the padding.
+    """
+    rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
+    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    part = image[:, window[0], window[1]]
+    sigma = BLUR * max(part.shape[1:])
+    part = _smoothed(_smoothed(part.transpose(1, 2), sigma).transpose(1, 2), sigma)
+    result = image.clone()
+    result[:, window[0], window[1]] = part
+    return result
+
+
+def averaged(image: Tensor, inside: Tensor) -> Tensor:
+    """The image (3, h, w) with its mean colour everywhere."""
+    mean = image[:, inside].mean(1)
+    return torch.where(inside, mean[:, None, None], image)
+
+
+FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"blur": blurred, "mean": averaged}
+
+
+def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian smoothing along the last two axes, zero outside; three standard deviations wide on each side."""
+    radius = math.ceil(3 * sigma)
+    if radius == 0:
+        return maps
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = (-(offsets**2) / (2 * sigma**2)).exp()
+    kernel = kernel / kernel.sum()
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    tall = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    return F.conv2d(tall, kernel.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)
+
+
+def _smoothed(part: Tensor, sigma: float) -> Tensor:
+    """Gaussian smoothing along the last axis; near an end, the weights that are left are scaled to one."""
+    places = torch.arange(part.shape[-1], device=part.device, dtype=part.dtype)
+    weights = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigma**2))
+    return part @ (weights / weights.sum(0, keepdim=True))

@@ -1,0 +1,88 @@
+"""Maps made of one image at a time: by methods that work on the image, and the receipts of any method's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.geometry import Letterbox
+from detcam.layerwise import LayerMaps, Made
+from detcam.maps import combine_maps
+from detcam.methods import METHODS, Method
+from detcam.probe import Probe
+from detcam.targets import class_logit, find_target, target_parts
+from detcam.types import Detection, Receipt
+from detcam.verify import verify
+
+TOGETHER = 16
+"""Detections whose gradients at the pixels are held at once."""
+ESCALATION = ("guided", "vps")
+"""The methods that take over, in turn, where a map is unsupported."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image as the detector saw it: its input (1, 3, h, w), where it is in a raw output, and its letterbox."""
+
+    batch: Tensor
+    raw: RawOutput
+    index: int
+    letterbox: Letterbox
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMaps:
+    """Makes the maps of one image's detections by a method that works on the image.
+
+    Attributes:
+        model, method: the detector and the method.
+        layers: makes layers' maps, for methods that need some.
+        target: its name.
+        seed, budget: of the method.
+    """
+
+    model: DetectorAdapter
+    method: Method
+    layers: LayerMaps
+    target: str
+    seed: int
+    budget: int
+
+    def __call__(self, seen: Seen, detections: Sequence[Detection]) -> list[Made]:
+        """One map per detection."""
+        targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
+        step = max(len(detections), 1) if self.method.models == "any" else TOGETHER
+        used = self.layers.layers if self.method.layers else ()
+        made = []
+        for start in range(0, len(detections), step):
+            part = detections[start : start + step]
+
+            def layer_maps(method: str, part: Sequence[Detection] = part) -> Tensor:
+                maker = replace(self.layers, method=METHODS[method])
+                maps = maker(seen.batch, self.model.forward(seen.batch, maker.layers), [part])[0]
+                return torch.stack([one.map for one in maps for _ in targets])
+
+            asked = [(detection, target) for detection in part for target in targets]
+            probe = Probe(
+                self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, used, layer_maps, self.seed,
+                self.budget,
+            )  # fmt: skip
+            maps = self.method.function(probe).detach()
+            for i in range(len(part)):
+                one = combine_maps(list(maps[i * len(targets) : (i + 1) * len(targets)]))
+                made.append(Made(one, used or ("input",), ()))
+        return made
+
+    def receipts(self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor]) -> list[Receipt]:
+        """The receipt of each detection's map (h', w')."""
+
+        def none(method: str) -> Tensor:
+            raise NotImplementedError("a receipt asks for no layer")
+
+        asked = [(detection, class_logit) for detection in detections]
+        probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, (), none, self.seed, 0)
+        return verify(probe, maps)

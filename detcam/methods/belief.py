@@ -1,0 +1,55 @@
+"""What is known of regions that were only ever tried in blocks: a Gaussian process with a known prior mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from detcam.methods.regions import Reveal, region_means
+
+REACH = 0.15
+"""How far, in sides of the box, what one region is worth tells about another."""
+
+NOISE = 0.1
+"""What the regions' interaction adds to or takes from a block's worth, as a share of the unperturbed score."""
+
+
+class Belief:
+    """A Gaussian process over the regions: what each is worth, per area, to score inserted minus score removed."""
+
+    def __init__(self, reveal: Reveal, believed: Tensor, area: Tensor, box: Tensor, seed: int) -> None:
+        """Start from ``believed`` (region,), positive, and ``area`` (region,) in areas of the box (4,)."""
+        self.area = area.double().cpu()
+        expected = believed.double().cpu()
+        self.prior = self.mean = 2 * expected / (self.area @ expected)  # all regions together lead from -1 to +1
+        height, width = reveal.labels.shape
+        x1, y1, x2, y2 = box.double().cpu().tolist()
+        rows = (torch.arange(height) / max(y2 - y1, 1))[:, None].expand(height, width)
+        columns = (torch.arange(width) / max(x2 - x1, 1)).expand(height, width)
+        places = [region_means(grid.double(), reveal.labels.cpu(), reveal.count) for grid in (rows, columns)]
+        far = torch.stack([(place[:, None] - place) ** 2 for place in places]).sum(0)
+        near = torch.exp(-far / (2 * REACH**2)) + 1e-4 * torch.eye(len(far))
+        self.spread = self.first = self.prior.mean() ** 2 * near
+        self.designs = self.area.new_zeros(0, len(self.area))
+        self.answers = self.area.new_zeros(0)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def draws(self, count: int) -> list[Tensor]:
+        """The mean, and random draws."""
+        noise = torch.randn(len(self.area), count, generator=self.generator, dtype=torch.float64)
+        noise[:, 0] = 0
+        jitter = 1e-6 * self.first.diagonal().mean() * torch.eye(len(self.area))
+        return list((self.mean[:, None] + torch.linalg.cholesky(self.spread + jitter) @ noise).T)
+
+    def learn(self, blocks: list[Tensor], answers: list[float]) -> None:
+        """Take in what blocks added, as shares of the unperturbed score."""
+        rows = torch.zeros(len(blocks), len(self.area), dtype=torch.float64)
+        for row, block in zip(rows, blocks, strict=True):
+            row[block.cpu()] = self.area[block.cpu()]
+        self.designs = torch.cat([self.designs, rows])
+        self.answers = torch.cat([self.answers, self.answers.new_tensor(answers)])
+        cross = self.designs @ self.first
+        gain = torch.linalg.solve(cross @ self.designs.T + NOISE**2 * torch.eye(len(cross)), cross).T
+        self.mean = self.prior + gain @ (self.answers - self.designs @ self.prior)
+        self.spread = self.first - gain @ cross
+        self.spread = (self.spread + self.spread.T) / 2

@@ -1,0 +1,77 @@
+"""Maps from forward passes in which a layer's channels or cells are tried one by one: no gradient is taken."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detcam.maps import fuse_maps
+from detcam.methods.subject import Subject
+
+BLOCK = 16
+"""Images scored together."""
+
+
+def scorecam(subject: Subject) -> Tensor:
+    """Channels weighted by the score of the image seen through them alone (Wang et al. 2020, arXiv:1910.01279).
+
+    A channel enlarged and scaled to [0, 1] masks the image; the softmax over channels of the target's values is their
+    weights. Maps of several layers are summed.
+    """
+    layers = []
+    for activations in subject.activations().values():
+        values = []
+        for part in torch.split(activations, BLOCK):
+            masks = F.interpolate(part[:, None], subject.image.shape[-2:], mode="bilinear")
+            low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+            masks = torch.where(high > low, (masks - low) / (high - low), 0)
+            values.append(subject.values(subject.image * torch.where(subject.inside, masks, 1)))
+        weights = torch.cat(values).softmax(0)
+        layers.append(torch.einsum("ck,chw->khw", weights, activations).relu())
+    return _summed(layers)
+
+
+def ablationcam(subject: Subject) -> Tensor:
+    """Channels weighted by what the target loses without them (doi:10.1109/WACV45572.2020.9093360).
+
+    Ramaswamy & Desai 2020. The loss is over the magnitude of the target's value, so that evidence keeps its sign where
+    the value is negative.
+    Maps of several layers are summed.
+    """
+    layers = []
+    for name, activations in subject.activations().items():
+        own = subject.values_with(name, activations[None])[0]
+        values = []
+        for start in range(0, len(activations), BLOCK):
+            part = range(start, min(start + BLOCK, len(activations)))
+            without = activations.expand(len(part), -1, -1, -1).clone()
+            without[range(len(part)), part] = 0
+            values.append(subject.values_with(name, without))
+        weights = (own - torch.cat(values)) / own.abs().clamp(min=torch.finfo(own.dtype).tiny)
+        layers.append(torch.einsum("ck,chw->khw", weights, activations).relu())
+    return _summed(layers)
+
+
+def reciprocam(subject: Subject) -> Tensor:
+    """The target's value where a layer is silent but around one cell (Byun & Lee 2022, arXiv:2209.14074).
+
+    The layer is the coarsest of those chosen; around the cell a 3 x 3 Gaussian is kept. A map's values are those above
+    the least of its cells.
+    """
+    name, activations = list(subject.activations().items())[-1]
+    rows, columns = activations.shape[-2:]
+    gaussian = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], device=activations.device) / 4
+    values = []
+    for cells in torch.split(torch.arange(rows * columns), BLOCK):
+        masks = torch.zeros(len(cells), 1, rows * columns, device=activations.device)
+        masks[range(len(cells)), 0, cells] = 1
+        masks = F.conv2d(masks.view(-1, 1, rows, columns), gaussian[None, None], padding=1)
+        values.append(subject.values_with(name, activations * masks))
+    maps = torch.cat(values).T.reshape(-1, rows, columns)
+    return maps - maps.amin((1, 2), keepdim=True)
+
+
+def _summed(layers: list[Tensor]) -> Tensor:
+    """(K, h, w) of several layers -> their sum at the finest resolution."""
+    return torch.stack([fuse_maps([layer[k] for layer in layers]) for k in range(len(layers[0]))])

@@ -1,0 +1,123 @@
+"""Superpixels around a box, and the scores of images in which some of them are kept and the rest is blurred."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from skimage.segmentation import slic
+from torch import Tensor
+
+from detcam.fills import blurred
+
+WINDOW = 1.6
+"""Regions are cut from the box enlarged this many times about its centre."""
+
+COMPACTNESS = (10, 100, 1000, 10000)
+"""Of superpixels; the first that gives at least half as many as were asked for, else the last."""
+
+Score = Callable[[Tensor], Tensor]
+"""Images (n, 3, h, w) -> how much of one detection is left in each, (n,)."""
+
+
+def superpixels(image: Tensor, box: Tensor, inside: Tensor, count: int) -> Tensor:
+    """About ``count`` SLIC regions of the window around a box: int64 (h, w), 0, 1, ... there and -1 elsewhere.
+
+    Args:
+        image: (3, h, w), the detector's input.
+        box: (4,) xyxy in its pixels.
+        inside: bool (h, w), False in the padding.
+        count: how many, roughly.
+    """
+    top, bottom, left, right = _window(box, inside)
+    labels = torch.full(inside.shape, -1, dtype=torch.int64, device=image.device)
+    labels[top:bottom, left:right] = segmented(image[:, top:bottom, left:right], count)
+    return labels.masked_fill(~inside, -1)
+
+
+def segmented(image: Tensor, count: int) -> Tensor:
+    """About ``count`` SLIC regions of an image (3, h, w): int64 (h, w), numbered from 0 without gaps."""
+    picture = image.permute(1, 2, 0).cpu().numpy()
+    for compactness in COMPACTNESS:
+        found = slic(picture, n_segments=count, compactness=compactness, start_label=0, channel_axis=2)
+        if found.max() + 1 >= min(count, picture.shape[0] * picture.shape[1]) / 2:
+            break
+    numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+    return torch.from_numpy(numbers).to(image.device)
+
+
+def box_gaussian(box: Tensor, shape: tuple[int, int]) -> Tensor:
+    """What knows only the box: a Gaussian over it, a quarter of its sides wide, (h, w)."""
+    x1, y1, x2, y2 = box.tolist()
+    falls = []
+    for low, high, length in ((y1, y2, shape[0]), (x1, x2, shape[1])):
+        places = torch.arange(length, device=box.device) + 0.5
+        spread = max((high - low) / 4, 0.25)
+        falls.append((-(((places - (low + high) / 2) / spread) ** 2) / 2).exp())
+    gaussian: Tensor = falls[0][:, None] * falls[1]
+    return gaussian
+
+
+class Reveal:
+    """Images in which some regions are kept and all else is blurred, and their scores."""
+
+    def __init__(self, image: Tensor, labels: Tensor, score: Score, inside: Tensor) -> None:
+        self.image, self.labels, self.score = image, labels, score
+        self.plain = blurred(image, inside)
+        self.count = int(labels.max()) + 1
+        self.areas = torch.bincount(labels[labels >= 0], minlength=self.count)
+
+    def images(self, on: Tensor, outside: bool) -> Tensor:
+        """The image with the regions ``on`` (n, region) kept, and the rest of it if ``outside``: (n, 3, h, w)."""
+        rest = torch.full((len(on), 1), outside, device=on.device)
+        kept = torch.cat([on, rest], 1)[:, self.labels][:, None]  # -1, outside the window, is the last column
+        return torch.where(kept, self.image, self.plain)
+
+    def both(self, sets: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (n,) with only the sets (n, region) shown, and with only them hidden: two forward passes each."""
+        scores = [
+            self.score(torch.cat([self.images(sets[i : i + 8], False), self.images(~sets[i : i + 8], True)]))
+            for i in range(0, len(sets), 8)
+        ]
+        shown, hidden = torch.cat([part.view(2, -1) for part in scores], 1)
+        return shown, hidden
+
+    def value(self, sets: Tensor) -> Tensor:
+        """F(S) = s(S) + 1 - s(all but S), (n,), with s as the score is."""
+        shown, hidden = self.both(sets)
+        return shown + 1 - hidden
+
+
+def region_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The mean of values (h, w) over each region: (region,)."""
+    within = labels >= 0
+    sums = values.new_zeros(count).scatter_add_(0, labels[within], values[within])
+    return sums / torch.bincount(labels[within], minlength=count)
+
+
+def painted(labels: Tensor, order: Sequence[int], rest: Tensor, box: Tensor) -> Tensor:
+    """A map (h, w) that falls with the place in ``order``, then by ``rest`` (region,), then with the Gaussian."""
+    count = len(rest)
+    heat = torch.zeros(count + 1, device=labels.device)
+    chosen = set(order)
+    others = [number for number in rest.argsort(descending=True, stable=True).tolist() if number not in chosen]
+    heat[torch.tensor([*order, *others], device=labels.device)] = torch.arange(
+        count, 0, -1, dtype=heat.dtype, device=heat.device
+    )
+    return (heat[labels] + 0.5 * box_gaussian(box, (labels.shape[0], labels.shape[1]))).float()
+
+
+def _window(box: Tensor, inside: Tensor) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of the enlarged box, cut to the image; at least two pixels a side."""
+    rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
+    (x1, y1, x2, y2), grow = box.tolist(), (WINDOW - 1) / 2
+    ends = []
+    for low, high, first, last in (
+        (y1, y2, int(rows[0]), int(rows[-1]) + 1), (x1, x2, int(columns[0]), int(columns[-1]) + 1)
+    ):  # fmt: skip
+        spread = grow * (high - low)
+        start = min(max(math.floor(low - spread), first), max(last - 2, first))
+        ends += [start, min(max(math.ceil(high + spread), start + 2), last)]
+    return ends[0], ends[1], ends[2], ends[3]

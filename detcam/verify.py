@@ -1,0 +1,132 @@
+"""The causal receipt: what a detection's score does when the hottest part of its map is taken away, or left alone.
+
+Sixteen forward passes for each detection, in batches that all of an image's detections share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detcam.fills import FILLS, gaussian_blur
+from detcam.methods.subject import Subject
+from detcam.types import Receipt
+
+HOT = 0.35
+"""The hottest part covers at most this share of the box's area."""
+SOFT = 0.012
+"""Width of its edges and of the controls', as a share of the image's longer side: a hard edge is a shape of its own."""
+AROUND = 2.0
+"""Random controls lie within the box enlarged this many times about its centre, and what the hottest part needs."""
+MARGIN = 0.1
+"""A map is supported where its hottest part counts this share of the score more than random parts do."""
+CONTROLS = 2
+TRIES = 16
+
+
+def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
+    """The receipts of some detections' maps.
+
+    Supported are maps where, under both fills, taking the hottest part away costs at least a tenth of the score more
+    than taking away random parts of equal area and shape does; or keeping it alone keeps that much more.
+
+    Args:
+        subject: the image and its K detections.
+        maps: K maps (h', w') over the detector's input, not all zero.
+    """
+    generator = torch.Generator().manual_seed(subject.seed)
+    parts = [_masks(subject, number, one, generator) for number, one in enumerate(maps)]
+    fills = [fill(subject.image, subject.inside) for fill in FILLS.values()]
+    soft = [softened(hot, subject.inside) for hot, _ in parts]
+    # What is kept: all but the hottest part, it alone, the box alone, each with its random controls.
+    kept = torch.cat([torch.cat([1 - hot, hot, boxes.float()]) for hot, (_, boxes) in zip(soft, parts, strict=True)])
+    each = len(kept) // max(len(maps), 1)
+    scores = [
+        subject.scores(torch.lerp(fill, subject.image, torch.where(subject.inside, one, 1)[:, None]))
+        for fill in fills
+        for one in torch.split(kept, each)
+    ]
+    receipts = []
+    for number, (hot, _) in enumerate(parts):
+        own = torch.stack([scores[number + i * len(maps)][:, number] for i in range(len(fills))]).tolist()
+        receipts.append(_receipt(float(subject.before[number]), own, float(hot[0].sum() / subject.inside.sum()), each))
+    return receipts
+
+
+def _masks(subject: Subject, number: int, one: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Bool (3, h, w): the hottest part of a map and its controls; (2, h, w): the box, and one as large elsewhere."""
+    shape = subject.image.shape[-2:]
+    heat = F.interpolate(one[None, None].float(), shape, mode="bilinear")[0, 0]
+    heat = torch.where(subject.inside, heat, -torch.inf)
+    box = _rectangle(subject.boxes[number].tolist(), subject.inside)
+    count = min(max(round(HOT * int(box.sum())), 1), int((heat > 0).sum()))
+    noise = torch.rand(heat.shape, generator=generator).to(heat)
+    order = torch.argsort(noise.flatten())  # ties fall at random
+    order = order[torch.argsort(heat.flatten()[order], descending=True, stable=True)]
+    hot = torch.zeros_like(subject.inside)
+    hot.view(-1)[order[:count]] = True
+    x1, y1, x2, y2 = subject.boxes[number].tolist()
+    spread_x, spread_y = ((AROUND - 1) / 2 * side for side in (x2 - x1, y2 - y1))
+    around = _rectangle([x1 - spread_x, y1 - spread_y, x2 + spread_x, y2 + spread_y], subject.inside)
+    moved = _moved(hot, around, CONTROLS, generator)
+    elsewhere = _moved(box, subject.inside, 1, generator)
+    return torch.stack([hot, *moved]), torch.stack([box, *elsewhere])
+
+
+def softened(parts: Tensor, inside: Tensor) -> Tensor:
+    """Parts (n, h, w), bool, grown by a few pixels and with edges that fade over as many: float in [0, 1]."""
+    rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
+    sigma = SOFT * max(rows, columns)
+    radius = math.ceil(sigma)
+    grown = F.max_pool2d(parts[:, None].float(), 2 * radius + 1, 1, radius)
+    return gaussian_blur(grown[:, 0], sigma).clamp(0, 1)
+
+
+def _rectangle(xyxy: Sequence[float], inside: Tensor) -> Tensor:
+    """The pixels of a box that are in the image; at least one."""
+    height, width = inside.shape
+    x1, y1 = min(max(int(xyxy[0]), 0), width - 1), min(max(int(xyxy[1]), 0), height - 1)
+    found = torch.zeros_like(inside)
+    found[y1 : max(int(-(-xyxy[3] // 1)), y1 + 1), x1 : max(int(-(-xyxy[2] // 1)), x1 + 1)] = True
+    return found & inside if (found & inside).any() else found
+
+
+def _moved(part: Tensor, around: Tensor, count: int, generator: torch.Generator) -> list[Tensor]:
+    """A part (h, w) shifted at random, round a window that holds it: the least overlapping of some tries."""
+    rows, columns = (torch.where((part | around).any(axis))[0] for axis in (1, 0))
+    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    own = part[window]
+    tries = []
+    for _ in range(TRIES):
+        shift = [int(torch.randint(side, (), generator=generator)) for side in own.shape]
+        rolled = own.roll(shift, (0, 1))
+        tries.append((int((rolled & own).sum()), rolled))
+    best = sorted(tries, key=lambda pair: pair[0])[:count]
+    found = []
+    for _, rolled in best:
+        placed = torch.zeros_like(part)
+        placed[window] = rolled
+        found.append(placed)
+    return found
+
+
+def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, each: int) -> Receipt:
+    """A receipt from the scores (fill, mask) of the masks in the order they were scored."""
+    fills = dict(zip(FILLS, scores, strict=True))
+    told = {
+        "removed": {fill: own[0] for fill, own in fills.items()},
+        "removed_random": {fill: sum(own[1 : 1 + CONTROLS]) / CONTROLS for fill, own in fills.items()},
+        "kept": {fill: own[1 + CONTROLS] for fill, own in fills.items()},
+        "kept_random": {fill: sum(own[2 + CONTROLS : 2 + 2 * CONTROLS]) / CONTROLS for fill, own in fills.items()},
+        "box_only": {fill: own[2 + 2 * CONTROLS] for fill, own in fills.items()},
+        "box_random": {fill: own[3 + 2 * CONTROLS] for fill, own in fills.items()},
+    }
+    costs = all(told["removed_random"][fill] - told["removed"][fill] >= MARGIN * before for fill in fills)
+    keeps = all(told["kept"][fill] - told["kept_random"][fill] >= MARGIN * before for fill in fills)
+    alone = sum(told["box_only"].values()) / len(fills)
+    context = 1 - alone / before if before > 0 else 0.0
+    return Receipt(before, share, **told, context_dependence=context, supported=costs or keeps, forwards=2 * each)

@@ -1,0 +1,143 @@
+"""Methods that mask the image, on scorers whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from subject import KnownSubject
+from test_methods import GREY, explained
+
+import detcam
+from detcam.demo import WEIGHTS
+from detcam.methods import METHODS, perturb
+from detcam.methods.perturb import RunningMap
+from detcam.methods.regions import superpixels
+
+MASKING = [name for name, method in METHODS.items() if method.explains == "detection"]
+
+
+def share_of(subject, made, area=None):
+    """How much of the cause lies in the map's hottest pixels, as many as the cause has."""
+    heat = F.interpolate(made[None], subject.image.shape[1:], mode="bilinear")[0, 0]
+    count = int((subject.cause > 0).sum()) if area is None else area
+    return float(subject.cause.flatten()[heat.flatten().topk(count).indices].sum())
+
+
+@pytest.mark.parametrize("name", MASKING)
+def test_a_known_cause_is_found_and_the_padding_is_never_touched(name):
+    subject = KnownSubject()
+    made = METHODS[name].function(subject)
+    assert made.shape[0] == 1
+    assert torch.isfinite(made).all()
+    found = share_of(subject, made)
+    print(f"{name}: {found:.0%} of the cause in as many of the hottest pixels")
+    assert found > 0.55  # chance would be 4 %
+    for images in subject.seen:
+        assert (images[:, :, :, :8] == subject.image[:, :, :8]).all()
+
+
+@pytest.mark.parametrize("name", MASKING)
+def test_one_seed_one_map_bit_for_bit(name):
+    first, again = (METHODS[name].function(KnownSubject(seed=3, budget=48)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("name", ["drise", "dcrisp"])
+def test_another_seed_gives_other_masks(name):
+    assert not torch.equal(*(METHODS[name].function(KnownSubject(seed=seed, budget=48)) for seed in (0, 1)))
+
+
+def test_masks_stop_at_the_budget_or_when_the_map_is_stable(monkeypatch):
+    subject = KnownSubject(budget=200)
+    perturb.drise(subject)
+    assert subject.forwards == 200
+    monkeypatch.setattr(perturb, "STABLE", 0.2)
+    subject = KnownSubject(budget=100_000)
+    perturb.drise(subject)
+    assert perturb.LEAST <= subject.forwards < 2_000
+
+
+def test_the_running_map_and_its_error_are_those_of_all_masks_at_once():
+    generator = torch.Generator().manual_seed(0)
+    weights, masks = torch.rand(96, 2, generator=generator).double(), torch.rand(96, 5, 6, generator=generator).double()
+    running = RunningMap()
+    for start in range(0, 96, 32):
+        running.add(weights[start : start + 32], masks[start : start + 32])
+    terms = (weights - weights.mean(0))[:, :, None, None] * masks[:, None]
+    assert torch.allclose(running.maps(), terms.mean(0))
+    assert torch.allclose(running.errors(), terms.std(0, correction=0) / np.sqrt(96))
+
+
+def test_the_standard_error_halves_as_masks_quadruple():
+    errors = []
+    for count in (400, 1600):
+        generator = torch.Generator().manual_seed(1)
+        running, subject = RunningMap(), KnownSubject()
+        for _ in range(count // 16):
+            masks = perturb.grid_masks(16, subject.image, 0.5, generator)
+            running.add(subject._kept(subject.image * masks[:, None]), masks)
+        errors.append(float(running.errors().mean()))
+    print(f"standard error at 400 and 1600 masks: {errors[0]:.2e}, {errors[1]:.2e}, ratio {errors[1] / errors[0]:.3f}")
+    assert 0.45 < errors[1] / errors[0] < 0.55
+
+
+def test_grid_masks_are_half_on_and_differ():
+    masks = perturb.grid_masks(64, torch.zeros(3, 50, 70), 0.5, torch.Generator().manual_seed(0))
+    assert masks.shape == (64, 50, 70)
+    assert 0.47 < float(masks.mean()) < 0.53
+    assert len({mask.numpy().tobytes() for mask in masks}) == 64
+
+
+def test_the_search_takes_regions_in_the_order_of_what_they_weigh():
+    plain = KnownSubject()
+    labels = superpixels(plain.image, plain.boxes[0], plain.inside, 48)
+    weights = torch.zeros(int(labels.max()) + 2)
+    best = [3, 11, 20]
+    weights[best] = torch.tensor([4.0, 2.0, 1.0])
+    subject = KnownSubject(cause=weights[labels])
+    made = METHODS["vps"].function(subject)[0]
+    means = torch.tensor([float(made[labels == region].mean()) for region in range(int(labels.max()) + 1)])
+    values = torch.tensor([float(subject.cause[labels == region].sum()) for region in best])
+    assert means.argsort(descending=True)[:3].tolist() == [best[i] for i in values.argsort(descending=True)]
+
+
+def test_the_pruned_search_asks_far_fewer_questions():
+    subjects = [KnownSubject(), KnownSubject()]
+    for name, subject in zip(("vps", "phasewin"), subjects, strict=True):
+        METHODS[name].function(subject)
+    print(f"forward passes: search {subjects[0].forwards}, pruned {subjects[1].forwards}")
+    assert subjects[1].forwards < 0.6 * subjects[0].forwards
+
+
+def test_ablation_cam_by_hand():
+    # Without the first channel (x) the logit turns from s to -s, without the second (-x) to 2 s: weights 2 and -1.
+    assert np.abs(explained("ablationcam").heatmap.raw - 3 * GREY).max() < 1e-5
+
+
+def test_score_cam_by_hand():
+    window = np.zeros((4, 4))
+    window[:3, :3] = 1
+    masks = np.stack([GREY, 1 - GREY])  # the channels x and -x scaled to [0, 1]
+    values = (GREY * masks * window).sum((1, 2))  # class light: 2 x - x, summed over the window
+    weights = np.exp(values) / np.exp(values).sum()
+    expected = np.maximum(weights[0] * GREY - weights[1] * GREY, 0)
+    assert np.abs(explained("scorecam").heatmap.raw - expected).max() < 1e-5
+
+
+def test_recipro_cam_by_hand():
+    around = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
+    values = np.zeros((4, 4))
+    for row in range(4):
+        for column in range(4):
+            kept = np.zeros((6, 6))
+            kept[row : row + 3, column : column + 3] = around
+            values[row, column] = (kept[1:5, 1:5] * GREY)[:3, :3].sum()
+    assert np.abs(explained("reciprocam").heatmap.raw - (values - values.min())).max() < 1e-5
+
+
+def test_detections_share_masked_images_and_what_is_asked_together_is_what_is_asked_alone(scene_image):
+    choices = {"method": "drise", "budget": 32, "imgsz": 128}
+    together = detcam.explain(WEIGHTS, scene_image, **choices)
+    alone = detcam.explain(WEIGHTS, scene_image, detection=1, **choices)[0]
+    assert len(together) > 2
+    assert np.abs(together[1].heatmap.raw - alone.heatmap.raw).max() < 1e-6

@@ -1,0 +1,151 @@
+"""Receipts, on scorers whose answer is known and on the demo's planted mark."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from subject import KnownSubject
+
+import detcam
+from detcam.cli import main
+from detcam.demo import WEIGHTS, explanation_over
+from detcam.demo.scenes import GEM, KITE, make_scene, render
+from detcam.imagewise import ImageMaps, Seen
+from detcam.verify import CONTROLS, HOT, _moved, verify
+
+
+def blob(box, size=(48, 64)):
+    heat = torch.zeros(size)
+    x1, y1, x2, y2 = box
+    heat[y1:y2, x1:x2] = 1
+    return heat
+
+
+def test_a_map_of_the_cause_is_supported_and_one_of_anything_else_is_not():
+    subject = KnownSubject()
+    true, false = (verify(subject, [blob(box)])[0] for box in ((28, 16, 40, 24), (28, 26, 40, 34)))
+    assert true.supported
+    assert not false.supported
+    assert true.score == 1
+    assert max(true.removed.values()) < 0.5  # a fill resembles some of the texture
+    assert min(true.removed_random.values()) > true.removed["blur"] + 0.1
+    assert all(false.removed[fill] >= false.removed_random[fill] - 0.1 for fill in ("blur", "mean"))
+
+
+def test_controls_have_the_area_and_the_shape_of_the_hottest_part_and_padding_is_untouched():
+    subject = KnownSubject()
+    receipt = verify(subject, [blob((28, 16, 40, 24))])[0]
+    shown = torch.cat(subject.seen)
+    assert receipt.forwards == len(shown) == 16
+    assert (shown[..., :8] == subject.image[..., :8]).all()
+    changed = (shown != subject.image).any(1)[:, :, 8:]
+    areas = changed.sum((1, 2)).view(2, 8)  # each fill: removed, kept, the box, each with its controls
+    assert (areas[:, 2 + 2 * CONTROLS :] == 48 * 56 - 24 * 24).all()
+    assert 12 * 8 < int(areas[0, 0]) < 4 * 12 * 8  # grown, with soft edges
+    for control in areas[:, 1 : 1 + CONTROLS].flatten().tolist():
+        assert abs(control - int(areas[0, 0])) <= 0.35 * int(areas[0, 0])  # some of a soft edge may leave the image
+
+
+def test_a_control_is_the_same_part_elsewhere():
+    part = blob((28, 16, 40, 24)) > 0
+    around = blob((14, 6, 50, 42)) > 0
+    for control in _moved(part, around, 2, torch.Generator().manual_seed(0)):
+        assert control.sum() == part.sum()
+        assert not (control & ~around).any()
+        assert (control & part).sum() < part.sum() / 4
+
+
+def test_the_hottest_part_is_at_most_its_share_of_the_box_and_only_where_the_map_is_positive():
+    whole = verify(KnownSubject(), [torch.rand(48, 64, generator=torch.Generator().manual_seed(0))])[0]
+    assert whole.hot_share == pytest.approx(round(HOT * 24 * 24) / (48 * 56))
+    few = verify(KnownSubject(), [blob((30, 20, 32, 22))])[0]
+    assert few.hot_share == pytest.approx(4 / (48 * 56))
+
+
+@pytest.mark.parametrize(("cause", "low", "high"), [((28, 16, 40, 24), -0.01, 0.01), ((50, 2, 60, 10), 0.3, 1.0)])
+def test_context_dependence_is_what_goes_with_everything_outside_the_box(cause, low, high):
+    receipt = verify(KnownSubject(cause=blob(cause)), [blob(cause)])[0]
+    assert low <= receipt.context_dependence <= high
+    assert f"context dependence {receipt.context_dependence:.0%}" in receipt.text
+
+
+def test_the_text_says_what_was_measured():
+    receipt = verify(KnownSubject(), [blob((28, 16, 40, 24))])[0]
+    assert receipt.text.startswith("confidence 1.00 -> 0.")
+    assert "without the hottest 4% (random 4%: " in receipt.text
+    assert receipt.text.endswith("supported")
+
+
+def planted(seeds):
+    """For every gem with the mark beside it, called kite: whether the mark's receipt holds, and one elsewhere fails."""
+    model = detcam.load(WEIGHTS)
+    explainer = detcam.Explainer(model, "random")
+    maker: ImageMaps = explainer._image_maps
+    for seed in seeds:
+        scene = make_scene(seed).with_marks(True, GEM)
+        gems = [thing for thing in scene.things if thing.class_id == GEM]
+        if not gems:
+            continue
+        image = render(scene)
+        batch, letterboxes = model.prepare([image])
+        seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+        result = explainer(image)[0]
+        for gem in gems:
+            found = explanation_over(result, gem)
+            if found is None or found.detection.class_id != KITE:
+                continue
+            x1, y1, x2, y2 = gem.mark_xyxy
+            side = x2 - x1
+            left = gem.x - gem.half - side if gem.x > 128 else gem.x + gem.half
+            elsewhere = (left, gem.y, left + side, gem.y + side)
+            maps = [blob(np.clip(box, 0, 256), (256, 256)) for box in ((x1, y1, x2, y2), elsewhere)]
+            if not all(one.any() for one in maps):
+                continue
+            true, false = maker.receipts(seen, [found.detection] * 2, maps)
+            yield true.supported, not false.supported
+
+
+def check_planted(seeds, least):
+    outcomes = list(planted(seeds))
+    assert len(outcomes) >= least
+    right = [sum(part) for part in zip(*outcomes, strict=True)]
+    shares = [count / len(outcomes) for count in right]
+    print(f"{len(outcomes)} marks: {shares[0]:.0%} of their receipts hold, {shares[1]:.0%} of those elsewhere fail")
+    assert min(shares) >= 0.95
+
+
+def test_receipts_are_right_about_the_planted_mark():
+    check_planted(range(420_000, 420_060), 15)
+
+
+@pytest.mark.slow
+def test_receipts_are_right_about_many_planted_marks():
+    check_planted(range(430_000, 430_500), 150)
+
+
+def test_a_map_that_shows_nothing_is_made_again_and_says_so(scene_image):
+    result = detcam.explain(WEIGHTS, scene_image, method="random", verify=True)
+    assert all(e.receipt is not None for e in result)
+    took_over = [e for e in result if e.method != "random"]
+    assert took_over
+    for e in took_over:
+        assert "took over from random" in e.reason
+        assert e.layers == ("input",)
+    assert {e.status for e in result} <= {"ok", "unsupported"}
+    assert all((e.status == "ok") == e.receipt.supported for e in result)
+    assert sum(e.receipt.supported for e in took_over) >= len(took_over) / 2
+
+
+def test_receipts_are_written_with_the_run(tmp_path, scene_image):
+    Image.fromarray(scene_image).save(tmp_path / "scene.png")
+    out = tmp_path / "run"
+    assert main(["explain", str(tmp_path / "scene.png"), "--weights", str(WEIGHTS), "--out", str(out), "--verify"]) == 0
+    table = pl.read_parquet(out / "detections.parquet")
+    for row in table.iter_rows(named=True):
+        receipt = json.loads(row["receipt"])
+        assert receipt["forwards"] == 16
+        assert receipt["supported"] == row["supported"] == (row["status"] == "ok")
+        assert receipt["context_dependence"] == pytest.approx(row["context_dependence"])
