@@ -1,4 +1,4 @@
-"""The command line: ``detcam explain``, ``layers``, ``methods`` and ``demo``.
+"""The command line: ``detcam explain``, ``layers``, ``methods``, ``bench`` and ``demo``.
 
 Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot
 be used. Results go to stdout, everything else to stderr.
@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TextIO, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from detcam.config import DemoConfig, ExplainConfig, LayersConfig, MethodsConfig
+from detcam.config import BenchConfig, DemoConfig, ExplainConfig, LayersConfig, MethodsConfig
 from detcam.errors import DetcamError, InputError, WeightsError, nearest
 from detcam.version import __version__
 
@@ -25,6 +25,7 @@ CONFIGS: dict[str, Any] = {
     "explain": ExplainConfig,
     "layers": LayersConfig,
     "methods": MethodsConfig,
+    "bench": BenchConfig,
     "demo": DemoConfig,
 }
 
@@ -103,9 +104,9 @@ def _say(line: str) -> None:
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
     """The commands' functions, imported late: a usage error should not wait for torch."""
-    from detcam.commands import demo, explain, layers, methods
+    from detcam.commands import bench, demo, explain, layers, methods
 
-    return {"explain": explain, "layers": layers, "methods": methods, "demo": demo}
+    return {"explain": explain, "layers": layers, "methods": methods, "bench": bench, "demo": demo}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from detcam.adapters import load
-from detcam.config import DemoConfig, ExplainConfig, LayersConfig, MethodsConfig, ModelConfig, split_list
+from detcam.config import BenchConfig, DemoConfig, ExplainConfig, LayersConfig, MethodsConfig, ModelConfig, split_list
 from detcam.errors import InputError, UsageError, nearest
 from detcam.explainer import Explainer
 from detcam.images import read_image
@@ -111,6 +111,26 @@ def methods(config: MethodsConfig, stdout: TextIO) -> int:
     console = Console(file=stdout)
     console.print(table)
     console.print("papers and costs: `detcam methods --json`, or docs/methods.md", highlight=False)
+    return 0
+
+
+def bench(config: BenchConfig, stdout: TextIO) -> int:
+    """Print what was measured."""
+    from detcam.bench import bench as measure
+
+    images, missing = find_images(config.source)
+    if missing or len(images) != 1:
+        reason = f"{missing[0].source}: {missing[0].reason}" if missing else f"{len(images)} images were named"
+        raise UsageError(f"one image is measured; {reason}")
+    figures = measure(load_model(config), read_image(images[0]), config.conf)
+    if config.json:
+        for figure in figures:
+            stdout.write(json.dumps(asdict(figure)) + "\n")
+        return 0
+    table = Table("figure", "value", "unit", "note")
+    for figure in figures:
+        table.add_row(figure.name, f"{figure.value:.2f}", figure.unit, figure.note)
+    Console(file=stdout).print(table)
     return 0
 
 

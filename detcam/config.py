@@ -83,6 +83,17 @@ class MethodsConfig:
 
 
 @dataclass(frozen=True)
+class BenchConfig(ModelConfig):
+    """Measure speed against a plain forward pass, and memory over many masks."""
+
+    source: list[str] = field(
+        default_factory=list, metadata={"help": "one image, best with several detections", "flag": None}
+    )
+    conf: float = option(0.25, "least confidence of a detection")
+    json: bool = option(False, "print one JSON object per figure")
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """Explain drawn scenes with the bundled detector; needs no network."""
 

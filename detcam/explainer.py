@@ -127,7 +127,7 @@ class Explainer:
         self.layers = model.resolve(layers) if works_at_layers else ()
         chooses = layers in ("auto", ["auto"], ("auto",))
         self._layer_maps = LayerMaps(model, self._method, self.layers, chooses, target, smooth, fusion, seed)
-        self._image_maps = ImageMaps(model, self._method, self._layer_maps, target, seed, self.budget)
+        self.image_maps = ImageMaps(model, self._method, self._layer_maps, target, seed, self.budget)
         self.verify = verify
         self._decode: dict[str, Any] = {
             "conf": conf,
@@ -182,7 +182,7 @@ class Explainer:
         if self._method.on == "layer":
             made = self._layer_maps(batch, raw, wanted) if any(wanted) else [[] for _ in images]
         else:
-            made = [self._image_maps(seen[i], wanted[i]) for i in range(len(images))]
+            made = [self.image_maps(seen[i], wanted[i]) for i in range(len(images))]
         results = []
         for i, image in enumerate(images):
             told = [
@@ -204,12 +204,12 @@ class Explainer:
                 break
             detections = [told[number].detection for number in unsettled]
             if tried:
-                maker = replace(self._image_maps, method=METHODS[method], target="class", budget=METHODS[method].budget)
+                maker = replace(self.image_maps, method=METHODS[method], target="class", budget=METHODS[method].budget)
                 for number, made in zip(unsettled, maker(seen, detections), strict=True):
                     again = self._explanation(made, told[number].detection, seen.letterbox, told[number].image)
                     told[number] = replace(again, method=method, target="class", support=())
             maps = [torch.tensor(told[number].heatmap.raw, device=seen.batch.device) for number in unsettled]
-            for number, receipt in zip(unsettled, self._image_maps.receipts(seen, detections, maps), strict=True):
+            for number, receipt in zip(unsettled, self.image_maps.receipts(seen, detections, maps), strict=True):
                 status: Status = "ok" if receipt.supported else "unsupported"
                 reason = f"{method} took over from {' and '.join(tried)}, unsupported by the receipt" if tried else ""
                 told[number] = replace(told[number], receipt=receipt, status=status, reason=reason)

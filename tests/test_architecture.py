@@ -26,6 +26,7 @@ FLOORS = [
     {"layerwise"},
     {"imagewise"},
     {"explainer"},
+    {"bench"},
     {"render", "sources"},
     {"store", "config"},
     {"demo.scenes"},

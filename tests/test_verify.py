@@ -83,7 +83,7 @@ def planted(seeds):
     """For every gem with the mark beside it, called kite: whether the mark's receipt holds, and one elsewhere fails."""
     model = detcam.load(WEIGHTS)
     explainer = detcam.Explainer(model, "random")
-    maker: ImageMaps = explainer._image_maps
+    maker: ImageMaps = explainer.image_maps
     for seed in seeds:
         scene = make_scene(seed).with_marks(True, GEM)
         gems = [thing for thing in scene.things if thing.class_id == GEM]

@@ -1,0 +1,106 @@
+"""How fast the methods are against the detector alone: in one process, in alternation, as ratios."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from detcam.adapters.base import DetectorAdapter
+from detcam.explainer import Explainer
+from detcam.imagewise import ImageMaps, Seen
+from detcam.methods import perturb
+from detcam.probe import TOGETHER
+from detcam.types import Detection
+
+ROUNDS = 3
+"""Alternations; the medians of their ratios are reported."""
+MASKS = 32
+"""D-RISE masks of one round."""
+LONG = 8
+"""How many times more masks the memory is measured over."""
+GRADIENT = ("gradcam", "layercam", "hirescam")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure: what, its value, its unit, and what it says."""
+
+    name: str
+    value: float
+    unit: str
+    note: str
+
+
+def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) -> list[Figure]:
+    """Throughput of masked forward passes, memory over many masks, and the price of a gradient map.
+
+    Args:
+        model: the detector.
+        image: RGB uint8 (H, W, 3), best with several detections.
+        conf: least confidence of a detection.
+    """
+    batch, letterboxes = model.prepare([image])
+    raw = model.forward(batch)
+    detections = model.decode(raw, letterboxes, conf=conf, iou=0.7, classes=None, max_det=300)[0]
+    many = batch.expand(TOGETHER, -1, -1, -1).contiguous()
+    seen = Seen(batch, raw, 0, letterboxes[0])
+
+    def plain() -> None:
+        for _ in range(MASKS // TOGETHER):
+            model.forward(many)
+
+    figures = []
+    alone = [_seconds(plain) for _ in range(2)][-1]
+    figures.append(
+        Figure("plain forward", MASKS / alone, "images/s", f"batches of {TOGETHER}, {tuple(batch.shape[2:])}")
+    )
+    if detections:
+        explainer = Explainer(model, "drise", budget=MASKS)
+        maker: ImageMaps = explainer.image_maps
+        ratio = _ratio(plain, lambda: maker(seen, detections))
+        note = f"{len(detections)} detections share the masks; share of the plain forward's rate"
+        figures.append(Figure("drise", 100 * ratio, "%", note))
+        figures.append(_growth(maker, seen, list(detections)))
+    if detections and model.differentiable:
+        for name in GRADIENT:
+            explain = Explainer(model, name, conf=conf)
+            took = median(_seconds(lambda: explain(image)) for _ in range(ROUNDS))  # noqa: B023
+            one = median(_seconds(lambda: model.forward(batch)) for _ in range(ROUNDS))
+            note = f"plain forward passes of one image for each of {len(detections)} detections, all told"
+            figures.append(Figure(name, took / one / len(detections), "forwards", note))
+    return figures
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _ratio(plain: Callable[[], object], other: Callable[[], object]) -> float:
+    """The median over rounds of plain time over other time, one after the other."""
+    other()
+    return median(_seconds(plain) / _seconds(other) for _ in range(ROUNDS))
+
+
+def _growth(maker: ImageMaps, seen: Seen, detections: list[Detection]) -> Figure:
+    """How much more memory the process holds after many more masks."""
+    process = psutil.Process()
+    stable, perturb.STABLE = perturb.STABLE, 0.0  # every mask is wanted here
+    try:
+        maker(seen, detections)
+        before = process.memory_info().rss
+        replace(maker, budget=LONG * MASKS)(seen, detections)
+        grown = (process.memory_info().rss - before) / 2**20
+    finally:
+        perturb.STABLE = stable
+    return Figure("drise memory", grown, "MiB", f"growth from {MASKS} to {LONG * MASKS} masks")
