@@ -17,12 +17,13 @@ from typing import Any, NoReturn, TextIO, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from detcam.config import BenchConfig, DemoConfig, ExplainConfig, LayersConfig, MethodsConfig
+from detcam.config import BenchConfig, DemoConfig, EvaluateConfig, ExplainConfig, LayersConfig, MethodsConfig
 from detcam.errors import DetcamError, InputError, WeightsError, nearest
 from detcam.version import __version__
 
 CONFIGS: dict[str, Any] = {
     "explain": ExplainConfig,
+    "evaluate": EvaluateConfig,
     "layers": LayersConfig,
     "methods": MethodsConfig,
     "bench": BenchConfig,
@@ -104,9 +105,16 @@ def _say(line: str) -> None:
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
     """The commands' functions, imported late: a usage error should not wait for torch."""
-    from detcam.commands import bench, demo, explain, layers, methods
+    from detcam.commands import bench, demo, evaluate, explain, layers, methods
 
-    return {"explain": explain, "layers": layers, "methods": methods, "bench": bench, "demo": demo}
+    return {
+        "explain": explain,
+        "layers": layers,
+        "evaluate": evaluate,
+        "methods": methods,
+        "bench": bench,
+        "demo": demo,
+    }
 
 
 if __name__ == "__main__":

@@ -17,8 +17,18 @@ from rich.table import Table
 from rich.text import Text
 
 from detcam.adapters import load
-from detcam.config import BenchConfig, DemoConfig, ExplainConfig, LayersConfig, MethodsConfig, ModelConfig, split_list
-from detcam.errors import InputError, UsageError, nearest
+from detcam.config import (
+    BenchConfig,
+    DemoConfig,
+    EvaluateConfig,
+    ExplainConfig,
+    LayersConfig,
+    MethodsConfig,
+    ModelConfig,
+    split_list,
+)
+from detcam.data import read_data
+from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.explainer import Explainer
 from detcam.images import read_image
 from detcam.methods import METHODS, table_row
@@ -96,6 +106,45 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
     console.print(table)
     console.print("auto takes the backbone group; any other module path can be named too", highlight=False)
     return 0
+
+
+def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
+    """Measure methods; 1 if some images could not be."""
+    from detcam.evaluate.command import evaluate as measure
+    from detcam.evaluate.command import report
+    from detcam.evaluate.results import Results
+
+    if not config.data:
+        raise UsageError("nothing to measure on: name labelled data or images with --data")
+    for name, count in (("limit", config.limit), ("per_image", config.per_image)):
+        if not is_count(count):
+            raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
+    model = load_model(config)
+    labelled = read_data(config.data, config.split, names=model.names)
+    console = Console(stderr=True)
+    for path, reason in labelled.problems:
+        console.print(f"detcam: {path}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
+    kept = {key: value for key, value in asdict(config).items() if key not in ("out", "overwrite", "json", "limit")}
+    weights = Path(config.weights)
+    kept["sha256"] = file_sha256(weights) if weights.is_file() else None
+    results = Results(Path(config.out), kept, config.overwrite)
+    with _progress(console) as progress:
+        task = progress.add_task("measuring", total=config.limit)
+        failed = measure(
+            model,
+            labelled.images,
+            split_list(config.methods) or [],
+            results,
+            conf=config.conf,
+            limit=config.limit,
+            per_image=config.per_image,
+            seed=config.seed,
+            advance=lambda measured: progress.update(task, completed=measured),
+        )
+    for path, reason in failed:
+        console.print(f"detcam: {path}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
+    report(results, stdout, config.json)
+    return 1 if failed or labelled.problems else 0
 
 
 def methods(config: MethodsConfig, stdout: TextIO) -> int:

@@ -83,6 +83,25 @@ class MethodsConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig(ModelConfig):
+    """Measure methods on your own weights and photographs, against baselines a lazy method cannot beat."""
+
+    data: str = option("", "COCO .json, data.yaml, or a folder or glob of images")
+    split: str = option("val", "which images of a data.yaml")
+    methods: str | list[str] = option(
+        "random,edges,box,eigencam,gradcam,gradcam++,xgradcam,layercam,hirescam,odam,occlusion,guided",
+        "what to compare, NAME[@LAYERS][:BUDGET], separated by commas: layercam@neck, guided:256",
+    )
+    out: str = option("runs/evaluate", "the run folder; a run that was interrupted goes on")
+    limit: int = option(100, "detections to measure")
+    per_image: int = option(2, "most detections of one image")
+    conf: float = option(0.25, "least confidence of a detection")
+    seed: int = option(0, "of everything random")
+    overwrite: bool = option(False, "replace an evaluation of another configuration")
+    json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
+
+
+@dataclass(frozen=True)
 class BenchConfig(ModelConfig):
     """Measure speed against a plain forward pass, and memory over many masks."""
 

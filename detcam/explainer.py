@@ -250,7 +250,9 @@ class Explainer:
         heatmap = Heatmap(finite.cpu().numpy(), letterbox)
         layers = made.layers or self.layers
         seen = made.support or ((0.0,) * len(layers) if "gradients" in self._method.takes else ())
-        return Explanation(detection, heatmap, self.method_name, self.target_name, layers, status, reason, image, seen)
+        return Explanation(
+            detection, heatmap, self.method_name, self.target_name, layers, status, reason, image, seen, made.forwards
+        )
 
     def _judge(self, made: Made, detection: Detection) -> tuple[Status, str]:
         """``ok``, or ``no_signal`` and why."""

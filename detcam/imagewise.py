@@ -74,7 +74,7 @@ class ImageMaps:
             maps = self.method.function(probe).detach()
             for i in range(len(part)):
                 one = combine_maps(list(maps[i * len(targets) : (i + 1) * len(targets)]))
-                made.append(Made(one, used or ("input",), ()))
+                made.append(Made(one, used or ("input",), (), probe.forwards / len(part)))
         return made
 
     def receipts(self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor]) -> list[Receipt]:

@@ -25,11 +25,12 @@ GRID = 16
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A raw map (h, w), the layers it comes from (none where no gradient reached any) and the support at each."""
+    """A raw map (h, w), its layers (none where no gradient reached any), the support at each, and its price."""
 
     map: Tensor
     layers: tuple[str, ...]
     support: tuple[float, ...]
+    forwards: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +95,17 @@ class LayerMaps:
                     combine_maps([part / count for part in made[i, turn]]),
                     tuple(chosen[i, turn]),
                     tuple(chosen[i, turn].values()) if "gradients" in self.method.takes else (),
+                    self._price(count, len(found)),
                 )
                 for turn in range(len(found))
             ]
             for i, found in enumerate(wanted)
         ]
+
+    def _price(self, views: int, detections: int) -> float:
+        """Forward passes for each of an image's detections: a backward pass counts as two."""
+        backward = 2 * len(target_parts(self.target)) if "gradients" in self.method.takes else 0
+        return backward * views + (views - 1) / detections
 
     def _gradients(
         self, raw: RawOutput, detections: dict[int, Detection], target: Target, last: bool

@@ -70,6 +70,25 @@ class Probe:
         )
 
     @torch.no_grad()
+    def scores_apart(self, images: Tensor, of: int) -> Tensor:
+        """One detection in other images, (n, 4): what is left, its overlap, its class, and its own anchor's class.
+
+        The last is NaN where anchors lie on no grid: another image has other proposals.
+        """
+        detection = self._asked[of][0]
+        found = []
+        for part in torch.split(images, TOGETHER):
+            raw = self._forward(part)
+            apart = raw.remains_apart(self.boxes[[of]], [detection.class_id])[:, 0]
+            own = torch.full_like(apart[:, :1], torch.nan)
+            if raw.strides[detection.anchor] > 0:
+                own = torch.stack(
+                    [raw.probability(i, detection.anchor, detection.class_id).view(1) for i in range(len(part))]
+                ).to(apart)
+            found.append(torch.cat([apart, own], 1))
+        return torch.cat(found)
+
+    @torch.no_grad()
     def similarities(self, images: Tensor) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
         own = [

@@ -121,7 +121,7 @@ class RunFolder:
         rows = [_row(f"{key}-{n:03d}", result.source, explanation) for n, explanation in enumerate(result)]
         maps = {row["id"]: _half(explanation.heatmap.raw) for row, explanation in zip(rows, result, strict=True)}
         if maps:
-            _write_whole(
+            write_whole(
                 self.path / "heatmaps" / f"{key}.npz",
                 lambda file: np.savez_compressed(file, allow_pickle=False, **maps),
             )
@@ -129,7 +129,7 @@ class RunFolder:
             self._draw(key, rows, result, save, colormap, opacity)
         if rows:
             frame = pl.DataFrame(rows, schema=COLUMNS)
-            _write_whole(self.path / PARTS / f"{self._parts:06d}.parquet", frame.write_parquet)
+            write_whole(self.path / PARTS / f"{self._parts:06d}.parquet", frame.write_parquet)
             self._parts += 1
         self._counts["images"] += 1
         self._counts["detections"] += len(rows)
@@ -151,7 +151,7 @@ class RunFolder:
         if complete or not self._replaces:
             parts = sorted((self.path / PARTS).glob("*.parquet"))
             frame = pl.concat([pl.read_parquet(part) for part in parts]) if parts else pl.DataFrame(schema=COLUMNS)
-            _write_whole(self.path / "detections.parquet", frame.write_parquet)
+            write_whole(self.path / "detections.parquet", frame.write_parquet)
             self._write_errors()
         self._drop_parts()
         self._description |= {
@@ -164,7 +164,7 @@ class RunFolder:
 
     def _write_errors(self) -> None:
         if self._errors:
-            _write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
+            write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
         else:
             (self.path / "errors.jsonl").unlink(missing_ok=True)
 
@@ -190,7 +190,7 @@ class RunFolder:
 
     def _write_description(self) -> None:
         text = json.dumps(self._description, indent=2, ensure_ascii=False, default=str)
-        _write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
+        write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
 
 
 def read_detections(path: str | Path) -> pl.DataFrame:
@@ -264,7 +264,7 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "_"
 
 
-def _write_whole(path: Path, write: Any) -> None:
+def write_whole(path: Path, write: Any) -> None:
     """Write a file under another name and rename it, so that no reader ever sees half of it."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:

@@ -171,6 +171,8 @@ class Explanation:
         image: the RGB uint8 (H, W, 3) image the map belongs to, read-only.
         support: for each of ``layers`` the share of its cells that the target has any gradient at, in [0, 1];
             empty for a method that takes no gradient.
+        forwards: images passed through the detector for this map besides the pass that found the detections; a backward
+            pass counts as two, and what detections share is divided among them.
         receipt: the causal check of the map, or None.
     """
 
@@ -183,6 +185,7 @@ class Explanation:
     reason: str
     image: NDArray[np.uint8] = field(repr=False)
     support: tuple[float, ...] = ()
+    forwards: float = 0
     receipt: Receipt | None = None
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:

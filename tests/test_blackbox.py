@@ -361,7 +361,7 @@ def test_methods_that_look_inside_refuse_and_name_those_that_work(scene_image):
     box = BlackBox(called(detcam.load(WEIGHTS)), ["ball", "crate", "cone", "kite", "gem"])
     with pytest.raises(
         UsageError,
-        match="'layercam' looks inside the model.*methods that work: occlusion, drise, dcrisp, vps, phasewin, guided, ",
+        match=r"'layercam' looks inside the model.*methods that work: occlusion, drise, dcrisp, vps, phasewin, guided",
     ):
         detcam.explain(box, scene_image)
     with pytest.raises(UsageError, match="'eigencam' looks inside"):

@@ -100,10 +100,17 @@ class RawOutput:
         Returns:
             (batch, K) in [0, 1].
         """
+        return self.remains_apart(boxes, class_ids)[..., 0]
+
+    def remains_apart(self, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """The same with its parts, (batch, K, 3): the product, and the overlap and the probability it is made of."""
         found = []
         for image in range(len(self.logits)):
             probabilities = self.probability(image, slice(None), slice(None))[:, list(class_ids)].T
-            found.append((self._overlaps(image, boxes, class_ids) * probabilities).amax(-1))
+            overlaps = self._overlaps(image, boxes, class_ids)
+            products = overlaps * probabilities
+            best = products.argmax(-1, keepdim=True)
+            found.append(torch.cat([part.gather(-1, best) for part in (products, overlaps, probabilities)], -1))
         return torch.stack(found)
 
     def likeness(self, boxes: Tensor, classes: Tensor, class_ids: Sequence[int]) -> Tensor:

@@ -1,11 +1,13 @@
-"""Read an Ultralytics checkpoint. A checkpoint is a pickle, and a pickle is code: only known classes are loaded.
+"""Read an Ultralytics checkpoint. A checkpoint is a pickle, and a pickle is code: only known classes are made.
 
-The allow-list is Ultralytics' own (``torch_safe_load(..., safe_only=True)``); ``trust`` skips it.
+The classes are Ultralytics' and torch's layers and models, and what their checkpoints hold beside them; none is called,
+because Ultralytics' own allow-list has constructors on it that load another file without any. ``trust`` skips all this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import re
 from collections.abc import Iterator
@@ -14,11 +16,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.nn import tasks
-from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+from torchvision.transforms.functional import InterpolationMode
+from ultralytics.utils import IterableSimpleNamespace
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
+from detcam.adapters.sealed import load_sealed, sealed, unseal
 from detcam.errors import WeightsError
 
+PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.")
+"""Their layers may be made; so may all classes of these modules."""
+MODULES = {
+    "ultralytics.nn.modules", "ultralytics.nn.tasks", "ultralytics.utils.loss", "ultralytics.utils.tal",
+    "torchvision.transforms.transforms",
+}  # fmt: skip
+MOVED = {"v10DetectLoss": "E2EDetectLoss"}
+HARMLESS: dict[str, Any] = {
+    "ultralytics.utils.IterableSimpleNamespace": IterableSimpleNamespace,
+    "ultralytics.yolo.utils.IterableSimpleNamespace": IterableSimpleNamespace,
+    "torchvision.transforms.functional.InterpolationMode": InterpolationMode,
+}
+"""Classes that may be called: all they do is hold what they are given."""
 EXPORTED = {".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
 
 
@@ -49,18 +66,31 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
         raise WeightsError(f"{path} does not end in .pt; give a PyTorch checkpoint made by Ultralytics")
     try:
         with quiet_ultralytics():
-            if trust and path.exists():
-                checkpoint: Any = torch.load(path, map_location="cpu", weights_only=False)
+            found = path if path.exists() else Path(attempt_download_asset(str(path)))
+            if trust:
+                checkpoint: Any = torch.load(found, map_location="cpu", weights_only=False)
             else:
-                checkpoint, _ = tasks.torch_safe_load(str(path), safe_only=True)
+                checkpoint = load_sealed(found, _allowed)
     except Exception as error:
         raise WeightsError(why_not(path, error)) from error
     model: nn.Module = _model_of(path, checkpoint)
     return model
 
 
+def _allowed(name: str) -> Any:
+    """The class of a name a checkpoint may ask for, sealed; None for any other."""
+    module, _, kind = name.replace("ultralytics.yolo.", "ultralytics.").rpartition(".")
+    if name in HARMLESS:
+        return HARMLESS[name]
+    if module not in MODULES and not module.startswith(PACKAGES):
+        return None
+    found = getattr(importlib.import_module(module), MOVED.get(kind, kind), None)
+    return sealed(found) if isinstance(found, type) and (module in MODULES or issubclass(found, nn.Module)) else None
+
+
 def _model_of(path: Path, checkpoint: Any) -> Any:
     """The model inside a checkpoint, with the settings it was trained with in ``args``."""
+    unseal(checkpoint)
     if isinstance(checkpoint, nn.Module):
         return checkpoint.float()
     if not isinstance(checkpoint, dict):
@@ -97,6 +127,11 @@ def why_not(path: Path, error: Exception) -> str:
         )
     if missing:
         return f"{path} needs the Python module {missing!r}, which is not installed here"
+    if called := re.search(r"refused CALL (\w+)", chain):
+        return (
+            f"{path} calls {called[1]}(...) as it is read, which checkpoints never do; weights are code: only if you "
+            "trust where they came from, load them with --trust-weights"
+        )
     if name or "references types outside" in chain:
         return (
             f"{path} asks for {name or 'a class'}, which is not on the list of classes that are safe to load; "

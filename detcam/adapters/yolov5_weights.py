@@ -10,7 +10,6 @@ import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import pathlib
 import pickle
 import re
 import sys
@@ -21,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from detcam.adapters.sealed import PATHS, load_sealed, sealed, unseal
 from detcam.adapters.weights import why_not
 from detcam.errors import WeightsError
 
@@ -44,11 +43,6 @@ SAFE_LAYERS: tuple[type[nn.Module], ...] = (
     nn.modules.linear.NonDynamicallyQuantizableLinear, nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU,
     nn.GELU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid,
 )  # fmt: skip
-PATHS: dict[str, type] = {  # a path of another system cannot be made here, and nothing follows it
-    f"{module}.{kind[4:]}": getattr(pathlib, kind)
-    for module in ("pathlib", "pathlib._local")
-    for kind in ("PurePosixPath", "PureWindowsPath")
-}
 VENDOR_ROOTS = {"models", "utils", "yolov5"}
 STAND_INS = {"utils", "yolov5.utils", "pandas", "seaborn", "IPython", "thop"}
 
@@ -81,9 +75,7 @@ def read_original_checkpoint(path: Path, repo: Path | None = None, trust: bool =
         if trust:
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_reader(modules))
         else:
-            allowed = [*((found, name) for name, found in _safe_classes(modules).items()), *_plain_values()]
-            with torch.serialization.safe_globals(allowed):
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = load_sealed(path, _safe_classes(modules).get)
     except Exception as error:
         raise WeightsError(_why_refused(path, error)) from error
     return _model_of(path, checkpoint)
@@ -94,9 +86,8 @@ def _model_of(path: Path, checkpoint: Any) -> nn.Module:
     model: Any = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(model, nn.Module):
         raise WeightsError(f"{path} holds no model; give the checkpoint that YOLOv5 wrote")
+    unseal(model)
     for module in model.modules():
-        if "sealed" in vars(type(module)):
-            module.__class__ = type(module).__bases__[0]
         if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
             module.recompute_scale_factor = None  # checkpoints older than torch 1.11
         if isinstance(module, nn.SiLU | nn.Hardswish | nn.LeakyReLU | nn.ReLU) and not hasattr(module, "inplace"):
@@ -109,24 +100,7 @@ def _safe_classes(modules: Mapping[str, types.ModuleType]) -> dict[str, Any]:
     safe = {f"{layer.__module__}.{layer.__name__}": layer for layer in SAFE_LAYERS}
     for module, names in SAFE_CLASSES.items():
         safe |= {f"{module}.{name}": getattr(modules[module], name) for name in names if hasattr(modules[module], name)}
-    return {name: _sealed(found) for name, found in safe.items()}
-
-
-def _plain_values() -> list[Any]:
-    """Paths and NumPy numbers, which checkpoints of an unfinished training hold beside the model."""
-    makers = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}
-    named = [(made, f"numpy.{core}.multiarray.{n}") for n, made in makers.items() for core in ("core", "_core")]
-    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32")]
-    return [*named, *dtypes, *((found, name) for name, found in PATHS.items()), np.dtype, np.ndarray]
-
-
-def _sealed(found: type[nn.Module]) -> Any:
-    """A class whose objects can be made and filled, as unpickling does, but which cannot be called."""
-
-    def refuse(self: nn.Module, *arguments: Any, **keywords: Any) -> None:
-        raise pickle.UnpicklingError(f"refused CALL {found.__name__}")
-
-    return type(found.__name__, (found,), {"__init__": refuse, "sealed": True})
+    return {name: sealed(found) for name, found in safe.items()}
 
 
 def _reader(modules: Mapping[str, types.ModuleType]) -> Any:

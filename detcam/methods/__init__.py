@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from detcam.errors import UsageError, nearest
-from detcam.methods import cam, channels, guided, perturb, pixel, search
+from detcam.methods import baselines, cam, channels, guided, perturb, pixel, search
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,10 @@ METHODS: dict[str, Method] = {
     "guided": Method(guided.guided, "image", "detcam's own, docs/research/guided.md", "64 forward per detection",
         "detection", "the order in which regions make or unmake the box: gradients propose, forward passes decide",
         models="any", explains="detection", budget=64),
+    "box": Method(baselines.box, "image", "a baseline", "none", "detection",
+        "a baseline: a Gaussian in the box, knows nothing else", models="any"),
+    "edges": Method(baselines.edges, "image", "a baseline", "none", "nothing", "a baseline: the image's own edges",
+        models="any"),
     "random": Method(cam.random, "layer", "a baseline", "none", "nothing", "a baseline: noise, explains nothing",
         models="any"),
 }  # fmt: skip

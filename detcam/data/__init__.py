@@ -1,0 +1,61 @@
+"""Read a labelled set: a COCO instances JSON, an Ultralytics ``data.yaml``, or images without labels."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+
+from detcam.data.coco import read_coco
+from detcam.data.labels import LabelledImage as LabelledImage
+from detcam.data.labels import LabelledSet, Problem, Reader
+from detcam.data.labels import Truth as Truth
+from detcam.data.yolo import read_yolo
+from detcam.errors import UsageError
+from detcam.sources import find_images
+
+
+def read_data(
+    path: str | Path,
+    split: str = "val",
+    names: Mapping[int, str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    images_dir: str | Path | None = None,
+) -> LabelledSet:
+    """Read a labelled set. One bad file, line or annotation is a problem of the set; the rest goes on.
+
+    Args:
+        path: a COCO instances ``.json``; an Ultralytics ``data.yaml``; a folder or glob of images without labels.
+        split: which images of a ``data.yaml``; the other kinds have one set of images only.
+        names: the model's classes. Truths get its indices; names that differ in case, spaces, ``_`` and ``-`` only
+            are the same class. Truths of classes it does not have are left out and counted.
+        rename: names of the set -> names of the model, for classes the two call differently; several may become one.
+        images_dir: where the images of a COCO JSON are, if neither in its folder nor in ``images`` or, below an
+            ``annotations`` folder, in the folder named like the JSON's split.
+
+    Raises:
+        UsageError: nothing at ``path``, or none of the three; a file that is broken as a whole; a split it does not
+            have; an unknown name in ``rename``; not one image there.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower() if path.is_file() else ""
+    known = "a COCO instances .json, an Ultralytics data.yaml, or a folder or glob of images"
+    if not path.exists() and not glob.has_magic(str(path)):
+        raise UsageError(f"{path}: no such file or folder; expected {known}")
+    if path.is_file() and suffix not in (".json", ".yaml", ".yml"):
+        raise UsageError(f"{path}: not a labelled set; expected {known}")
+    if images_dir is not None and suffix != ".json":
+        raise UsageError(f"images_dir={str(images_dir)!r} goes with a COCO .json, and {path} is none")
+    if suffix == ".json":
+        return read_coco(path, names, rename, images_dir)
+    if suffix:
+        return read_yolo(path, split, names, rename)
+    if rename:
+        raise UsageError(f"rename={dict(rename)!r}: {path} holds images without labels, so it has no classes to rename")
+    reader = Reader({}, names, None)
+    found, missing = find_images([str(path)])
+    reader.problems += [Problem(Path(item.source), item.reason) for item in missing]
+    for image in found:
+        if (size := reader.size(image)) is not None:
+            reader.add(image, size, ())
+    return reader.finish(path, labelled=False)

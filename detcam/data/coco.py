@@ -1,0 +1,150 @@
+"""COCO instances JSON: boxes, polygons, run lengths, crowds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from detcam.data.labels import (
+    Label,
+    LabelledSet,
+    Polygons,
+    Problem,
+    Reader,
+    is_number,
+    read_document,
+    shortened,
+    uncompressed,
+)
+from detcam.errors import UsageError
+
+
+def read_coco(
+    path: Path, names: Mapping[int, str] | None, rename: Mapping[str, str] | None, images_dir: str | Path | None
+) -> LabelledSet:
+    """A COCO instances JSON; see :func:`detcam.data.read_data`."""
+    document = read_document(path)
+    labelled = "annotations" in document
+    document.setdefault("annotations", [])
+    for key in ("images", "annotations", "categories"):
+        value = document.get(key)
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise UsageError(f"{path}: not COCO instances: {key!r} must be a list of objects, got {shortened(value)}")
+    own: dict[int, str] = {}
+    for category in document["categories"]:
+        if type(category.get("id")) is not int or "name" not in category:
+            raise UsageError(f"{path}: a category must have a whole number as id and a name, got {shortened(category)}")
+        own[category["id"]] = str(category["name"])
+    reader = Reader(own, names, rename)
+    folders = _image_folders(path, images_dir)
+    for entry, marks in _by_image(path, document, reader.problems):
+        inside = [folder / entry["file_name"] for folder in folders]
+        image = next((image for image in inside if image.is_file()), inside[0])
+        size, said = reader.size(image), (entry.get("height"), entry.get("width"))
+        if size is not None and (None in said or said == size):
+            reader.add(image, size, _coco_labels(path, marks, size, reader))
+        elif size is not None:
+            reason = f"is {size} (height, width), but {said} in {path.name}: its labels do not fit, so it is left out"
+            reader.problems.append(Problem(image, reason))
+    return reader.finish(path, labelled, f"; looked in {', '.join(map(str, folders))}, images_dir names another folder")
+
+
+def _image_folders(path: Path, images_dir: str | Path | None) -> list[Path]:
+    """Where the images of a COCO JSON may be."""
+    if images_dir is not None:
+        if not Path(images_dir).is_dir():
+            raise UsageError(f"images_dir={str(images_dir)!r}: no such folder")
+        return [Path(images_dir)]
+    folders = [path.parent, path.parent / "images"]
+    if path.parent.name == "annotations":  # as published: annotations/instances_val2017.json, val2017/
+        above, split = path.parent.parent, path.stem.removeprefix("instances_")
+        folders += [above / split, above / "images" / split, above / "images", above]
+    return folders
+
+
+_Annotations: TypeAlias = list[tuple[str, dict[str, Any]]]
+
+
+def _by_image(
+    path: Path, document: Mapping[str, Any], problems: list[Problem]
+) -> list[tuple[dict[str, Any], _Annotations]]:
+    """The images of a COCO JSON, each with its annotations and their ids, which are made unique."""
+    images: dict[int | str, tuple[dict[str, Any], _Annotations]] = {}
+    for position, entry in enumerate(document["images"]):
+        key = entry.get("id")
+        if not isinstance(key, int | str) or not isinstance(entry.get("file_name"), str):
+            problems.append(Problem(path, f"image {position} needs an id and a file_name, got {shortened(entry)}"))
+        elif key in images:
+            problems.append(Problem(path, f"image {position} has the id {key!r} of another image: {shortened(entry)}"))
+        else:
+            images[key] = (entry, [])
+    seen: set[str] = set()
+    for position, annotation in enumerate(document["annotations"]):
+        name = str(annotation.get("id", f"#{position}"))
+        name = f"{name}#{position}" if name in seen else name
+        seen.add(name)
+        key = annotation.get("image_id")
+        if isinstance(key, int | str) and key in images:
+            images[key][1].append((name, annotation))
+        else:
+            problems.append(Problem(path, f"annotation {name}: no image has the id {shortened(key)}"))
+    return list(images.values())
+
+
+def _coco_labels(path: Path, marks: _Annotations, size: tuple[int, int], reader: Reader) -> Iterator[Label]:
+    for name, annotation in marks:
+        try:
+            class_id, box = annotation.get("category_id"), annotation.get("bbox")
+            if type(class_id) is not int or class_id not in reader.own:
+                raise ValueError(f"category_id {shortened(class_id)} is not among the {len(reader.own)} categories")
+            if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+                raise ValueError(f"bbox must be four numbers x, y, width, height in pixels, got {shortened(box)}")
+            x, y, width, height = box
+            if width <= 0 or height <= 0:
+                raise ValueError(f"bbox has a negative size or none: {width} x {height} (width x height)")
+            if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+                raise ValueError(f"bbox {box} lies outside its image, {size[0]} x {size[1]} (height x width)")
+        except ValueError as error:
+            reader.problems.append(Problem(path, f"annotation {name}: {error}"))
+            continue
+        outline = None
+        try:
+            outline = _coco_outline(annotation.get("segmentation"), size)
+        except ValueError as error:
+            reader.problems.append(Problem(path, f"annotation {name}: {error}; its box is kept, without a mask"))
+        yield Label(name, class_id, (x, y, x + width, y + height), outline, bool(annotation.get("iscrowd", 0)))
+
+
+def _coco_outline(value: object, size: tuple[int, int]) -> Polygons | Mapping[str, Any] | None:
+    """A segmentation, checked: pycocotools fills memory until killed along what lies far outside."""
+    height, width = size
+    if not value:
+        return None
+    if isinstance(value, list):
+        for polygon in value:
+            if (
+                not isinstance(polygon, list)
+                or len(polygon) < 6
+                or len(polygon) % 2
+                or not all(map(is_number, polygon))
+            ):
+                raise ValueError(f"a polygon must be x1, y1, x2, y2, x3, y3, ..., got {shortened(polygon)}")
+        polygons = tuple(np.array(polygon, np.float64).reshape(-1, 2) for polygon in value)
+        far = max(float(np.abs(polygon / (width, height) - 0.5).max()) for polygon in polygons)
+        if far > 1.5:
+            raise ValueError(f"a polygon reaches more than an image's size beyond its image: {shortened(value)}")
+        return polygons
+    if not isinstance(value, dict) or not {"size", "counts"} <= value.keys():
+        raise ValueError(f"a segmentation must be polygons or run lengths (size, counts), got {shortened(value)}")
+    if value["size"] != [height, width]:
+        raise ValueError(f"run lengths of size {shortened(value['size'])} in an image of [{height}, {width}]")
+    counts = value["counts"]
+    runs = uncompressed(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
+        raise ValueError(f"run lengths must be whole numbers from 0 on, got {shortened(counts)}")
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths must add up to the image's {height * width} pixels, not {sum(runs)}")
+    return {"size": [height, width], "counts": counts}

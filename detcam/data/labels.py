@@ -1,0 +1,272 @@
+"""Labelled images and objects as values, and the reader that gathers them: one bad label takes no other with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from detcam.errors import InputError, UsageError, nearest
+from detcam.images import read_image
+
+Polygons: TypeAlias = tuple[NDArray[np.float64], ...]  # each (n, 2)
+_ORIENTATION = 0x0112
+
+
+class Problem(NamedTuple):
+    """A file of the set that cannot be used, or one line or annotation in it, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """One labelled object.
+
+    Attributes:
+        id: the annotation's id; for YOLO labels the image's path within the set and the line, ``images/a.jpg:3``.
+        xyxy: float32 (4,), original-image pixels, as labelled: it may reach over the image's edge; read-only.
+        class_id: the model's class where the set was read for a model, else the set's own (COCO: the category id).
+        class_name: the name that goes with ``class_id``.
+        crowd: COCO's ``iscrowd``: the box holds many objects of the class, not one.
+        outline: polygons in original-image pixels (a rotated box is one of four corners), COCO's run lengths
+            (``size``, ``counts``), or None.
+    """
+
+    id: str
+    xyxy: NDArray[np.float32]
+    class_id: int
+    class_name: str
+    crowd: bool = False
+    outline: Polygons | Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        box = np.array(self.xyxy, np.float32)
+        if box.shape != (4,) or not np.isfinite(box).all():
+            raise ValueError(f"xyxy must be four finite numbers x1, y1, x2, y2, got {self.xyxy!r}")
+        box.flags.writeable = False
+        object.__setattr__(self, "xyxy", box)
+
+    def mask(self, height: int, width: int) -> NDArray[np.bool_] | None:
+        """The object's pixels, bool (height, width), decoded anew at each call; None where only a box was labelled.
+
+        Raises:
+            UsageError: run lengths of an image of another size.
+        """
+        if self.outline is None:
+            return None
+        if isinstance(self.outline, Mapping):
+            size, counts = self.outline["size"], self.outline["counts"]
+            if list(size) != [height, width]:
+                shape = " x ".join(map(str, size))
+                raise UsageError(f"the mask of {self.id} is {shape} (height x width), not {height} x {width}")
+        else:
+            from pycocotools import mask as coco  # only outlines need it
+
+            flat = [polygon.ravel().tolist() for polygon in self.outline]
+            counts = coco.merge(coco.frPyObjects(flat, height, width))["counts"].decode("ascii")
+        # Not pycocotools' decode: it warns of NumPy 2, and hands out unset memory where run lengths fall short.
+        runs = uncompressed(counts) if isinstance(counts, str) else counts
+        flags = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return np.asarray(flags.reshape(width, height).T, bool)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """One image and what is in it. ``size`` is (height, width) as :func:`detcam.images.read_image` gives it."""
+
+    path: Path
+    size: tuple[int, int]
+    truths: tuple[Truth, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSet:
+    """Images with their truths.
+
+    Attributes:
+        images: those that can be read, in the set's order; an image without labels has no truths.
+        names: what ``class_id`` counts: the model's classes where they were given, else the set's.
+        problems: what cannot be used, and why; everything else is in ``images``.
+        labelled: whether there were labels at all; if not, an image without truths says nothing.
+        unmapped: the set's classes that the model does not have, each with the number of truths left out for it.
+    """
+
+    images: tuple[LabelledImage, ...]
+    names: Mapping[int, str]
+    problems: tuple[Problem, ...]
+    labelled: bool
+    unmapped: Mapping[str, int]
+
+
+class Label(NamedTuple):
+    """One object in the set's own classes."""
+
+    id: str
+    class_id: int
+    xyxy: Sequence[float]
+    outline: Polygons | Mapping[str, Any] | None
+    crowd: bool = False
+
+
+class Reader:
+    """What all kinds of sets share: classes become the model's, and what cannot be used is written down."""
+
+    def __init__(
+        self, own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapping[str, str] | None
+    ) -> None:
+        self.own = own
+        self.names = dict(own if names is None else names)
+        self.target = _match(own, names, rename or {})
+        self.unmapped = {name: 0 for class_id, name in own.items() if class_id not in self.target}
+        self.images: list[LabelledImage] = []
+        self.problems: list[Problem] = []
+
+    def size(self, image: Path) -> tuple[int, int] | None:
+        """The size of an image; None, and a problem, where it cannot be read."""
+        try:
+            return image_size(image)
+        except InputError as error:
+            self.problems.append(Problem(image, str(error).removeprefix(f"{image}: ")))
+            return None
+
+    def add(self, image: Path, size: tuple[int, int], labels: Iterable[Label]) -> None:
+        """Take an image with its labels; those of classes the model does not have are only counted."""
+        truths = []
+        for label in labels:
+            class_id = self.target.get(label.class_id)
+            if class_id is None:
+                self.unmapped[self.own[label.class_id]] += 1
+            else:
+                box = np.array(label.xyxy, np.float32)
+                truths.append(Truth(label.id, box, class_id, self.names[class_id], label.crowd, label.outline))
+        self.images.append(LabelledImage(image, size, tuple(truths)))
+
+    def finish(self, path: Path, labelled: bool, hint: str = "") -> LabelledSet:
+        """The set, or an error where not one image can be read."""
+        if not self.images:
+            first = f": {self.problems[0].path}: {self.problems[0].reason}" if self.problems else ""
+            raise UsageError(f"{path}: no image that can be read{first}{hint}")
+        return LabelledSet(tuple(self.images), self.names, tuple(self.problems), labelled, self.unmapped)
+
+
+def _match(own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapping[str, str]) -> dict[int, int]:
+    """Which class of the model each class of the set is; a class the model does not have is left out."""
+    if names is None:
+        if rename:
+            raise UsageError(f"rename={dict(rename)!r} leads to the model's classes; give those as names")
+        return {class_id: class_id for class_id in own}
+    target: dict[int, int] = {}
+    for ours, theirs in rename.items():
+        for side, name, known in (("set", ours, own), ("model", theirs, names)):
+            if not _alike(name, known):
+                raise UsageError(f"rename: the {side} has no class {name!r}{nearest(name, known.values())}")
+        for class_id in _alike(ours, own):
+            target[class_id] = _alike(theirs, names)[0]
+    for class_id, name in own.items():
+        if class_id not in target and (found := _alike(name, names)):
+            target[class_id] = found[0]
+    return target
+
+
+def _alike(name: str, names: Mapping[int, str]) -> list[int]:
+    """The classes of a name: those of exactly this name, else those that differ in case, spaces, ``_`` and ``-``."""
+    exact = [class_id for class_id, other in names.items() if other == name]
+    found = exact or [class_id for class_id, other in names.items() if _plain(other) == _plain(name)]
+    if len({names[class_id] for class_id in found}) > 1:
+        several = " or ".join(repr(names[class_id]) for class_id in found)
+        raise UsageError(f"class {name!r} may be {several}; say which with rename, spelled exactly")
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """The (height, width) of :func:`detcam.images.read_image`, from the file's header where that tells.
+
+    Raises:
+        InputError: as ``read_image`` does.
+    """
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # a damaged header makes Pillow raise anything
+        warnings.simplefilter("error")
+        with Image.open(path) as image:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))  # not getexif: it decodes a PNG, and takes XMP's word too
+            turned = exif.get(_ORIENTATION, 1) >= 5
+            width, height = image.size
+            if image.format in ("JPEG", "MPO"):
+                return (width, height) if turned else (height, width)
+            # Which of the others OpenCV turns depends on its release.
+            if image.format in ("BMP", "PNG", "WEBP") and not turned:
+                return height, width
+    height, width = read_image(path).shape[:2]
+    return height, width
+
+
+def read_text(path: Path) -> str:
+    """A text file, with or without a byte-order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The mapping a JSON or YAML file holds."""
+    try:
+        document = json.loads(read_text(path)) if path.suffix.lower() == ".json" else yaml.safe_load(read_text(path))
+    except InputError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: expected a mapping of names to values, got a {type(document).__name__}")
+    return document
+
+
+def shortened(value: object) -> str:
+    """How a value is told: at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def uncompressed(text: str) -> list[int]:
+    """The run lengths in COCO's compressed string: five bits a character, from the third length on differences."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise ValueError(f"compressed run lengths with the character {character!r}: {shortened(text)}")
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (code & 16 > 0) << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise ValueError(f"compressed run lengths that break off: {shortened(text)}")
+    return runs

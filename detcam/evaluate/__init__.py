@@ -1,0 +1,1 @@
+"""How good maps are: measurements against what people labelled and against the detector itself."""

@@ -1,0 +1,90 @@
+"""``detcam evaluate``: which method tells the truth about these weights, on these photographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from detcam.adapters.base import DetectorAdapter
+from detcam.data import LabelledImage
+from detcam.errors import InputError, UsageError
+from detcam.evaluate.results import Results
+from detcam.evaluate.run import Contest
+from detcam.evaluate.summary import MAIN, summarise, write_summary
+from detcam.images import read_image
+
+Advance = Callable[[int], None]
+
+
+def evaluate(
+    model: DetectorAdapter,
+    images: Sequence[LabelledImage],
+    methods: list[str],
+    results: Results,
+    *,
+    conf: float,
+    limit: int,
+    per_image: int,
+    seed: int,
+    advance: Advance,
+) -> list[tuple[Path, str]]:
+    """Measure methods on up to ``limit`` detections of some images, in an order the seed decides; rows go to ``results``.
+
+    Returns:
+        The images that failed, with reasons.
+    """
+    contest = Contest(model, methods, conf, per_image, seed)
+    order = np.random.default_rng(seed).permutation(len(images))
+    measured, failed = 0, []
+    for number in order:
+        if measured >= limit:
+            break
+        labelled = images[number]
+        path = labelled.path
+        if not results.has(path):
+            try:
+                rows = list(contest.rows(labelled, read_image(path), limit - measured))
+            except (InputError, RuntimeError, MemoryError) as error:
+                failed.append((path, " ".join(str(error).split())))
+                continue
+            results.add(path, rows)
+        measured += results.count(path)
+        advance(measured)
+    return failed
+
+
+def report(results: Results, stdout: TextIO, as_json: bool) -> None:
+    """Write the summary and print it.
+
+    Raises:
+        UsageError: nothing was measured.
+    """
+    table = results.table()
+    if not len(table):
+        raise UsageError("no detection was measured: lower --conf, or name other images with --data")
+    lines = summarise(table)
+    write_summary(table, lines, results.path)
+    if as_json:
+        for line in lines:
+            stdout.write(json.dumps(line) + "\n")
+        return
+    shown = Table("method", "ins - del (95 %)", "lead on the box Gaussian", "mean fill", "in box", "forwards", "seconds")
+    for line in lines:
+        shown.add_row(
+            line["method"], _with_interval(line, MAIN), _with_interval(line, "lead"),
+            f"{line['faithfulness_mean']:+.3f}", f"{line['energy_box']:.0%}", f"{line['forwards']:.1f}",
+            f"{line['seconds']:.2f}",
+        )  # fmt: skip
+    console = Console(file=stdout)
+    console.print(shown)
+    console.print(f"{lines[0]['detections']} detections; figures and curves in {results.path}", highlight=False)
+
+
+def _with_interval(line: dict[str, Any], key: str) -> str:
+    return f"{line[key]:+.3f} [{line[f'{key}_low']:+.2f}, {line[f'{key}_high']:+.2f}]"

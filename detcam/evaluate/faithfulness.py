@@ -1,0 +1,138 @@
+"""How true a map is to the detector: deletion and insertion, measured in box areas.
+
+Pure functions of tensors. ``score`` takes images (n, 3, h, w) and returns, for each, how much of one detection is left:
+(n, parts), the first part the one that counts (``tracked``: the largest IoU x class probability of any raw prediction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detcam.fills import FILLS
+
+Score = Callable[[Tensor], Tensor]
+
+STEPS = 10
+PARTS = ("tracked", "iou", "class", "anchor")
+"""What is measured: the product, its overlap and its probability, and the probability at the detection's own anchor."""
+SUFFICIENT = 0.9
+"""A subset of pixels is sufficient that brings back this share of the score."""
+DRAWS = 10_000
+
+
+def ranking(heat: Tensor, inside: Tensor, seed: int = 0) -> Tensor:
+    """Each pixel's place, hottest first: int64 (h, w). Ties fall at random, and padding is behind everything.
+
+    Args:
+        heat: (h', w'), enlarged bilinearly where it is not (h, w).
+        inside: bool (h, w), False in the padding.
+        seed: of the ties.
+    """
+    if heat.shape != inside.shape:
+        heat = F.interpolate(heat[None, None].float(), inside.shape, mode="bilinear")[0, 0]
+    values = heat.double().masked_fill(~inside, -torch.inf).flatten().cpu()
+    shuffled = torch.randperm(values.numel(), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[torch.argsort(values[shuffled], descending=True, stable=True)]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(order.numel())
+    return place.reshape(inside.shape).to(inside.device)
+
+
+def areas(box: Tensor, inside: Tensor) -> Tensor:
+    """How many pixels each of the steps 0 .. 10 covers: tenths of the box's area within the image, int64."""
+    height, width = inside.shape
+    low, high = box[:2].clamp(min=0), box[2:].minimum(box.new_tensor([width, height]))
+    area = float((high - low).clamp(min=0).prod())
+    return (torch.arange(STEPS + 1) / STEPS * area).round().clamp(max=int(inside.sum())).long().to(inside.device)
+
+
+def curves(place: Tensor, counts: Tensor, image: Tensor, fill: Tensor, score: Score) -> tuple[Tensor, Tensor]:
+    """Deletion and insertion curves, each (step, part), unscaled.
+
+    Step i replaces by the fill, or shows in it, as many of the hottest pixels as ``counts[i]``.
+
+    Args:
+        place: from :func:`ranking`, (h, w).
+        counts: from :func:`areas`, (step,).
+        image: (3, h, w), the detector's input.
+        fill: (3, h, w), what stands for "removed".
+        score: see the module.
+    """
+    hot = (place < counts[:, None, None])[:, None]
+    both = score(torch.cat([torch.where(hot, fill, image), torch.where(hot, image, fill)]))
+    deletion, insertion = both.chunk(2)
+    return deletion, insertion
+
+
+def area_under(curve: Sequence[float] | NDArray[np.floating]) -> float:
+    """The area under a curve of evenly spaced steps, over a width of 1, by trapezoids."""
+    values = np.asarray(curve, np.float64)
+    return float((values[:-1] + values[1:]).mean() / 2)
+
+
+def sufficient(insertion: Sequence[float] | NDArray[np.floating]) -> float:
+    """The least share of the box's area, hottest first, that brings 90 % of the score back; NaN if none does.
+
+    Args:
+        insertion: the curve over the unperturbed score, evenly spaced from 0 to the box's area.
+    """
+    reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT)
+    return float(reached[0] / (len(insertion) - 1)) if len(reached) else float("nan")
+
+
+def faithfulness(
+    heat: Tensor, image: Tensor, box: Tensor, inside: Tensor, before: Tensor, score: Score, seed: int = 0
+) -> dict[str, float | list[float]]:
+    """A map's figures under every fill.
+
+    Args:
+        heat: (h', w') over the detector's input.
+        image: (3, h, w), that input.
+        box: (4,) xyxy in its pixels.
+        inside: bool (h, w), False in the padding.
+        before: (part,), the score of the image as it is; curves are over it.
+        score: see the module.
+        seed: breaks ties.
+
+    Returns:
+        By fill: ``insertion_blur``, ``deletion_blur`` and their difference ``faithfulness_blur`` (higher is better), the
+        same at the fixed anchor (``..._anchor_blur``) and for overlap and class apart, ``sufficient_blur``, and the two
+        curves.
+    """
+    place, counts = ranking(heat, inside, seed), areas(box, inside)
+    told: dict[str, float | list[float]] = {}
+    for name, make in FILLS.items():
+        pair = curves(place, counts, image, make(image, inside), score)
+        deletion, insertion = (np.divide(c.cpu().numpy(), before.cpu().numpy()) for c in pair)
+        for part, label in enumerate(PARTS):
+            suffix = f"{name}" if label == "tracked" else f"{label}_{name}"
+            told[f"insertion_{suffix}"] = area_under(insertion[:, part])
+            told[f"deletion_{suffix}"] = area_under(deletion[:, part])
+            told[f"faithfulness_{suffix}"] = area_under(insertion[:, part]) - area_under(deletion[:, part])
+        told[f"sufficient_{name}"] = sufficient(insertion[:, 0])
+        told[f"curve_insertion_{name}"] = insertion[:, 0].tolist()
+        told[f"curve_deletion_{name}"] = deletion[:, 0].tolist()
+    return told
+
+
+def interval(values: NDArray[np.floating], seed: int = 0) -> tuple[float, float, float]:
+    """The mean of values (n,) and its bootstrap 95 % interval; NaN are left out."""
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return float("nan"), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
+    low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def strata(side: float, confidence: float) -> Mapping[str, str]:
+    """The strata of a detection: size by its box's geometric mean side in network pixels, and confidence."""
+    size = "small" if side < 32 else "medium" if side < 96 else "large"
+    return {"size": size, "sure": "sure" if confidence >= 0.5 else "unsure"}

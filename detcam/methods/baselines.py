@@ -1,0 +1,26 @@
+"""Maps that know nothing of the detector: what every method has to beat."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detcam.methods.regions import box_gaussian
+from detcam.methods.subject import Subject
+
+
+def box(subject: Subject) -> Tensor:
+    """A Gaussian in each detection's box, a quarter of its sides wide."""
+    shape = (subject.image.shape[1], subject.image.shape[2])
+    return torch.stack([box_gaussian(one, shape) for one in subject.boxes])
+
+
+def edges(subject: Subject) -> Tensor:
+    """The image's own edges (Sobel), the same for every detection."""
+    grey = subject.image.mean(0)[None, None]
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(grey)
+    padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+    slopes = [F.conv2d(padded, kernel[None, None])[0, 0] for kernel in (across, across.T)]
+    found = torch.hypot(slopes[0], slopes[1]) * subject.inside
+    return found.expand(len(subject.boxes), -1, -1)
