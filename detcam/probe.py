@@ -49,7 +49,9 @@ class Probe:
         seed: int,
         budget: int,
     ) -> None:
-        self.image, self.seed, self.budget, self.layer_maps = batch[0], seed, budget, layer_maps
+        self._dtype = batch.dtype
+        self.image = batch[0].float() if batch.dtype == torch.float16 else batch[0]
+        self.seed, self.budget, self.layer_maps = seed, budget, layer_maps
         self.inside = inside_of(letterbox).to(batch.device)
         self.differentiable = model.differentiable
         self._model, self._asked, self._layers = model, asked, tuple(layers)
@@ -81,7 +83,7 @@ class Probe:
             raw = self._forward(part)
             apart = raw.remains_apart(self.boxes[[of]], [detection.class_id])[:, 0]
             own = torch.full_like(apart[:, :1], torch.nan)
-            if raw.strides[detection.anchor] > 0:
+            if raw.on_grid and raw.strides[detection.anchor] > 0:
                 own = torch.stack(
                     [raw.probability(i, detection.anchor, detection.class_id).view(1) for i in range(len(part))]
                 ).to(apart)
@@ -130,7 +132,7 @@ class Probe:
     @torch.no_grad()
     def activations(self) -> dict[str, Tensor]:
         """See :class:`~detcam.methods.subject.Subject`."""
-        raw = self._model.forward(self.image[None], self._layers)
+        raw = self._model.forward(self.image[None].to(self._dtype), self._layers)
         self.forwards += 1
         return {name: layer[0].detach().float() for name, layer in raw.activations.items()}
 
@@ -139,7 +141,7 @@ class Probe:
         """See :class:`~detcam.methods.subject.Subject`."""
         values = []
         for part in torch.split(activations, TOGETHER):
-            images = self.image.expand(len(part), -1, -1, -1)
+            images = self.image.to(self._dtype).expand(len(part), -1, -1, -1)
             self.forwards += len(part)
             values.append(self._values(self._model.forward(images, (layer,), {layer: part}), len(part)))
         return torch.cat(values)
@@ -150,7 +152,7 @@ class Probe:
 
     def _forward(self, images: Tensor) -> RawOutput:
         self.forwards += len(images)
-        return self._model.forward(images)
+        return self._model.forward(images.to(self._dtype))
 
     def _backward(self, image: Tensor, watch: AbstractContextManager[object], done: Callable[[], None]) -> Tensor:
         """One forward pass, and one backward pass for each scalar: (scalar, 3, h, w)."""

@@ -70,7 +70,7 @@ def mirror(detection: Detection, index: int, raw: RawOutput, flipped: RawOutput)
         flipped: that of its mirror image.
     """
     anchor, width = detection.anchor, raw.size[1]
-    if raw.strides[anchor] > 0:
+    if raw.on_grid and raw.strides[anchor] > 0:
         place = raw.places(index)
         here = _in_cell(place, place[anchor], raw.strides, anchor)
         there = _in_cell(

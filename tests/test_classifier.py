@@ -307,3 +307,49 @@ def test_nothing_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Classifier(made("mobilenet2")).layers()
+
+
+def small_network():
+    torch.manual_seed(1)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, 2), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["prune", "weight_norm"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # weight_norm is deprecated, and models that have it are not
+def test_weights_that_are_computed_before_each_pass_are_those_of_the_model(how):
+    from torch.nn.utils import prune, weight_norm
+
+    def changed():
+        network = small_network()
+        if how == "prune":
+            prune.l1_unstructured(network[0], "weight", amount=0.5)
+        else:
+            weight_norm(network[0])
+        return network
+
+    trained = {name: value if "mask" in name else value * 3 for name, value in changed().state_dict().items()}
+    network = changed()
+    network.load_state_dict(trained)
+    model = detcam.load(network.eval())
+    batch, _ = model.prepare([photograph(80, 90)])
+    assert torch.allclose(model.forward(batch).logits[0, 0], network(batch)[0].detach())
+
+
+def test_a_module_that_keeps_its_last_outputs_in_a_list_can_be_explained():
+    class Keeps(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network, self.seen = small_network(), []
+
+        def forward(self, batch):
+            self.seen = [self.network(batch)]
+            return self.seen[0]
+
+    network = Keeps().eval()
+    network(torch.zeros(1, 3, 64, 64))
+    assert network.seen[0].grad_fn is not None
+    assert detcam.explain(network, photograph(80, 90))[0].status == "ok"
+    assert network.seen[0].grad_fn is not None

@@ -14,8 +14,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from ultralytics.data.utils import img2label_paths
 
-from detcam.data import labels, yolo
-from detcam.data import read_data
+from detcam.data import labels, read_data
+from detcam.data import yolo as yolo_format
 from detcam.data.labels import image_size
 from detcam.errors import UsageError
 from detcam.images import read_image
@@ -209,7 +209,7 @@ def test_unreadable_images_and_labels_are_problems(tmp_path):
 
 def test_labels_lie_where_ultralytics_looks(tmp_path):
     images = [tmp_path / name for name in ("images/a/images/1.2.jpg", "images/b.jpeg", "c/d.png", "my images/e.png")]
-    assert [str(yolo._label_file(image)) for image in images] == img2label_paths(images)
+    assert [str(yolo_format._label_file(image)) for image in images] == img2label_paths(images)
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,11 @@ def test_what_cannot_be_smoothed_is_refused():
     ]:
         with pytest.raises(UsageError, match=message):
             core.Explainer(FakeDetector(), **choices)
+
+
+def test_proposals_are_found_again_by_their_box_in_the_flipped_image():
+    from test_torchvision import made
+
+    result = detcam.explain(made("faster"), photograph(200, 220, 7), smoothing="aug", conf=0.05, max_det=2)
+    assert len(result) >= 1
+    assert all(e.status == "ok" for e in result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class RawOutput:
     objectness: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
+    on_grid: ClassVar[bool] = True
+    """Whether anchors with a stride are cells of a grid, the same in every image."""
 
     def class_probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
         """The probability of a class alone, in [0, 1]; a slice of classes gives one column for each."""

@@ -9,19 +9,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from detcam.errors import UsageError, is_count
 
 
 def private_copy(model: nn.Module) -> Any:
-    """A frozen copy in evaluation mode, without the caller's hooks."""
+    """A frozen copy in evaluation mode, without the caller's hooks; those that compute weights (pruning) stay."""
     memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
     for module in model.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
-            memo[id(getattr(module, hooks))] = OrderedDict()
-        kept = [value for value in vars(module).values() if isinstance(value, Tensor) and value.grad_fn is not None]
+            known = getattr(module, hooks)
+            memo[id(known)] = OrderedDict((key, hook) for key, hook in known.items() if _makes_weights(hook))
+        values = list(vars(module).values())
+        for held in [one for one in values if isinstance(one, list | tuple | dict)]:
+            values += held.values() if isinstance(held, dict) else held
+        kept = [value for value in values if isinstance(value, Tensor) and value.grad_fn is not None]
         memo |= {id(value): value.detach() for value in kept}
     return copy.deepcopy(model, memo).eval().requires_grad_(False)
+
+
+def _makes_weights(hook: Any) -> bool:
+    """Whether a hook is torch's own and derives a module's weight before each forward pass."""
+    return isinstance(hook, BasePruningMethod) or type(hook).__module__.startswith("torch.nn.utils.")
 
 
 def check_sides(imgsz: int | Sequence[int]) -> tuple[int, int]:

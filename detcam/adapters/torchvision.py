@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class ProposalOutput(SoftmaxOutput):
         proposals: (anchor, 4) xyxy, pixels of the detector's input.
     """
 
+    on_grid: ClassVar[bool] = False
     class_boxes: Tensor = field(kw_only=True)
     proposals: Tensor = field(kw_only=True)
 

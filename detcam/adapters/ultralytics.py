@@ -91,7 +91,7 @@ class UltralyticsDetector:
         same_kind = (not half or self.dtype == torch.float16) and (nms is None or (nms is False) == self.one_to_one)
         if same_place and same_kind and wanted == self.imgsz:
             return self
-        half = half or self.dtype == torch.float16
+        half = half or (self.dtype == torch.float16 and (device is None or check_device(device).type == "cuda"))
         branch = nms if nms is not None else (not self.one_to_one if has_one_to_one(self.head) else None)
         place = device if device is not None else self.device
         return UltralyticsDetector(self.model, place, wanted, half, branch)

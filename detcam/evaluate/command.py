@@ -34,7 +34,7 @@ def evaluate(
     seed: int,
     advance: Advance,
 ) -> list[tuple[Path, str]]:
-    """Measure methods on up to ``limit`` detections of some images, in an order the seed decides; rows go to ``results``.
+    """Measure methods on up to ``limit`` detections, images in an order the seed decides; rows go to ``results``.
 
     Returns:
         The images that failed, with reasons.
@@ -74,7 +74,7 @@ def report(results: Results, stdout: TextIO, as_json: bool) -> None:
         for line in lines:
             stdout.write(json.dumps(line) + "\n")
         return
-    shown = Table("method", "ins - del (95 %)", "lead on the box Gaussian", "mean fill", "in box", "forwards", "seconds")
+    shown = Table("method", "ins - del (95 %)", "lead on the box", "mean fill", "in box", "forwards", "seconds")
     for line in lines:
         shown.add_row(
             line["method"], _with_interval(line, MAIN), _with_interval(line, "lead"),

@@ -84,9 +84,7 @@ class Contest:
         }
         self._decode: dict[str, Any] = {"conf": conf, "iou": 0.7, "classes": None, "max_det": 300}
 
-    def rows(
-        self, labelled: LabelledImage, image: NDArray[np.uint8], most: int
-    ) -> Iterator[Row]:
+    def rows(self, labelled: LabelledImage, image: NDArray[np.uint8], most: int) -> Iterator[Row]:
         """One row for each contestant and detection of an image.
 
         Args:

@@ -17,6 +17,10 @@ from detcam.evaluate.faithfulness import STEPS, interval
 REFERENCE = "box"
 """The baseline that the lead of every method is measured against, detection by detection."""
 MAIN = "faithfulness_blur"
+MEANS = (
+    "deletion_blur", "insertion_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask", "discrimination",
+    "compactness", "seconds", "forwards",
+)  # fmt: skip
 
 
 def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -35,8 +39,7 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
         paired = rows.join(reference, on=keys)
         lead = interval((paired[MAIN] - paired["reference"]).to_numpy()) if len(paired) else (np.nan,) * 3
         line["lead"], line["lead_low"], line["lead_high"] = lead
-        for figure in ("deletion_blur", "insertion_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask",
-                       "discrimination", "compactness", "seconds", "forwards"):  # fmt: skip
+        for figure in MEANS:
             line[figure] = _mean(rows[figure]) if figure in rows.columns else float("nan")
         for stratum in ("small", "medium", "large"):
             line[f"{MAIN}_{stratum}"] = _mean(rows.filter(pl.col("size") == stratum)[MAIN])
@@ -92,7 +95,7 @@ def _ranking(lines: Sequence[dict[str, Any]], path: Path) -> None:
         axes.plot(line[MAIN], place, "o", color="black", markersize=5)
     axes.set_yticks(range(len(lines)), [f"{line['method']}  ({line['forwards']:.0f})" for line in reversed(lines)])
     axes.axvline(next((line[MAIN] for line in lines if line["method"] == REFERENCE), 0), color="0.3", linestyle=":")
-    axes.set_xlabel("insertion - deletion, 95 % interval (dotted: the Gaussian in the box; in brackets: forward passes)")
+    axes.set_xlabel("insertion - deletion, 95 % interval (dotted: the Gaussian in the box; brackets: forward passes)")
     axes.xaxis.label.set_fontsize(8)
     axes.grid(axis="x", alpha=0.25)
     figure.savefig(path, bbox_inches="tight")
