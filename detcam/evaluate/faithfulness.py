@@ -101,8 +101,9 @@ def faithfulness(
         seed: breaks ties.
 
     Returns:
-        By fill: ``insertion_blur``, ``deletion_blur`` and their difference ``faithfulness_blur`` (higher is better), the
-        same at the fixed anchor (``..._anchor_blur``) and for overlap and class apart, ``sufficient_blur``, and the curves.
+        By fill: ``insertion_blur``, ``deletion_blur`` and their difference ``faithfulness_blur`` (higher is better),
+        the same at the fixed anchor (``..._anchor_blur``) and for overlap and class apart, ``sufficient_blur``, and the
+        curves.
     """
     place, counts = ranking(heat, inside, seed), areas(box, inside)
     told: dict[str, float | list[float]] = {}
