@@ -45,7 +45,7 @@ def section(name: str, summary: pl.DataFrame) -> str:
     """One set's table."""
     lines = [
         f"## {SETS[name][2]}: {summary['detections'].max()} detections\n",
-        "| method | ins - del, blur | lead on the box Gaussian | ins - del, mean fill | deletion | insertion | in box | "
+        "| method | ins - del, blur | lead on the box | ins - del, mean fill | deletion | insertion | in box | "
         "forwards | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -65,13 +65,14 @@ def page(sections: list[str]) -> str:
     """The whole page."""
     return (
         "# Methods against each other\n\n"
-        "Made by `DETCAM_DATA=... python docs/benchmark.py`; nothing is written by hand. Insertion minus deletion of the\n"
-        f"tracked score, in ten steps up to the box's area, images at {SIDE} px, one detection a photograph; 95 % bootstrap\n"
-        "intervals. The lead is the difference to the Gaussian in the box on the same detections. Forwards: images passed\n"
-        "through the detector for each detection; a backward pass counts as two, what detections of an image share is\n"
-        "divided among them (here each image has one). Seconds: one core of a busy machine, good for comparison alone.\n"
-        "`eigencam@neck` is how EigenCAM is usually drawn for YOLO, `gradcam@neck` pytorch-grad-cam's usual recipe with the\n"
-        "detection's own score, `layercam@neck` the layers of Ultralytics' own heatmaps.\n\n" + "\n".join(sections)
+        "Made by `DETCAM_DATA=... python docs/benchmark.py`; nothing is written by hand. Insertion minus deletion of\n"
+        f"the tracked score, in ten steps up to the box's area, images at {SIDE} px, one detection a photograph;\n"
+        "bootstrap 95 % intervals. The lead is the difference to the Gaussian in the box on the same detections.\n"
+        "Forwards: images passed through the detector for each detection; a backward pass counts as two, what\n"
+        "detections of an image share is divided among them (here each image has one). Seconds: one core of a busy\n"
+        "machine, good for comparison alone. `eigencam@neck` is how EigenCAM is usually drawn for YOLO,\n"
+        "`gradcam@neck` pytorch-grad-cam's usual recipe with the detection's own score, `layercam@neck` the layers of\n"
+        "Ultralytics' own heatmaps.\n\n" + "\n".join(sections)
     )
 
 
