@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import photograph
+from scipy.stats import spearmanr
 from ultralytics import YOLO
 
 import detcam
@@ -374,3 +375,22 @@ def test_methods_that_look_inside_refuse_and_name_those_that_work(scene_image):
 def test_an_onnx_path_that_is_not_there(tmp_path):
     with pytest.raises(WeightsError, match="no such weights file"):
         detcam.load(tmp_path / "gone.onnx")
+
+
+@pytest.mark.parametrize(("method", "budget"), [("occlusion", 64), ("drise", 48), ("dcrisp", 48)])
+def test_an_export_has_the_maps_of_its_checkpoint(exported, demo_detector, scene_image, method, budget):
+    box = onnx_detector(exported(dynamic=True))
+    ours, theirs = (detcam.explain(model, scene_image, method=method, budget=budget) for model in (box, demo_detector))
+    assert len(ours) == len(theirs) >= 4
+    for a, b in zip(ours, theirs, strict=True):
+        correlation = spearmanr(a.heatmap.raw, b.heatmap.raw, axis=None).statistic
+        print(f"{method}: {a.detection.caption}, rank correlation {correlation:.4f}")
+        assert correlation > 0.98
+
+
+def test_a_black_box_is_searched_and_gets_receipts(scene_image):
+    box = BlackBox(called(detcam.load(WEIGHTS)), ["ball", "crate", "cone", "kite", "gem"])
+    result = detcam.explain(box, scene_image, method="guided", detection=[0, 1], verify=True)
+    assert [e.receipt.forwards for e in result] == [16, 16]
+    assert sum(e.receipt.supported for e in result) >= 1
+    assert all(e.forwards <= 64 for e in result if e.method == "guided")
