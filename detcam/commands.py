@@ -37,6 +37,8 @@ from detcam.sources import find_images
 from detcam.store import RunFolder, file_sha256
 from detcam.types import ImageResult
 
+NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity")
+"""Options of an evaluation that its rows do not depend on."""
 PICTURES = ("overlay", "heatmap", "panel")
 
 
@@ -110,8 +112,8 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
 
 def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     """Measure methods; 1 if some images could not be."""
+    from detcam.evaluate.command import check_sanity, report, show_sanity
     from detcam.evaluate.command import evaluate as measure
-    from detcam.evaluate.command import report
     from detcam.evaluate.results import Results
 
     if not config.data:
@@ -124,7 +126,7 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     console = Console(stderr=True)
     for path, reason in labelled.problems:
         console.print(f"detcam: {path}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
-    kept = {key: value for key, value in asdict(config).items() if key not in ("out", "overwrite", "json", "limit")}
+    kept = {key: value for key, value in asdict(config).items() if key not in NOT_MEASURED}
     weights = Path(config.weights)
     kept["sha256"] = file_sha256(weights) if weights.is_file() else None
     results = Results(Path(config.out), kept, config.overwrite)
@@ -144,6 +146,12 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     for path, reason in failed:
         console.print(f"detcam: {path}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
     report(results, stdout, config.json)
+    if config.sanity:
+        checked = check_sanity(
+            model, labelled.images, split_list(config.methods) or [], results.path, conf=config.conf, seed=config.seed
+        )
+        if not config.json:
+            show_sanity(checked, stdout)
     return 1 if failed or labelled.problems else 0
 
 

@@ -96,6 +96,7 @@ class EvaluateConfig(ModelConfig):
     limit: int = option(100, "detections to measure")
     per_image: int = option(2, "most detections of one image")
     conf: float = option(0.25, "least confidence of a detection")
+    sanity: bool = option(False, "also randomise weights, swap classes and instances, and add noise, on four images")
     seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "replace an evaluation of another configuration")
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")

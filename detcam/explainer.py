@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
@@ -193,6 +194,19 @@ class Explainer:
                 told = self._verified(seen[i], told)
             results.append(ImageResult(names[i], image, found[i], tuple(told)))
         return results
+
+    def remade(
+        self, model: DetectorAdapter, batch: Tensor, letterbox: Letterbox, detections: Sequence[Detection]
+    ) -> list[Made]:
+        """The maps of detections that are known, by the same method, on another detector or another input (1, 3, h, w).
+
+        Each detection keeps its anchor and its class, whatever the other detector reports.
+        """
+        raw = model.forward(batch, self.layers)
+        if self._method.on == "layer":
+            return replace(self._layer_maps, model=model)(batch, raw, [detections])[0]
+        layers = replace(self._layer_maps, model=model)
+        return replace(self.image_maps, model=model, layers=layers)(Seen(batch, raw, 0, letterbox), detections)
 
     def _verified(self, seen: Seen, told: list[Explanation]) -> list[Explanation]:
         """Explanations with their receipts; those that fail are made again by stronger methods, and say so."""

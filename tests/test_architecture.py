@@ -31,6 +31,7 @@ FLOORS = [
     {"imagewise"},
     {"explainer"},
     {"bench", "evaluate", "evaluate.faithfulness", "evaluate.localization"},
+    {"evaluate.sanity"},
     {"evaluate.run", "evaluate.summary"},
     {"render"},
     {"store", "config"},

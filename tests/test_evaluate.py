@@ -149,6 +149,19 @@ def test_evaluate_measures_every_method_on_the_same_detections_and_goes_on_where
     assert "another configuration" in capsys.readouterr().err
 
 
+def test_sanity_checks_are_told_beside_the_table(photos, tmp_path, capsys):
+    (photos / "broken.png").unlink()
+    out = tmp_path / "run"
+    command = ["evaluate", "--weights", str(WEIGHTS), "--data", str(photos), "--methods", "eigencam,hirescam",
+               "--out", str(out), "--limit", "1", "--sanity"]  # fmt: skip
+    assert main(command) == 0
+    assert "rank correlations: lower is better" in " ".join(capsys.readouterr().out.split())
+    figures = {row["method"]: row for row in pl.read_csv(out / "sanity.csv").to_dicts()}
+    assert figures["eigencam"]["class_swap"] == pytest.approx(1)
+    assert figures["hirescam"]["class_swap"] < 1
+    assert figures["hirescam"]["randomised_100%"] < figures["hirescam"]["randomised_10%"]
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

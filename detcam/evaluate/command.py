@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +22,10 @@ from detcam.evaluate.summary import MAIN, summarise, write_summary
 from detcam.images import read_image
 
 Advance = Callable[[int], None]
+
+SANITY_IMAGES = 4
+PAIRS = 4
+"""Detections of an image whose maps are compared."""
 
 
 def evaluate(
@@ -57,6 +63,39 @@ def evaluate(
         measured += results.count(path)
         advance(measured)
     return failed
+
+
+def check_sanity(
+    model: DetectorAdapter, images: Sequence[LabelledImage], methods: list[str], out: Path, *, conf: float, seed: int
+) -> list[dict[str, Any]]:
+    """Sanity figures of every method, means over the first few images that have detections; ``sanity.csv``."""
+    contest = Contest(model, methods, conf, PAIRS, seed)
+    rows: list[dict[str, Any]] = []
+    for number in np.random.default_rng(seed).permutation(len(images)):
+        if len({row["image"] for row in rows}) == SANITY_IMAGES:
+            break
+        with contextlib.suppress(InputError):  # told already
+            rows += contest.sanity(images[number].path, read_image(images[number].path))
+    if not rows:
+        return []
+    numbers = [name for name in rows[0] if name not in ("image", "method")]
+    table = pl.DataFrame(rows).with_columns(pl.col(numbers).fill_nan(None))
+    means = table.group_by("method", maintain_order=True).agg(pl.col(numbers).mean())
+    means.write_csv(out / "sanity.csv")
+    return means.to_dicts()
+
+
+def show_sanity(lines: Sequence[dict[str, Any]], stdout: TextIO) -> None:
+    """Print the sanity figures."""
+    if not lines:
+        return
+    shown = Table(
+        *(name.replace("_", " ") for name in lines[0]),
+        title="rank correlations: lower is better; sensitivity: how far a map moves under noise",
+    )
+    for line in lines:
+        shown.add_row(*("-" if v is None else v if isinstance(v, str) else f"{v:.2f}" for v in line.values()))
+    Console(file=stdout).print(shown)
 
 
 def report(results: Results, stdout: TextIO, as_json: bool) -> None:

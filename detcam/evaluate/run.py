@@ -17,8 +17,10 @@ from detcam.data import LabelledImage
 from detcam.errors import UsageError
 from detcam.evaluate.faithfulness import faithfulness, strata
 from detcam.evaluate.localization import plausibility
+from detcam.evaluate.sanity import Case, sanity
 from detcam.explainer import Explainer
 from detcam.geometry import Letterbox, iou_matrix
+from detcam.methods import METHODS
 from detcam.probe import Probe
 from detcam.targets import class_logit
 from detcam.types import Detection
@@ -131,6 +133,18 @@ class Contest:
                     "status": explanation.status, "seconds": seconds, "forwards": float(explanation.forwards),
                     **figures, **plausibility(explanation.heatmap.array, box, mask, others),
                 }  # fmt: skip
+
+    def sanity(self, path: Path, image: NDArray[np.uint8]) -> Iterator[Row]:
+        """One row of sanity figures for each contestant on an image; searches are left out for their price."""
+        batch, letterboxes = self.model.prepare([image])
+        found = self.model.decode(self.model.forward(batch), letterboxes, **self._decode)[0]
+        numbers = self._drawn(path, found, letterboxes[0])
+        if not numbers:
+            return
+        case = Case(batch, letterboxes[0], tuple(found[number] for number in numbers))
+        for one in self.contestants:
+            if METHODS[one.method].explains == "target" or METHODS[one.method].budget:
+                yield {"image": str(path), "method": one.text, **sanity(self._explainers[one.text], case, self.seed)}
 
     def _drawn(self, path: Path, found: Sequence[Detection], letterbox: Letterbox) -> list[int]:
         """Which detections are measured, in order: by the image's name and the seed alone."""

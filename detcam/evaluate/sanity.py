@@ -1,0 +1,162 @@
+"""Whether a method's maps depend on what they should: the weights, the class, the instance; and how steady they are.
+
+Maps are compared by the rank correlation of their magnitudes (Spearman), as by Adebayo et al. 2018, arXiv:1810.03292.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detcam.adapters.base import DetectorAdapter
+from detcam.explainer import Explainer
+from detcam.geometry import Letterbox
+from detcam.types import Detection
+
+CASCADE = (0.1, 0.3, 0.6, 1.0)
+"""Shares of a network's layers, from its output backwards, whose parameters are shuffled."""
+NOISE = 0.02
+"""Standard deviation of input noise, as a share of the input's range."""
+TRIALS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image's detections: the detector's input (1, 3, h, w), its letterbox, and the detections."""
+
+    batch: Tensor
+    letterbox: Letterbox
+    detections: tuple[Detection, ...]
+
+
+def maps_of(
+    explainer: Explainer, model: DetectorAdapter, case: Case, batch: Tensor | None = None
+) -> list[NDArray[Any]]:
+    """The raw maps an explainer's method makes of given detections on another model or input."""
+    made = explainer.remade(model, case.batch if batch is None else batch, case.letterbox, case.detections)
+    return [one.map.detach().float().cpu().numpy() for one in made]
+
+
+def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Spearman's correlation of two maps' magnitudes; NaN where one is constant."""
+    ranks = [_ranks(np.abs(part).ravel()) for part in (first, second)]
+    deviations = [part - part.mean() for part in ranks]
+    size = math.sqrt(float((deviations[0] ** 2).sum() * (deviations[1] ** 2).sum()))
+    return float((deviations[0] * deviations[1]).sum() / size) if size > 0 else float("nan")
+
+
+def randomised(model: Any, share: float, seed: int) -> Any:
+    """A copy of a detector whose last layers' parameters are shuffled, each within itself.
+
+    Args:
+        model: an adapter with its network in ``model``.
+        share: of the layers that have parameters, from the output backwards, in (0, 1].
+        seed: of the shuffles.
+    """
+    changed = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    layers = [module for module in changed.model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for layer in layers[len(layers) - max(round(share * len(layers)), 1) :]:
+        for parameter in layer.parameters(recurse=False):
+            flat = parameter.data.flatten()
+            parameter.data = flat[torch.randperm(len(flat), generator=generator).to(flat.device)].view_as(parameter)
+    return changed
+
+
+def randomisation(explainer: Explainer, case: Case, seed: int) -> list[list[float]]:
+    """Cascading parameter randomisation: for each detection, how alike its map stays at every step of the cascade."""
+    before = maps_of(explainer, explainer.model, case)
+    alike: list[list[float]] = [[] for _ in before]
+    for share in CASCADE:
+        after = maps_of(explainer, randomised(explainer.model, share, seed), case)
+        for kept, one, other in zip(alike, before, after, strict=True):
+            kept.append(_compared(one, other))
+    return alike
+
+
+def class_swap(explainer: Explainer, case: Case) -> list[float]:
+    """How alike the map of each detection is to that of another class at the same anchor: the next one's index."""
+    names = explainer.model.names
+    ids = sorted(names)
+    if len(ids) < 2:
+        return [float("nan")] * len(case.detections)
+    other = [ids[(ids.index(detection.class_id) + 1) % len(ids)] for detection in case.detections]
+    swapped = [
+        replace(detection, class_id=class_id, class_name=names[class_id])
+        for detection, class_id in zip(case.detections, other, strict=True)
+    ]
+    before = maps_of(explainer, explainer.model, case)
+    after = maps_of(explainer, explainer.model, replace(case, detections=tuple(swapped)))
+    return [_compared(one, two) for one, two in zip(before, after, strict=True)]
+
+
+def instance_swap(explainer: Explainer, case: Case) -> list[float]:
+    """How alike the maps of two detections of one class in one image are, for every such pair."""
+    maps = maps_of(explainer, explainer.model, case)
+    pairs = [
+        (i, j)
+        for i, j in combinations(range(len(maps)), 2)
+        if case.detections[i].class_id == case.detections[j].class_id
+    ]
+    return [_compared(maps[i], maps[j]) for i, j in pairs]
+
+
+def max_sensitivity(explainer: Explainer, case: Case, seed: int) -> list[float]:
+    """The largest change of each map under small input noise, over its own size (Yeh et al. 2019, arXiv:1901.09392)."""
+    before = maps_of(explainer, explainer.model, case)
+    generator = torch.Generator().manual_seed(seed)
+    spread = NOISE * (case.batch.amax() - case.batch.amin())
+    worst = [0.0] * len(before)
+    for _ in range(TRIALS):
+        noise = torch.randn(case.batch.shape, generator=generator).to(case.batch)
+        after = maps_of(explainer, explainer.model, case, case.batch + spread * noise)
+        for number, (one, two) in enumerate(zip(before, after, strict=True)):
+            size = float(np.linalg.norm(one))
+            change = float(np.linalg.norm(one - two)) if one.shape == two.shape else float("nan")
+            worst[number] = max(worst[number], change / size) if size > 0 else float("nan")
+    return worst
+
+
+def _compared(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Rank correlation; maps of other layers are first brought to the resolution of the coarser."""
+    if first.shape != second.shape:
+        rows, columns = (min(sides) for sides in zip(first.shape, second.shape, strict=True))
+        first, second = (_pooled(part, rows, columns) for part in (first, second))
+    return rank_correlation(first, second)
+
+
+def _pooled(part: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+    pooled = nn.functional.adaptive_avg_pool2d(torch.from_numpy(np.abs(part))[None], (rows, columns))[0]
+    return np.asarray(pooled.numpy())
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Ranks with ties at their mean."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((counts.cumsum() - (counts - 1) / 2)[inverse], np.float64)
+
+
+def sanity(explainer: Explainer, case: Case, seed: int) -> dict[str, float]:
+    """All four as means over an image's detections; NaN where there is nothing to compare."""
+    cascade = randomisation(explainer, case, seed)
+    told = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE)}
+    told |= {
+        "class_swap": class_swap(explainer, case),
+        "instance_swap": instance_swap(explainer, case),
+        "max_sensitivity": max_sensitivity(explainer, case, seed),
+    }
+    return {name: _mean(values) for name, values in told.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
