@@ -45,9 +45,9 @@ def section(name: str, summary: pl.DataFrame) -> str:
     """One set's table."""
     lines = [
         f"## {SETS[name][2]}: {summary['detections'].max()} detections\n",
-        "| method | ins - del, blur | lead on the box | ins - del, mean fill | deletion | insertion | in box | "
+        "| method | ins - del, blur | lead on the box | ins - del, mean fill | deletion | insertion | "
         "forwards | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in summary.iter_rows(named=True):
         main_figure, lead, mean = (
@@ -56,7 +56,7 @@ def section(name: str, summary: pl.DataFrame) -> str:
         )
         lines.append(
             f"| {row['method']} | {main_figure} | {lead} | {mean} | {row['deletion_blur']:.3f} | "
-            f"{row['insertion_blur']:.3f} | {row['energy_box']:.0%} | {row['forwards']:.0f} | {row['seconds']:.2f} |"
+            f"{row['insertion_blur']:.3f} | {row['forwards']:.0f} | {row['seconds']:.2f} |"
         )
     return "\n".join(lines) + "\n"
 

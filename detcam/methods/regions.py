@@ -18,6 +18,9 @@ WINDOW = 1.6
 COMPACTNESS = (10, 100, 1000, 10000)
 """Of superpixels; the first that gives at least half as many as were asked for, else the last."""
 
+HALVED = 0.15
+"""Share of the box's area over which the heat of an order of regions halves."""
+
 Score = Callable[[Tensor], Tensor]
 """Images (n, 3, h, w) -> how much of one detection is left in each, (n,)."""
 
@@ -98,15 +101,24 @@ def region_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
 
 
 def painted(labels: Tensor, order: Sequence[int], rest: Tensor, box: Tensor) -> Tensor:
-    """A map (h, w) that falls with the place in ``order``, then by ``rest`` (region,), then with the Gaussian."""
+    """A map (h, w) in [0, 1] that falls with the place in ``order``, then by ``rest`` (region,), then by the Gaussian.
+
+    Within a region the Gaussian in the box decides. Heat halves with every 15 % of the box's area that is hotter, so
+    that the picture shows what came first and not how long the order is.
+    """
     count = len(rest)
-    heat = torch.zeros(count + 1, device=labels.device)
+    ranks = torch.zeros(count + 1, device=labels.device)
     chosen = set(order)
     others = [number for number in rest.argsort(descending=True, stable=True).tolist() if number not in chosen]
-    heat[torch.tensor([*order, *others], device=labels.device)] = torch.arange(
-        count, 0, -1, dtype=heat.dtype, device=heat.device
+    ranks[torch.tensor([*order, *others], device=labels.device)] = torch.arange(
+        count, 0, -1, dtype=ranks.dtype, device=ranks.device
     )
-    return (heat[labels] + 0.5 * box_gaussian(box, (labels.shape[0], labels.shape[1]))).float()
+    values = ranks[labels] + 0.5 * box_gaussian(box, (labels.shape[0], labels.shape[1]))
+    hottest = values.flatten().argsort(descending=True, stable=True)
+    place = torch.empty(len(hottest), device=labels.device)
+    place[hottest] = torch.arange(len(hottest), dtype=place.dtype, device=place.device)
+    area = float((box[2:] - box[:2]).clamp(min=1).prod())
+    return torch.exp2(-place / (HALVED * area)).view_as(values)
 
 
 def _window(box: Tensor, inside: Tensor) -> tuple[int, int, int, int]:
