@@ -123,10 +123,14 @@ class Explainer:
             )
         if budget is not None and not is_count(budget):
             raise UsageError(f"budget must be a whole number, at least 1, got {budget!r}")
+        if budget is not None and not self._method.budget:
+            raise UsageError(f"{method!r} takes a fixed number of forward passes; leave budget out")
         self.budget = budget or self._method.budget
         works_at_layers = self._method.on == "layer" or self._method.layers
-        self.layers = model.resolve(layers) if works_at_layers else ()
         chooses = layers in ("auto", ["auto"], ("auto",))
+        if not works_at_layers and (not chooses or fusion != "sum"):
+            raise UsageError(f"{method!r} works on the image, without layers; leave layers and fusion out")
+        self.layers = model.resolve(layers) if works_at_layers else ()
         self._layer_maps = LayerMaps(model, self._method, self.layers, chooses, target, smooth, fusion, seed)
         self.image_maps = ImageMaps(model, self._method, self._layer_maps, target, seed, self.budget)
         self.verify = verify

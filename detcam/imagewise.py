@@ -55,16 +55,22 @@ class ImageMaps:
     def __call__(self, seen: Seen, detections: Sequence[Detection]) -> list[Made]:
         """One map per detection."""
         targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
-        step = max(len(detections), 1) if self.method.models == "any" else TOGETHER
+        step = TOGETHER if self.method.pixelwise else max(len(detections), 1)
         used = self.layers.layers if self.method.layers else ()
         made = []
         for start in range(0, len(detections), step):
             part = detections[start : start + step]
+            prices: list[float] = []
 
-            def layer_maps(method: str, part: Sequence[Detection] = part) -> Tensor:
-                maker = replace(self.layers, method=METHODS[method])
-                maps = maker(seen.batch, self.model.forward(seen.batch, maker.layers), [part])[0]
-                return torch.stack([one.map for one in maps for _ in targets])
+            def layer_maps(method: str, part: Sequence[Detection] = part, prices: list[float] = prices) -> Tensor:
+                raw = self.model.forward(seen.batch, self.layers.layers)
+                names = target_parts(self.target)
+                found = [
+                    replace(self.layers, method=METHODS[method], target=name)(seen.batch, raw, [part], keep=True)[0]
+                    for name in names
+                ]
+                prices.append(1 + sum(one.forwards for made in found for one in made))
+                return torch.stack([made[i].map for i in range(len(part)) for made in found])
 
             asked = [(detection, target) for detection in part for target in targets]
             probe = Probe(
@@ -74,7 +80,7 @@ class ImageMaps:
             maps = self.method.function(probe).detach()
             for i in range(len(part)):
                 one = combine_maps(list(maps[i * len(targets) : (i + 1) * len(targets)]))
-                made.append(Made(one, used or ("input",), (), probe.forwards / len(part)))
+                made.append(Made(one, used or ("input",), (), (probe.forwards + sum(prices)) / len(part)))
         return made
 
     def receipts(self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor]) -> list[Receipt]:

@@ -56,13 +56,16 @@ class LayerMaps:
     fusion: str
     seed: int
 
-    def __call__(self, batch: Tensor, raw: RawOutput, wanted: Sequence[Sequence[Detection]]) -> list[list[Made]]:
+    def __call__(
+        self, batch: Tensor, raw: RawOutput, wanted: Sequence[Sequence[Detection]], keep: bool = False
+    ) -> list[list[Made]]:
         """For each image, one map per detection; the j-th detections of all images share each backward pass.
 
         Args:
             batch: (B, 3, h, w), the detector's input.
             raw: its raw output with the layers captured.
             wanted: each image's detections.
+            keep: the raw output's graph, for another call.
         """
         chosen: dict[tuple[int, int], dict[str, float]] = {}
         made: dict[tuple[int, int], list[Tensor]] = {}
@@ -79,7 +82,7 @@ class LayerMaps:
                     asked = {i: mirror(detection, i, raw, out) for i, detection in asked.items()}
                 parts: dict[int, list[Tensor]] = {i: [] for i in asked}
                 for number, target in enumerate(targets):
-                    last = turn == rounds - 1 and number == len(targets) - 1
+                    last = not keep and turn == rounds - 1 and number == len(targets) - 1
                     gradients = self._gradients(out, asked, target, last)
                     for i, detection in asked.items():
                         if (i, turn) not in chosen:

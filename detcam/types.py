@@ -119,7 +119,8 @@ class Receipt:
         removed, removed_random: without the hottest part; without random parts of equal area and shape, on average.
         kept, kept_random: with nothing but it; with nothing but such random parts.
         box_only, box_random: with nothing but the box; with nothing but as large a box elsewhere.
-        context_dependence: the relative drop when all outside the box goes.
+        context_dependence: the relative drop when all outside the box goes, from -1 (a rise, or more) to 1; 0 where the
+            score is below 0.01.
         supported: by the rule of :func:`detcam.verify.verify`.
         forwards: images it took.
     """

@@ -1,6 +1,6 @@
 """The causal receipt: what a detection's score does when the hottest part of its map is taken away, or left alone.
 
-Sixteen forward passes for each detection, in batches that all of an image's detections share.
+Sixteen forward passes for each detection, in one batch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ AROUND = 2.0
 """Random controls lie within the box enlarged this many times about its centre, and what the hottest part needs."""
 MARGIN = 0.1
 """A map is supported where its hottest part counts this share of the score more than random parts do."""
+LEAST = 0.01
+"""And at least this much score: what is hardly there at all has no cause to be found."""
 CONTROLS = 2
 TRIES = 16
 
@@ -38,22 +40,20 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
         subject: the image and its K detections.
         maps: K maps (h', w') over the detector's input, not all zero.
     """
-    generator = torch.Generator().manual_seed(subject.seed)
-    parts = [_masks(subject, number, one, generator) for number, one in enumerate(maps)]
     fills = [fill(subject.image, subject.inside) for fill in FILLS.values()]
-    soft = [softened(hot, subject.inside) for hot, _ in parts]
-    # What is kept: all but the hottest part, it alone, the box alone, each with its random controls.
-    kept = torch.cat([torch.cat([1 - hot, hot, boxes.float()]) for hot, (_, boxes) in zip(soft, parts, strict=True)])
-    each = len(kept) // max(len(maps), 1)
-    scores = [
-        subject.scores(torch.lerp(fill, subject.image, torch.where(subject.inside, one, 1)[:, None]))
-        for fill in fills
-        for one in torch.split(kept, each)
-    ]
     receipts = []
-    for number, (hot, _) in enumerate(parts):
-        own = torch.stack([scores[number + i * len(maps)][:, number] for i in range(len(fills))]).tolist()
-        receipts.append(_receipt(float(subject.before[number]), own, float(hot[0].sum() / subject.inside.sum()), each))
+    for number, one in enumerate(maps):
+        box = subject.boxes[number]
+        # Its own generator: a receipt does not depend on which other detections were asked about.
+        generator = torch.Generator().manual_seed(subject.seed + int(box.double().mul(16).sum()))
+        hot, boxes = _masks(subject, number, one, generator)
+        soft = softened(hot, subject.inside)
+        # What is kept: all but the hottest part, it alone, the box alone, each with its random controls.
+        kept = torch.cat([1 - soft, soft, boxes.float()])[:, None]
+        images = torch.cat([torch.lerp(fill, subject.image, torch.where(subject.inside, kept, 1)) for fill in fills])
+        scores = subject.scores(images, [number])[:, 0].view(len(fills), -1).tolist()
+        share = float(hot[0].sum() / subject.inside.sum())
+        receipts.append(_receipt(float(subject.before[number]), scores, share, len(images)))
     return receipts
 
 
@@ -83,7 +83,8 @@ def softened(parts: Tensor, inside: Tensor) -> Tensor:
     sigma = SOFT * max(rows, columns)
     radius = math.ceil(sigma)
     grown = F.max_pool2d(parts[:, None].float(), 2 * radius + 1, 1, radius)
-    return gaussian_blur(grown[:, 0], sigma).clamp(0, 1)
+    covered = gaussian_blur(inside[None].float(), sigma).clamp(min=1e-6)  # nothing fades at the image's own edge
+    return (gaussian_blur(grown[:, 0] * inside, sigma) / covered * inside).clamp(0, 1)
 
 
 def _rectangle(xyxy: Sequence[float], inside: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def _moved(part: Tensor, around: Tensor, count: int, generator: torch.Generator)
     return found
 
 
-def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, each: int) -> Receipt:
+def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, forwards: int) -> Receipt:
     """A receipt from the scores (fill, mask) of the masks in the order they were scored."""
     fills = dict(zip(FILLS, scores, strict=True))
     told = {
@@ -125,8 +126,9 @@ def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, eac
         "box_only": {fill: own[2 + 2 * CONTROLS] for fill, own in fills.items()},
         "box_random": {fill: own[3 + 2 * CONTROLS] for fill, own in fills.items()},
     }
-    costs = all(told["removed_random"][fill] - told["removed"][fill] >= MARGIN * before for fill in fills)
-    keeps = all(told["kept"][fill] - told["kept_random"][fill] >= MARGIN * before for fill in fills)
+    margin = max(MARGIN * before, LEAST)
+    costs = all(told["removed_random"][fill] - told["removed"][fill] >= margin for fill in fills)
+    keeps = all(told["kept"][fill] - told["kept_random"][fill] >= margin for fill in fills)
     alone = sum(told["box_only"].values()) / len(fills)
-    context = 1 - alone / before if before > 0 else 0.0
-    return Receipt(before, share, **told, context_dependence=context, supported=costs or keeps, forwards=2 * each)
+    context = max(1 - alone / before, -1.0) if before >= LEAST else 0.0
+    return Receipt(before, share, **told, context_dependence=context, supported=costs or keeps, forwards=forwards)

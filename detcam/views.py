@@ -45,7 +45,7 @@ def views(batch: Tensor, smoothing: Collection[str], seed: int) -> Iterator[View
     turns = (False, True) if "aug" in smoothing else (False,)
     gains = BRIGHTNESS if "aug" in smoothing else (1.0,)
     generator = torch.Generator().manual_seed(seed)
-    spread = NOISE * (batch.amax() - batch.amin())
+    spread = NOISE * (batch.amax((1, 2, 3), keepdim=True) - batch.amin((1, 2, 3), keepdim=True))
     yield View(batch, False)
     for flipped in turns:
         for gain in gains:

@@ -17,7 +17,7 @@ def table() -> str:
     return (
         "# Methods\n\nMade by `python docs/methods_table.py`; `detcam methods` prints it. Cost: passes beyond the one\n"
         "that finds the detections, K of them. Detection-specific: two boxes of one class get maps of\n"
-        "their own.\n\n"
+        "their own. Methods at the pixels repeat their forward passes for every 16 detections.\n\n"
         f"| {head} |\n|{'---|' * len(rows[0])}\n" + "".join(f"| {line} |\n" for line in lines)
     )
 

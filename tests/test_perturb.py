@@ -8,6 +8,7 @@ from subject import KnownSubject
 from test_methods import GREY, explained
 
 import detcam
+from detcam.adapters.base import SoftmaxOutput
 from detcam.demo import WEIGHTS
 from detcam.methods import METHODS, perturb
 from detcam.methods.perturb import RunningMap
@@ -125,14 +126,20 @@ def test_score_cam_by_hand():
 
 
 def test_recipro_cam_by_hand():
-    around = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
+    around = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
     values = np.zeros((4, 4))
     for row in range(4):
         for column in range(4):
-            kept = np.zeros((6, 6))
-            kept[row : row + 3, column : column + 3] = around
-            values[row, column] = (kept[1:5, 1:5] * GREY)[:3, :3].sum()
+            spread = np.zeros((6, 6))
+            spread[row : row + 3, column : column + 3] = around
+            values[row, column] = GREY[row, column] * spread[1:5, 1:5][:3, :3].sum()  # class light: 2 x - x
     assert np.abs(explained("reciprocam").heatmap.raw - (values - values.min())).max() < 1e-5
+
+
+def test_recipro_cam_takes_the_coarsest_layer_in_whatever_order_they_run(scene_image):
+    layers = ["model.9", "model.15"]  # strides 32 and 8, in the order they run
+    e = detcam.explain(WEIGHTS, scene_image, method="reciprocam", layers=layers, detection=0, imgsz=128)[0]
+    assert e.heatmap.raw.shape == (4, 4)
 
 
 def test_detections_share_masked_images_and_what_is_asked_together_is_what_is_asked_alone(scene_image):
@@ -141,6 +148,48 @@ def test_detections_share_masked_images_and_what_is_asked_together_is_what_is_as
     alone = detcam.explain(WEIGHTS, scene_image, detection=1, **choices)[0]
     assert len(together) > 2
     assert np.abs(together[1].heatmap.raw - alone.heatmap.raw).max() < 1e-6
+
+
+def test_likeness_by_hand_and_a_background_is_no_class():
+    # Two anchors, three columns; the second box overlaps the one asked about by half.
+    boxes = torch.tensor([[[0.0, 0, 2, 2], [0.0, 0, 2, 1]]])
+    probabilities = torch.tensor([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]])
+    asked, classes = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.1, 0.8, 0.1]])
+    for first in (0, 1):
+        raw = SoftmaxOutput(probabilities.log(), boxes, boxes, torch.ones(2), first_class=first)
+        expected = []
+        for iou, row in zip((1.0, 0.5), probabilities[0], strict=True):
+            own, other = classes[0, first:].numpy(), row[first:].numpy()
+            cosine = own @ other / np.linalg.norm(own) / np.linalg.norm(other)
+            expected.append(iou * cosine * other.max())
+        assert raw.likeness(asked, classes, [1]).item() == pytest.approx(max(expected), rel=1e-5)
+
+
+def test_erasing_an_object_never_makes_it_more_alike_to_itself():
+    box = torch.tensor([[0.0, 0, 2, 2]])
+    for present in (0.3, 0.5, 0.9):
+        seen = torch.tensor([[1 - present, present, 0.0]]).clamp(min=1e-9)
+        likeness = []
+        for now in (seen, torch.tensor([[1.0, 1e-9, 1e-9]])):
+            raw = SoftmaxOutput(now[None].log(), box[None], box[None], torch.ones(1), first_class=1)
+            likeness.append(raw.likeness(box, seen, [1]).item())
+        assert likeness[0] > 10 * likeness[1]
+
+
+@pytest.mark.parametrize("method", ["drise", "guided", "saliency"])
+def test_maps_and_receipts_do_not_depend_on_the_batch(method):
+    from detcam.demo.scenes import make_scene, render
+
+    images = [render(make_scene(seed)) for seed in (300_004, 300_025)]
+    budget = {} if method == "saliency" else {"budget": 16}
+    choices = {"method": method, "imgsz": 128, "detection": 0, "verify": True, **budget}
+    alone = [detcam.explain(WEIGHTS, image, **choices)[0] for image in images]
+    together = [result[0] for result in detcam.Explainer(WEIGHTS, batch=2, **choices)(images)]
+    for one, two in zip(alone, together, strict=True):
+        assert one.method == two.method
+        assert np.abs(one.heatmap.raw - two.heatmap.raw).max() <= 1e-5 * one.heatmap.raw.max()
+        assert one.receipt.score == pytest.approx(two.receipt.score, abs=1e-5)
+        assert one.receipt.removed == pytest.approx(two.receipt.removed, abs=1e-4)
 
 
 def planted_shares(name, seeds):

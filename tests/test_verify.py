@@ -14,7 +14,7 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
 from detcam.imagewise import ImageMaps, Seen
-from detcam.verify import CONTROLS, HOT, _moved, verify
+from detcam.verify import CONTROLS, HOT, _moved, softened, verify
 
 
 def blob(box, size=(48, 64)):
@@ -77,6 +77,30 @@ def test_the_text_says_what_was_measured():
     assert receipt.text.startswith("confidence 1.00 -> 0.")
     assert "without the hottest 4% (random 4%: " in receipt.text
     assert receipt.text.endswith("supported")
+
+
+def test_what_is_hardly_there_has_no_cause_to_be_found():
+    subject = KnownSubject()
+    subject.before = torch.full((1,), 5e-5)
+    subject._kept = lambda images: torch.zeros(len(images), 1)
+    receipt = verify(subject, [blob((28, 16, 40, 24))])[0]
+    assert not receipt.supported
+    assert receipt.context_dependence == 0
+
+
+def test_a_receipt_does_not_depend_on_what_else_was_asked(scene_image):
+    together = detcam.explain(WEIGHTS, scene_image, method="box", verify=True)
+    for number in (0, 2):
+        alone = detcam.explain(WEIGHTS, scene_image, method="box", verify=True, detection=number)[0]
+        assert alone.receipt.removed_random == pytest.approx(together[number].receipt.removed_random, abs=1e-5)
+
+
+def test_soft_edges_do_not_fade_at_the_images_own_edge():
+    inside = torch.ones(40, 50, dtype=torch.bool)
+    inside[:, :6] = False
+    soft = softened(torch.ones(1, 40, 50, dtype=torch.bool), inside)[0]
+    assert torch.allclose(soft[inside], torch.ones(()))
+    assert not soft[~inside].any()
 
 
 def planted(seeds):

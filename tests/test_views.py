@@ -109,6 +109,8 @@ def test_what_cannot_be_smoothed_is_refused():
         ({"method": "saliency", "smoothing": "aug"}, "works on the image"),
         ({"method": "eigencam", "smoothing": "noise"}, "takes no gradient"),
         ({"smoothing": "blur"}, "no smoothing 'blur'"),
+        ({"method": "saliency", "layers": "features"}, "works on the image, without layers"),
+        ({"method": "layercam", "budget": 16}, "takes a fixed number of forward passes"),
         ({"fusion": "median"}, "no fusion 'median'"),
         ({"smoothing": "aug", "target": "keypoint:1"}, "cannot be averaged over flipped images"),
     ]:
@@ -122,3 +124,13 @@ def test_proposals_are_found_again_by_their_box_in_the_flipped_image():
     result = detcam.explain(made("faster"), photograph(200, 220, 7), smoothing="aug", conf=0.05, max_det=2)
     assert len(result) >= 1
     assert all(e.status == "ok" for e in result)
+
+
+def test_noise_does_not_depend_on_the_batch():
+    bright, dim = np.zeros((4, 4, 3), np.uint8), IMAGE // 8
+    bright[1, 1] = 255
+    explainer = core.Explainer(FakeDetector(), "hirescam", smoothing="noise", conf=0, batch=2)
+    together = explainer([dim, bright])[0]
+    alone = core.Explainer(FakeDetector(), "hirescam", smoothing="noise", conf=0)(dim)[0]
+    for one, two in zip(together, alone, strict=True):
+        assert np.abs(one.heatmap.raw - two.heatmap.raw).max() < 1e-6

@@ -43,6 +43,8 @@ class RawOutput:
     objectness: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
+    first_class: int = 0
+    """The first of ``logits``' columns that is a class; 1 where column 0 is the background."""
     on_grid: ClassVar[bool] = True
     """Whether anchors with a stride are cells of a grid, the same in every image."""
 
@@ -120,16 +122,16 @@ class RawOutput:
 
         Args:
             boxes: (K, 4) xyxy, pixels of the detector's input.
-            classes: (K, class), their class probabilities.
+            classes: (K, class), their probabilities; of a background, where there is one, nothing is made.
             class_ids: their K classes.
 
         Returns:
             (batch, K) in [0, 1].
         """
         found = []
-        wanted = torch.nn.functional.normalize(classes, dim=-1)
+        wanted = torch.nn.functional.normalize(classes[:, self.first_class :], dim=-1)
         for image in range(len(self.logits)):
-            probabilities = self.probability(image, slice(None), slice(None))
+            probabilities = self.probability(image, slice(None), slice(None))[:, self.first_class :]
             cosine = wanted @ torch.nn.functional.normalize(probabilities, dim=-1).T
             like = self._overlaps(image, boxes, class_ids) * cosine * probabilities.amax(-1)
             found.append(like.amax(-1))

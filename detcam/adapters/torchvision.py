@@ -268,7 +268,7 @@ class TorchvisionDetector:
         )
         logits, sides = outputs["cls_logits"], _sides(boxes, anchors)
         if isinstance(self.model, SSD):
-            return SoftmaxOutput(logits, boxes, sides, strides)
+            return SoftmaxOutput(logits, boxes, sides, strides, first_class=1)
         centreness = outputs["bbox_ctrness"].squeeze(-1) if isinstance(self.model, FCOS) else None
         return LevelOutput(logits, boxes, sides, strides, objectness=centreness, levels=counts)
 
@@ -290,7 +290,7 @@ class TorchvisionDetector:
         regions = torch.cat(proposals)
         boxes, sides = (torch.where(own, part, 0) for part in (best, _sides(best, regions)))
         logits = torch.where(own, logits, background)
-        return ProposalOutput(logits, boxes, sides, strides, class_boxes=class_boxes, proposals=regions)
+        return ProposalOutput(logits, boxes, sides, strides, first_class=1, class_boxes=class_boxes, proposals=regions)
 
     def decode(
         self,

@@ -31,6 +31,7 @@ class Method:
         explains: one scalar target, or the detection as a whole: overlap times class probability.
         layers: whether a method that works on the image needs layers too.
         budget: forward passes it takes where nothing else is asked; 0 where their number is fixed.
+        pixelwise: whether gradients at the pixels are held for every detection, so that they are taken 16 at a time.
     """
 
     function: Callable[..., Tensor]
@@ -44,6 +45,7 @@ class Method:
     explains: Literal["target", "detection"] = "target"
     layers: bool = False
     budget: int = 0
+    pixelwise: bool = False
 
     @property
     def takes(self) -> frozenset[str]:
@@ -84,18 +86,19 @@ METHODS: dict[str, Method] = {
     "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _ONE,
         "detection", "the strongest pattern of gradient x activation, not all of it"),
     "fullgrad": Method(pixel.fullgrad, "image", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
-        "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs"),
+        "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs", pixelwise=True),
     "saliency": Method(pixel.saliency, "image", "Simonyan et al. 2014, arXiv:1312.6034", "1 forward, K backward",
-        "detection", "what a small change of a pixel would do, not what the pixel did"),
+        "detection", "what a small change of a pixel would do, not what the pixel did", pixelwise=True),
     "guidedbackprop": Method(pixel.guided_backprop, "image", "Springenberg et al. 2015, arXiv:1412.6806",
-        "1 forward, K backward", "detection", "sharp edges, whatever is asked: nearly class-blind"),
+        "1 forward, K backward", "detection", "sharp edges, whatever is asked: nearly class-blind", pixelwise=True),
     "guidedgradcam": Method(pixel.guided_gradcam, "image", "Selvaraju et al. 2017, arXiv:1610.02391",
-        "1 forward, 2K backward", "class", "Grad-CAM painted with edges: no finer in what it knows", layers=True),
+        "2 forward, 2K backward", "class", "Grad-CAM painted with edges: no finer in what it knows", layers=True,
+        pixelwise=True),
     "smoothgrad": Method(pixel.smoothgrad, "image", "Smilkov et al. 2017, arXiv:1706.03825",
-        "50 forward, 50K backward", "detection", "pixel gradients averaged over noise"),
+        "50 forward, 50K backward", "detection", "pixel gradients averaged over noise", pixelwise=True),
     "integratedgradients": Method(pixel.integrated_gradients, "image", "Sundararajan et al. 2017, arXiv:1703.01365",
         "50 forward, 50K backward", "detection", "adds up to the change from a blank image; dark pixels count little",
-        signed=True),
+        signed=True, pixelwise=True),
     "scorecam": Method(channels.scorecam, "image", "Wang et al. 2020, arXiv:1910.01279", "1 forward per channel",
         "class", "channels by the score seen through them alone: repaints similar objects", layers=True),
     "ablationcam": Method(channels.ablationcam, "image", "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
@@ -103,7 +106,7 @@ METHODS: dict[str, Method] = {
         layers=True),
     "reciprocam": Method(channels.reciprocam, "image", "Byun & Lee 2022, arXiv:2209.14074", "1 forward per cell",
         "detection", "what one cell of the coarsest layer says alone", layers=True),
-    "occlusion": Method(perturb.occlusion, "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "225 forward, shared",
+    "occlusion": Method(perturb.occlusion, "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "256 forward, shared",
         "detection", "the score lost under a sliding blurred patch", signed=True, models="any", explains="detection",
         budget=256),
     "drise": Method(perturb.drise, "image", "Petsiuk et al. 2021, arXiv:2006.03204", "up to 1000 forward, shared",

@@ -54,20 +54,21 @@ def ablationcam(subject: Subject) -> Tensor:
 
 
 def reciprocam(subject: Subject) -> Tensor:
-    """The target's value where a layer is silent but around one cell (Byun & Lee 2022, arXiv:2209.14074).
+    """The target's value where a layer holds one cell's activations alone (Byun & Lee 2022, arXiv:2209.14074).
 
-    The layer is the coarsest of those chosen; around the cell a 3 x 3 Gaussian is kept. A map's values are those above
-    the least of its cells.
+    The layer is the coarsest of those chosen; the cell's activations stand under a 3 x 3 Gaussian around it. A map's
+    values are those above the least of its cells. The target is used as it is, not a softmax over classes.
     """
-    name, activations = list(subject.activations().items())[-1]
+    name, activations = min(subject.activations().items(), key=lambda layer: layer[1][0].numel())
     rows, columns = activations.shape[-2:]
-    gaussian = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], device=activations.device) / 4
+    gaussian = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], device=activations.device) / 16
+    flat = activations.flatten(1)
     values = []
-    for cells in torch.split(torch.arange(rows * columns), BLOCK):
+    for cells in torch.split(torch.arange(rows * columns, device=activations.device), BLOCK):
         masks = torch.zeros(len(cells), 1, rows * columns, device=activations.device)
-        masks[range(len(cells)), 0, cells] = 1
+        masks[torch.arange(len(cells)), 0, cells] = 1
         masks = F.conv2d(masks.view(-1, 1, rows, columns), gaussian[None, None], padding=1)
-        values.append(subject.values_with(name, activations * masks))
+        values.append(subject.values_with(name, flat[:, cells].T[:, :, None, None] * masks))
     maps = torch.cat(values).T.reshape(-1, rows, columns)
     return maps - maps.amin((1, 2), keepdim=True)
 

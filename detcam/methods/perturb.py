@@ -110,7 +110,7 @@ def occlusion(subject: Subject) -> Tensor:
     Patches of two cells by two of a grid, one cell apart; as many cells as the budget allows. A cell's value is the
     mean loss of the patches over it.
     """
-    sides = max(math.isqrt(subject.budget), 3)
+    sides = math.isqrt(subject.budget) + 1
     height, width = subject.image.shape[-2:]
     rows, columns = (torch.arange(n, device=subject.image.device) * sides // n for n in (height, width))
     fill = blurred(subject.image, subject.inside)
@@ -158,11 +158,12 @@ def superpixel_mask(regions: list[Tensor], keep: float, generator: torch.Generat
 def _weighted(subject: Subject, make: Masks) -> Tensor:
     """The map of each detection over lazily made masks; what a mask turns off is black."""
     running = RunningMap()
+    coarse = [math.ceil(side / COARSER) for side in subject.image.shape[-2:]]
     while running.count < subject.budget:
         masks = make(min(BLOCK, subject.budget - running.count))
         kept = torch.where(subject.inside, masks, 1)[:, None]
         weights = subject.similarities(subject.image * kept)
-        running.add(weights, F.avg_pool2d(masks[:, None], COARSER)[:, 0])
+        running.add(weights, F.interpolate(masks[:, None], coarse, mode="area")[:, 0])
         if running.count >= LEAST and running.relative_error() < STABLE:
             break
     return running.maps().float()

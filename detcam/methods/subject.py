@@ -55,7 +55,7 @@ class Subject(Protocol):
         """Each target's map by a method that works at layers: (K, h', w')."""
 
     def activations(self) -> dict[str, Tensor]:
-        """The chosen layers' activations (channel, h', w'), by name, coarsest last."""
+        """The chosen layers' activations (channel, h', w'), by name."""
 
     def values_with(self, layer: str, activations: Tensor) -> Tensor:
         """The targets where a layer gives these activations (n, channel, h', w') instead of its own: (n, K)."""
