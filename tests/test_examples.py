@@ -43,3 +43,12 @@ def test_gradcam_by_hand_is_the_librarys_map(image, capsys):
     raw, resized = (float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines())
     assert raw < 1e-5
     assert resized < 1e-5
+
+
+def test_the_comparison_of_methods_runs(image, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = ROOT / "configs" / "compare-methods.yaml"
+    choices = ["--weights", str(WEIGHTS), "--data", str(image.parent), "--limit", "1", "--imgsz", "128", "--json"]
+    assert main(["evaluate", "--config", str(config), *choices]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert (tmp_path / "runs" / "evaluate" / "ranking.png").exists()
