@@ -85,10 +85,6 @@ class ImageMaps:
 
     def receipts(self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor]) -> list[Receipt]:
         """The receipt of each detection's map (h', w')."""
-
-        def none(method: str) -> Tensor:
-            raise NotImplementedError("a receipt asks for no layer")
-
         asked = [(detection, class_logit) for detection in detections]
-        probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, (), none, self.seed, 0)
+        probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=self.seed)
         return verify(probe, maps)

@@ -44,14 +44,14 @@ class Probe:
         index: int,
         letterbox: Letterbox,
         asked: Sequence[tuple[Detection, Target]],
-        layers: Sequence[str],
-        layer_maps: Callable[[str], Tensor],
-        seed: int,
-        budget: int,
+        layers: Sequence[str] = (),
+        layer_maps: Callable[[str], Tensor] | None = None,
+        seed: int = 0,
+        budget: int = 0,
     ) -> None:
         self._dtype = batch.dtype
         self.image = batch[0].float() if batch.dtype == torch.float16 else batch[0]
-        self.seed, self.budget, self.layer_maps = seed, budget, layer_maps
+        self.seed, self.budget, self._layer_maps = seed, budget, layer_maps
         self.inside = inside_of(letterbox).to(batch.device)
         self.differentiable = model.differentiable
         self._model, self._asked, self._layers = model, asked, tuple(layers)
@@ -104,6 +104,16 @@ class Probe:
     def values(self, images: Tensor) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
         return torch.cat([self._values(self._forward(part), len(part)) for part in torch.split(images, TOGETHER)])
+
+    def layer_maps(self, method: str) -> Tensor:
+        """See :class:`~detcam.methods.subject.Subject`.
+
+        Raises:
+            ValueError: this probe was made without layers.
+        """
+        if self._layer_maps is None:
+            raise ValueError(f"this probe was made without layers, which {method!r} needs")
+        return self._layer_maps(method)
 
     def gradients(self, image: Tensor) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""

@@ -101,12 +101,8 @@ class Contest:
         numbers = self._drawn(path, found, letterboxes[0])[:most]
         if not numbers:
             return
-
-        def none(method: str) -> torch.Tensor:
-            raise NotImplementedError("scores ask for no layer")
-
         asked = [(found[number], class_logit) for number in numbers]
-        probe = Probe(self.model, batch, raw, 0, letterboxes[0], asked, (), none, self.seed, 0)
+        probe = Probe(self.model, batch, raw, 0, letterboxes[0], asked)
         before = [probe.scores_apart(batch, place)[0] for place in range(len(numbers))]
         for one in self.contestants:
             explainer = self._explainers[one.text]
