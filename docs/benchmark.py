@@ -65,8 +65,8 @@ def page(sections: list[str]) -> str:
     """The whole page."""
     return (
         "# Methods against each other\n\n"
-        "Made by `DETCAM_DATA=... python docs/benchmark.py`; the tables are written by it alone. Insertion minus deletion of\n"
-        f"the tracked score, in ten steps up to the box's area, images at {SIDE} px, one detection a photograph;\n"
+        "Made by `DETCAM_DATA=... python docs/benchmark.py`; the tables are written by it alone. Insertion minus\n"
+        f"deletion of the tracked score, in ten steps up to the box's area, images at {SIDE} px, one detection a photograph;\n"
         "bootstrap 95 % intervals. The lead is the difference to the Gaussian in the box on the same detections.\n"
         "Forwards: images passed through the detector for each detection; a backward pass counts as two, what\n"
         "detections of an image share is divided among them (here each image has one). Seconds: one core of a busy\n"
