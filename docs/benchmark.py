@@ -66,8 +66,9 @@ def page(sections: list[str]) -> str:
     return (
         "# Methods against each other\n\n"
         "Made by `DETCAM_DATA=... python docs/benchmark.py`; the tables are written by it alone. Insertion minus\n"
-        f"deletion of the tracked score, in ten steps up to the box's area, images at {SIDE} px, one detection a photograph;\n"
-        "bootstrap 95 % intervals. The lead is the difference to the Gaussian in the box on the same detections.\n"
+        f"deletion of the tracked score, in ten steps up to the box's area, images at {SIDE} px, one\n"
+        "detection a photograph; bootstrap 95 % intervals. The lead is the difference\n"
+        "to the Gaussian in the box on the same detections.\n"
         "Forwards: images passed through the detector for each detection; a backward pass counts as two, what\n"
         "detections of an image share is divided among them (here each image has one). Seconds: one core of a busy\n"
         "machine, good for comparison alone. `eigencam@neck` is how EigenCAM is usually drawn for YOLO,\n"
