@@ -1,4 +1,4 @@
-"""The command line: ``detcam explain``, ``layers``, ``methods``, ``bench`` and ``demo``.
+"""The command line: one command for each configuration, and ``detcam run`` for any of them from a file.
 
 Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot
 be used. Results go to stdout, everything else to stderr.
@@ -13,17 +13,32 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from detcam.config import BenchConfig, DemoConfig, EvaluateConfig, ExplainConfig, LayersConfig, MethodsConfig
+from detcam.config import (
+    BenchConfig,
+    DemoConfig,
+    EvaluateConfig,
+    ExplainConfig,
+    ExportConfig,
+    LayersConfig,
+    MethodsConfig,
+    ReportConfig,
+    ReviewConfig,
+)
 from detcam.errors import DetcamError, InputError, WeightsError, nearest
 from detcam.version import __version__
 
 CONFIGS: dict[str, Any] = {
     "explain": ExplainConfig,
     "evaluate": EvaluateConfig,
+    "review": ReviewConfig,
+    "report": ReportConfig,
+    "export": ExportConfig,
     "layers": LayersConfig,
     "methods": MethodsConfig,
     "bench": BenchConfig,
@@ -33,7 +48,10 @@ CONFIGS: dict[str, Any] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (argument errors exit with 2)."""
-    parsed = build_parser().parse_args(None if arguments is None else list(arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:
+        given = _from_file(given[1:])
+    parsed = build_parser().parse_args(given)
     command = parsed.subcommand
     config = to_config(CONFIGS[command], parsed[command])
     stdout = sys.stdout
@@ -56,6 +74,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 130
 
 
+def _from_file(arguments: Sequence[str]) -> list[str]:
+    """``CONFIG.yaml [--key value ...]`` as the command that the file names."""
+    known = ", ".join(CONFIGS)
+    if not arguments or arguments[0].startswith("-"):
+        _say("detcam run: usage: detcam run CONFIG.yaml [--key value ...]")
+        sys.exit(2)
+    try:
+        document = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        _say(f"detcam run: {arguments[0]}: cannot be read: {' '.join(str(error).split())}")
+        sys.exit(2)
+    command = document.get("command") if isinstance(document, dict) else None
+    if command not in CONFIGS:
+        _say(f"detcam run: {arguments[0]} must say `command:`, one of {known}; got {command!r}")
+        sys.exit(2)
+    return [command, "--config", *arguments]
+
+
 class _Parser(ArgumentParser):
     """Says what is wrong with the options in one line."""
 
@@ -76,11 +112,14 @@ def build_parser() -> ArgumentParser:
         summary = config.__doc__ or ""
         sub = _Parser(description=summary)
         sub.add_argument("--config", action="config", help="read options from this YAML file")
+        sub.add_argument("--command", type=str, default=command, help="in a file: what `detcam run` starts with it")
         hints = get_type_hints(config)
         for item in fields(config):
             name = (item.metadata["flag"] or item.name).replace("_", "-")
             text = item.metadata["help"]
-            if item.name == "source":
+            if item.name == "run":
+                sub.add_argument("run", type=str, default=SUPPRESS, nargs="?", help=text)
+            elif item.name == "source":
                 # Suppressed, because the empty list of an absent positional would replace the configuration file's.
                 sub.add_argument("source", nargs="*", type=str, default=SUPPRESS, help=text)
             elif hints[item.name] is bool:
@@ -105,12 +144,19 @@ def _say(line: str) -> None:
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
     """The commands' functions, imported late: a usage error should not wait for torch."""
-    from detcam.commands import bench, demo, evaluate, explain, layers, methods
+    from detcam.commands.evaluate import evaluate
+    from detcam.commands.explain import explain
+    from detcam.commands.look import bench, layers, methods
+    from detcam.commands.review import export, report, review
+    from detcam.demo import demo
 
     return {
         "explain": explain,
         "layers": layers,
         "evaluate": evaluate,
+        "review": review,
+        "report": report,
+        "export": export,
         "methods": methods,
         "bench": bench,
         "demo": demo,

@@ -34,10 +34,17 @@ class ExplainConfig(ModelConfig):
     """Explain every detection of some images: one map per detection."""
 
     source: list[str] = field(
-        default_factory=list, metadata={"help": "images, folders, glob patterns, or .txt lists of them", "flag": None}
+        default_factory=list,
+        metadata={
+            "help": "images, videos, camera:0, folders, glob patterns, lists, data sets, - for a list on stdin",
+            "flag": None,
+        },
     )
     out: str = option("runs/explain", "the run folder")
-    method: str = option("layercam", "how a map is made; `detcam methods` lists them")
+    method: str = option(
+        "auto",
+        "how a map is made; auto: guided, or layercam where layers or another target are asked for",
+    )
     layers: str | list[str] = option("auto", "auto, backbone, neck, or module paths such as model.15,model.18")
     target: str = option(
         "class",
@@ -60,11 +67,15 @@ class ExplainConfig(ModelConfig):
     verify: bool = option(
         False, "give every map its causal receipt; a map that fails is made again by stronger methods"
     )
-    save: str | list[str] = option("overlay,panel", "pictures to write: overlay, heatmap, panel, or none")
+    save: str | list[str] = option("overlay,panel", "pictures to write: overlay, heatmap, panel, video, or none")
     colormap: str = option("inferno", "any colour map of matplotlib's: inferno, viridis, jet, ...")
     opacity: float = option(0.6, "of the hottest pixels, 0 to 1")
+    every: int = option(1, "of a video, take every Nth frame")
+    engine: str = option("local", "local, or ray: many processes or machines")
+    ray_address: str | None = option(None, "of a Ray cluster; default: one on this machine")
+    workers: int = option(2, "threads that decode images; with --engine ray, detectors at work")
     seed: int = option(0, "of everything random")
-    overwrite: bool = option(False, "replace a run made with another configuration")
+    overwrite: bool = option(False, "start anew where another run is")
     json: bool = option(False, "print one JSON object per detection on stdout, and nothing else there")
 
 
@@ -100,6 +111,46 @@ class EvaluateConfig(ModelConfig):
     seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "replace an evaluation of another configuration")
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
+
+
+@dataclass(frozen=True)
+class ReviewConfig(ModelConfig):
+    """Type every error of a labelled set, explain it, and find and test what errors have in common."""
+
+    data: str = option("", "COCO .json, or data.yaml")
+    split: str = option("val", "which images of a data.yaml")
+    images_dir: str | None = option(None, "where the images of a COCO .json are")
+    map: str | list[str] | None = option(None, "classes the set calls differently, SET:MODEL: car:vehicle,van:vehicle")
+    out: str = option("runs/review", "the run folder; a review that was interrupted goes on")
+    method: str = option("auto", "how maps are made; `detcam methods` lists them")
+    conf: float = option(0.25, "least confidence of a detection")
+    iou: float = option(0.7, "overlap above which the weaker of two boxes is suppressed")
+    max_det: int = option(300, "most detections per image")
+    against: str | None = option(None, "other weights: which errors they mend, and which they make")
+    serve: bool = option(False, "show the report in a browser and keep verdicts on disk")
+    port: int = option(0, "of --serve; default: any that is free")
+    seed: int = option(0, "of everything random")
+    overwrite: bool = option(False, "start anew where another review is")
+    json: bool = option(False, "print the summary as one JSON object on stdout, and nothing else there")
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Build the report of a review again, and show it where asked."""
+
+    run: str = field(default="", metadata={"help": "the run folder of a review", "flag": None})
+    serve: bool = option(False, "show it in a browser and keep verdicts on disk")
+    port: int = option(0, "of --serve; default: any that is free")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Take a run to where it is needed next."""
+
+    run: str = field(default="", metadata={"help": "the run folder of a review or of explanations", "flag": None})
+    to: str = option("", "coco, csv, fiftyone, supervision, relabel, or counterfactuals")
+    out: str = option("", "an empty folder; default: the run folder's name with the format behind it")
+    name: str | None = option(None, "of FiftyOne's data set; default: the run folder's")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from detcam.images import ImageLike, read_image
 from detcam.imagewise import ESCALATION, ImageMaps, Seen
 from detcam.layerwise import LayerMaps, Made
 from detcam.maps import FUSIONS
-from detcam.methods import METHODS, find_method
+from detcam.methods import METHODS, choose_method, find_method
 from detcam.question import answer, make_question
 from detcam.targets import find_classes, find_target, mirrored, target_parts
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
@@ -32,7 +32,8 @@ class Explainer:
 
     Args:
         model: what :func:`detcam.load` gives or takes.
-        method: a name in :data:`detcam.methods.METHODS`.
+        method: a name in :data:`detcam.methods.METHODS`, or ``auto``: ``guided``, and where another target than
+            ``class``, layers, their fusion or smoothing are asked for, ``layercam``.
         layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
             module path such as ``model.15``, or several of these. The unscaled maps of several layers are fused;
             those that a detection has no gradient at drop out, and of ``auto`` those whose gradient reaches less
@@ -64,7 +65,7 @@ class Explainer:
     def __init__(
         self,
         model: Any,
-        method: str = "layercam",
+        method: str = "auto",
         layers: str | Sequence[str] = "auto",
         target: str = "class",
         *,
@@ -99,6 +100,9 @@ class Explainer:
         self.numbers = None if detection is None else _several(detection, "detection")
         if any(isinstance(n, bool) or not is_count(n + 1) for n in self.numbers or []):
             raise UsageError(f"detections are whole numbers counted from 0, got {self.numbers}")
+        chooses = layers in ("auto", ["auto"], ("auto",))
+        if method == "auto":
+            method = choose_method(target, not chooses or bool(smoothing) or fusion != "sum")
         self.method_name, self._method = method, find_method(method)
         self.model: DetectorAdapter = load(
             model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
@@ -127,13 +131,13 @@ class Explainer:
             raise UsageError(f"{method!r} takes a fixed number of forward passes; leave budget out")
         self.budget = budget or self._method.budget
         works_at_layers = self._method.on == "layer" or self._method.layers
-        chooses = layers in ("auto", ["auto"], ("auto",))
         if not works_at_layers and (not chooses or fusion != "sum"):
             raise UsageError(f"{method!r} works on the image, without layers; leave layers and fusion out")
         self.layers = model.resolve(layers) if works_at_layers else ()
         self._layer_maps = LayerMaps(model, self._method, self.layers, chooses, target, smooth, fusion, seed)
         self.image_maps = ImageMaps(model, self._method, self._layer_maps, target, seed, self.budget)
         self.verify = verify
+        self.escalation: tuple[str, ...] = ESCALATION
         self._decode: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
@@ -177,12 +181,30 @@ class Explainer:
                 results.update(zip(part, made, strict=True))
         return [results[i] for i in range(len(arrays))]
 
-    def _explain_batch(self, names: list[str], images: list[NDArray[np.uint8]]) -> list[ImageResult]:
-        """Images of one letterboxed shape."""
+    def explain_known(
+        self, name: str, image: NDArray[np.uint8], detections: Sequence[Detection]
+    ) -> tuple[Explanation, ...]:
+        """One explanation for each of some detections of an image: reported, asked about, or raw predictions.
+
+        Args:
+            name: the image's.
+            image: RGB uint8 (H, W, 3).
+            detections: each keeps its anchor and its class.
+        """
+        with torch.inference_mode(False):
+            return self._explain_batch([name], [image], detections)[0].explanations
+
+    def _explain_batch(
+        self, names: list[str], images: list[NDArray[np.uint8]], known: Sequence[Detection] | None = None
+    ) -> list[ImageResult]:
+        """Images of one letterboxed shape; or one image's ``known`` detections."""
         batch, letterboxes = self.model.prepare(images)
         raw = self.model.forward(batch, self.layers)
-        found = self.model.decode(raw, letterboxes, **self._decode)
-        wanted = [self._select(names[i], raw, i, found[i], letterboxes[i]) for i in range(len(images))]
+        if known is None:
+            found = self.model.decode(raw, letterboxes, **self._decode)
+            wanted = [self._select(names[i], raw, i, found[i], letterboxes[i]) for i in range(len(images))]
+        else:
+            found, wanted = [tuple(known)], [list(known)]
         seen = [Seen(batch[i : i + 1], raw, i, letterboxes[i]) for i in range(len(images))]
         if self._method.on == "layer":
             made = self._layer_maps(batch, raw, wanted) if any(wanted) else [[] for _ in images]
@@ -217,7 +239,7 @@ class Explainer:
         told = list(told)
         tried: list[str] = []
         unsettled = [number for number, e in enumerate(told) if e.status == "ok"]
-        for method in (self.method_name, *(name for name in ESCALATION if name != self.method_name)):
+        for method in (self.method_name, *(name for name in self.escalation if name != self.method_name)):
             if not unsettled:
                 break
             detections = [told[number].detection for number in unsettled]

@@ -1,36 +1,45 @@
-"""Read an image, whatever it is given as, into an RGB uint8 array of its own."""
+"""Read an image, whatever it is given as, into an RGB uint8 array of its own: the pixels Ultralytics predicts on."""
 
 from __future__ import annotations
 
+import io
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from detcam.errors import InputError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor"
 
-ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image | torch.Tensor"
+DECODED = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (*DECODED, ".heic", ".heif")  # these two cannot be decoded; a folder's are named rather than passed over
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_AVIF = (b"ftypavif", b"ftypavis")
+_HEIF = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypheis", b"ftypmif1", b"ftypmsf1")
 
 
 def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
     """A read-only RGB uint8 (H, W, 3) copy of an image.
 
+    Files and PIL images become what Ultralytics' ``predict()`` makes of them: turned upright by their EXIF orientation;
+    of an animation or of several pages the first; of 16 bits the upper eight; grey in all three channels; without their
+    alpha (an 8-bit TIFF's colours are multiplied by it first). Colours are taken as they stand, without their profile.
+
     Args:
-        image: a path (EXIF orientation is applied), an RGB uint8 (H, W, 3) or grey (H, W) array, a PIL image, or a
-            torch tensor (3, H, W), uint8 or floating in [0, 1], RGB.
+        image: a path, an RGB uint8 (H, W, 3) or grey (H, W) array, a PIL image, or a torch tensor (3, H, W), uint8 or
+            floating in [0, 1], RGB.
         bgr: the array or tensor is BGR.
 
     Raises:
-        InputError: not an image, unreadable, or of another shape, dtype or range.
+        InputError: not an image, unreadable, cut off, or of another shape, dtype or range. Bytes changed in the middle
+            of a JPEG go unnoticed: the decoder goes on with what it finds.
     """
     if isinstance(image, str | PathLike):
         array = _read_file(Path(image))
@@ -38,8 +47,8 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
         array = _from_tensor(image, bgr)
     elif isinstance(image, np.ndarray):
         array = _from_array(image, bgr)
-    elif hasattr(image, "convert"):
-        array = np.array(image.convert("RGB"))
+    elif isinstance(image, Image.Image):
+        array = _from_pillow(image)
     else:
         raise InputError(f"expected a path, array, PIL image or tensor, got {type(image).__name__}")
     array.flags.writeable = False
@@ -47,22 +56,55 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
 
 
 def _read_file(path: Path) -> NDArray[np.uint8]:
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: a folder, not an image")
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        return _decode(np.frombuffer(path.read_bytes(), np.uint8))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, not an image") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as error:
-        raise InputError(f"{path}: OpenCV cannot decode it: {error.err}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (cv2.error, SyntaxError, ValueError, MemoryError) as error:  # Pillow raises the middle two
+        reason = str(getattr(error, "err", "") or error)
+        if "MAX_IMAGE" in reason:
+            reason = "more pixels than OpenCV reads: 2^30, unless OPENCV_IO_MAX_IMAGE_PIXELS says otherwise"
+        raise InputError(f"{path}: cannot be decoded: {reason}") from error
+
+
+def _decode(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels of a file's bytes."""
+    start = bytes(data[:12])
+    if start[4:] in _AVIF:  # OpenCV does not turn it upright
+        from PIL.AvifImagePlugin import AvifImageFile  # not Image.open, which Ultralytics replaces
+
+        return _from_pillow(AvifImageFile(io.BytesIO(data.tobytes())))
+    decoded = None
+    if start[:4] in _TIFF:  # OpenCV rounds a TIFF's 16-bit colours where it is asked for 8 bits
+        decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if data.size and (decoded is None or decoded.ndim == 2):
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if decoded is None and start[4:] in _HEIF:
+        raise InputError("a HEIF image (HEIC), which cannot be decoded; convert it to JPEG or PNG")
     if decoded is None:
-        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-        raise InputError(f"{path}: not an image that can be decoded; known kinds: {kinds}")
-    return _own(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+        kinds = ", ".join(suffix[1:] for suffix in DECODED)
+        raise InputError(f"not an image that can be decoded; known kinds, if not damaged: {kinds}")
+    if decoded.dtype == np.uint16:
+        decoded = (decoded >> 8).astype(np.uint8)
+    if decoded.dtype != np.uint8:
+        raise InputError(f"its pixels are {decoded.dtype}, of no known range; save them with 8 or 16 bits")
+    bgr = np.ascontiguousarray(decoded[..., :3])
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr))  # in place: an image may take a gigabyte
+
+
+def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):  # which convert() would clip
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.mode in ("I", "F"):
+        raise InputError(f"a PIL image of mode {upright.mode!r} has no known range; convert it to 8 or 16 bits first")
+    return np.array(upright.convert("RGB"))
 
 
 def _from_array(array: NDArray[Any], bgr: bool) -> NDArray[np.uint8]:
@@ -72,7 +114,7 @@ def _from_array(array: NDArray[Any], bgr: bool) -> NDArray[np.uint8]:
         array = np.repeat(array[..., None], 3, 2)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(f"an array must be (H, W, 3), got {array.shape}")
-    return _own(array[..., ::-1] if bgr else array)
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_BGR2RGB)) if bgr else _own(array)
 
 
 def _from_tensor(tensor: torch.Tensor, bgr: bool) -> NDArray[np.uint8]:

@@ -94,6 +94,17 @@ def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float 
     return _draw_box(picture, explanation.detection, explanation.detection.caption + note)
 
 
+def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """Every map over its image at once, the hottest counting, with all boxes: RGB uint8 (H, W, 3), as a video needs."""
+    heat = np.zeros(result.image.shape[:2], np.float32)
+    for explanation in result:
+        heat = np.maximum(heat, heat_of(explanation))
+    picture = blend(result.image, heat, colormap, opacity)
+    for explanation in result:
+        picture = _draw_box(picture, explanation.detection, explanation.detection.caption)
+    return picture
+
+
 def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6, side: int = 480) -> Picture:
     """The part of the overlay around the box, enlarged: RGB uint8, its longer side ``side`` pixels.
 

@@ -1,13 +1,23 @@
-"""Find the images that the sources of a run name: files, folders, globs, and lists of any of them in a text file."""
+"""Find what the sources of a run name, as it is asked for: files, folders, globs, lists of any of them, streams."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from detcam.images import SUFFIXES
+from detcam.video import is_stream
+
+STDIN = "-"
+SETS = (".json", ".yaml", ".yml")
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True)
@@ -19,47 +29,146 @@ class Missing:
 
 
 def find_images(sources: Sequence[str]) -> tuple[list[Path], list[Missing]]:
-    """The images of all sources in order, each once, and the sources that name none.
+    """The image files of all sources in order, each once, and the sources that name none; see :func:`expand`."""
+    images, missing = [], []
+    for found in expand(sources):
+        if isinstance(found, Missing):
+            missing.append(found)
+        elif is_stream(found):
+            missing.append(Missing(found, "a stream, where images are asked for"))
+        else:
+            images.append(Path(found))
+    return images, missing
 
-    A source is an image, a folder (searched recursively), a glob pattern (``**`` included) or a ``.txt`` list with one
-    source a line, relative to the list. A named file is taken whatever its suffix; a folder gives its image files only.
+
+def expand(
+    sources: Sequence[str],
+    suffixes: tuple[str, ...] = SUFFIXES,
+    read_set: Callable[[Path], Iterable[str | Missing]] | None = None,
+) -> Iterator[str | Missing]:
+    """The files and streams of all sources in order, each once, as they are found, and the sources that name none.
+
+    A source is a file, a folder (searched recursively, in the order of names; links to folders are not followed), a
+    glob pattern (``**`` included), a stream (``camera:0``, ``rtsp://...``), a ``.txt`` list, or ``-``: a list on
+    standard input. A list holds one source a line, relative to the list or else to the working directory; lines that
+    start with ``#`` are comments; it is UTF-8, or UTF-16 with a byte-order mark. A named file is taken whatever its
+    suffix.
+
+    Args:
+        sources: what a run was given.
+        suffixes: the files that folders and patterns give, by suffix, lower case.
+        read_set: gives the files of a labelled set, a named ``.json`` or ``.yaml``; without it those are files.
     """
-    images: dict[Path, Path] = {}
-    missing: list[Missing] = []
+    finder = _Finder(suffixes, read_set)
+    once: set[str] = set()
+    repeats = len(sources) > 1 or not Path(*sources).is_dir()  # millions of names of one folder are not kept
     for source in sources:
-        for found in _expand(source, Path(), top=True):
-            if isinstance(found, Missing):
-                missing.append(found)
+        for found in finder.expand(source, Path(), top=True):
+            if repeats and isinstance(found, str):
+                key = found if is_stream(found) else str(Path(found).absolute())
+                if key in once:
+                    continue
+                once.add(key)
+            yield found
+
+
+@dataclass(frozen=True)
+class _Finder:
+    suffixes: tuple[str, ...]
+    read_set: Callable[[Path], Iterable[str | Missing]] | None
+
+    def expand(self, source: str, base: Path, top: bool) -> Iterator[str | Missing]:
+        """What one source names; ``top`` is not inside a list."""
+        if is_stream(source):
+            yield source
+            return
+        if source == STDIN and top:
+            yield from self._stdin()
+            return
+        path = base / source
+        mode = _mode(path)
+        if not mode and not top and (mode := _mode(Path(source))):
+            path = Path(source)
+        kind = path.suffix.lower()
+        if stat.S_ISDIR(mode):
+            yield from _unless_empty(
+                self._walk(path), source, f"no images in this folder; known kinds: {_kinds(self.suffixes)}"
+            )
+        elif not mode and glob.has_magic(source):
+            matches = sorted(glob.glob(source, root_dir=base, recursive=True))  # noqa: PTH207  (absolute patterns)
+            named = (base / match for match in matches if match.lower().endswith(self.suffixes))
+            files = (str(match) for match in named if match.is_file())
+            yield from _unless_empty(files, source, "no image matches this pattern")
+        elif not mode:
+            yield Missing(str(path), "no such file or folder")
+        elif kind == ".txt" and not top:
+            yield Missing(str(path), "a list inside a list")
+        elif kind == ".txt":
+            yield from self._list(source, path, path.parent)
+        elif kind in SETS and self.read_set:
+            yield from self.read_set(path)
+        else:
+            yield str(path)
+
+    def _walk(self, folder: Path) -> Iterator[str | Missing]:
+        """The files of a folder and those below it; memory holds the names of one folder a level."""
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted((entry.name, entry.is_dir()) for entry in entries if self._asked(entry))
+        except OSError as error:
+            yield Missing(str(folder), f"this folder cannot be read: {error.strerror}")
+            return
+        for name, is_folder in inside:
+            if is_folder:
+                yield from self._walk(folder / name)
             else:
-                images.setdefault(found.absolute(), found)
-    return list(images.values()), missing
+                yield str(folder / name)
+
+    def _asked(self, entry: os.DirEntry[str]) -> bool:
+        """A folder, or a file of the kinds asked for; a link that leads nowhere counts, and fails by its name."""
+        return entry.is_dir(follow_symlinks=False) or (
+            entry.name.lower().endswith(self.suffixes) and not entry.is_dir()
+        )
+
+    def _stdin(self) -> Iterator[str | Missing]:
+        try:
+            descriptor = sys.stdin.fileno()  # not its buffer: a thread that waits in that aborts a process that ends
+        except (AttributeError, OSError, ValueError):
+            yield Missing(STDIN, "there is no standard input")
+            return
+        yield from self._list(STDIN, descriptor, Path())
+
+    def _list(self, source: str, file: Path | int, base: Path) -> Iterator[str | Missing]:
+        try:
+            with open(file, "rb", closefd=isinstance(file, Path)) as binary:
+                start = binary.peek(3)[:3]
+                encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+                # Names that are not UTF-8 come through as the file system has them.
+                errors = "replace" if encoding == "utf-16" else "surrogateescape"
+                with io.TextIOWrapper(binary, encoding, errors) as text:
+                    names = (line.strip() for line in text)
+                    lists = (self.expand(name, base, top=False) for name in names if name and not name.startswith("#"))
+                    yield from _unless_empty(chain.from_iterable(lists), source, "this list names no images")
+        except OSError as error:
+            yield Missing(source, f"this list cannot be read: {error.strerror}")
 
 
-def _expand(source: str, base: Path, top: bool) -> Iterator[Path | Missing]:
-    path = base / source
-    if path.is_dir():
-        inside: list[Path] = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        yield from inside
-        if not inside:
-            yield Missing(source, f"no images in this folder; known kinds: {_kinds()}")
-    elif path.is_file() and path.suffix.lower() == ".txt" and top:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        if not names:
-            yield Missing(source, "this list names no images")
-        for name in names:
-            yield from _expand(name, path.parent, top=False)
-    elif path.is_file():
-        yield path
-    elif glob.has_magic(source):
-        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207  (absolute patterns)
-        inside = [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]
-        yield from inside
-        if not inside:
-            yield Missing(source, "no image matches this pattern")
-    else:
-        yield Missing(str(path), "no such file or folder")
+def _unless_empty(found: Iterable[str | Missing], source: str, reason: str) -> Iterator[str | Missing]:
+    empty = True
+    for item in found:
+        empty = False
+        yield item
+    if empty:
+        yield Missing(source, reason)
 
 
-def _kinds() -> str:
-    return ", ".join(suffix[1:] for suffix in SUFFIXES)
+def _mode(path: Path) -> int:
+    """What is at a path, as in ``st_mode``; 0 where nothing is."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # a null byte is a ValueError
+        return 0
+
+
+def _kinds(suffixes: tuple[str, ...]) -> str:
+    return ", ".join(suffix[1:] for suffix in suffixes)

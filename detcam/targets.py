@@ -23,6 +23,11 @@ def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     return raw.logits[index, detection.anchor, detection.class_id]
 
 
+def against(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """Less the class logit: what speaks against the class at the anchor, for an object that was missed."""
+    return -class_logit(raw, index, detection)
+
+
 def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The probability of the detection's class: the logit's gradient scaled by p (1 - p), where classes are alone."""
     return raw.class_probability(index, detection.anchor, detection.class_id)
@@ -120,6 +125,7 @@ def keypoint(number: int, part: str) -> Target:
 
 TARGETS: dict[str, Target] = {
     "class": class_logit,
+    "against": against,
     "probability": class_probability,
     "objectness": objectness,
     "score": score,

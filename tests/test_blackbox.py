@@ -364,7 +364,7 @@ def test_methods_that_look_inside_refuse_and_name_those_that_work(scene_image):
         UsageError,
         match=r"'layercam' looks inside the model.*methods that work: occlusion, drise, dcrisp, vps, phasewin, guided",
     ):
-        detcam.explain(box, scene_image)
+        detcam.explain(box, scene_image, method="layercam")
     with pytest.raises(UsageError, match="'eigencam' looks inside"):
         detcam.explain(box, scene_image, method="eigencam")
     result = detcam.explain(box, scene_image, method="random")

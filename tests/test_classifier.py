@@ -250,7 +250,7 @@ def test_the_model_is_left_as_it_was(family):
 def test_maps_are_finite_and_ok(family):
     for layers in ("auto", adapted(family).layers()[1].name):
         for target in ("class", "score"):
-            result = explain(adapted(family), photograph(240, 300), layers=layers, target=target)[0]
+            result = explain(adapted(family), photograph(240, 300), "layercam", layers=layers, target=target)[0]
             assert result[0].status == "ok"
             assert result[0].heatmap.array.max() == 1
 

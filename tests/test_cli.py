@@ -16,6 +16,8 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.store import COLUMNS, read_detections, read_heatmap
 
+QUICK = ("--method", "layercam")
+
 
 @pytest.fixture
 def images(tmp_path):
@@ -70,7 +72,7 @@ def test_explain_writes_the_run_folder(images, tmp_path, capsys):
 
 def test_json_is_one_object_per_detection_and_nothing_else(images, tmp_path, capsys):
     code, stdout, _ = run(
-        capsys, "explain", images, "--weights", WEIGHTS, "--out", tmp_path / "run", "--json", "--save", "none"
+        capsys, "explain", images, *QUICK, "--weights", WEIGHTS, "--out", tmp_path / "run", "--json", "--save", "none"
     )
     assert code == 0
     rows = [json.loads(line) for line in stdout.splitlines()]
@@ -103,7 +105,7 @@ def test_inputs_that_fail_are_named_and_the_rest_is_done(images, tmp_path, capsy
     out = tmp_path / "run"
     code, _, stderr = run(
         capsys, "explain", images, tmp_path / "nothing", tmp_path / "gone.png", str(tmp_path / "*.bmp"),
-        "--weights", WEIGHTS, "--out", out, "--batch", "4", "--save", "none",
+        *QUICK, "--weights", WEIGHTS, "--out", out, "--batch", "4", "--save", "none",
     )  # fmt: skip
     assert code == 1
     failed = {
@@ -120,7 +122,9 @@ def test_inputs_that_fail_are_named_and_the_rest_is_done(images, tmp_path, capsy
 
 def test_an_empty_folder_alone(tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
-    code, _, stderr = run(capsys, "explain", tmp_path / "nothing", "--weights", WEIGHTS, "--out", tmp_path / "run")
+    code, _, stderr = run(
+        capsys, "explain", tmp_path / "nothing", *QUICK, "--weights", WEIGHTS, "--out", tmp_path / "run"
+    )
     assert code == 1
     assert "no images in this folder" in stderr
 
@@ -186,8 +190,8 @@ def test_layers(capsys):
 
 def test_a_box_the_detector_did_not_report(images, tmp_path, capsys):
     code, stdout, _ = run(
-        capsys, "explain", images / "3.png", "--weights", WEIGHTS, "--out", tmp_path / "r", "--box", "40,40,120,110",
-        "--class", "ball", "--json",
+        capsys, "explain", images / "3.png", *QUICK, "--weights", WEIGHTS, "--out", tmp_path / "r", "--box",
+        "40,40,120,110", "--class", "ball", "--json",
     )  # fmt: skip
     assert code == 0
     (row,) = map(json.loads, stdout.splitlines())
@@ -206,7 +210,7 @@ def test_options_from_a_yaml_file(images, tmp_path, capsys):
 
 
 def test_a_run_with_another_configuration_is_not_replaced_unasked(images, tmp_path, capsys):
-    command = ["explain", images, "--weights", WEIGHTS, "--out", tmp_path / "r", "--save", "none"]
+    command = ["explain", images, *QUICK, "--weights", WEIGHTS, "--out", tmp_path / "r", "--save", "none"]
     assert run(capsys, *command)[0] == 0
     assert run(capsys, *command)[0] == 0
     code, _, stderr = run(capsys, *command, "--conf", "0.9")
@@ -219,7 +223,7 @@ def test_a_run_with_another_configuration_is_not_replaced_unasked(images, tmp_pa
 
 def test_a_folder_that_cannot_be_written(images, tmp_path, capsys):
     (tmp_path / "file").touch()
-    code, _, stderr = run(capsys, "explain", images, "--weights", WEIGHTS, "--out", tmp_path / "file" / "run")
+    code, _, stderr = run(capsys, "explain", images, *QUICK, "--weights", WEIGHTS, "--out", tmp_path / "file" / "run")
     assert code == 2
     assert "cannot write to" in stderr
 

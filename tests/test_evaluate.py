@@ -13,7 +13,17 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate.faithfulness import STEPS, area_under, areas, curves, faithfulness, interval, ranking, sufficient
+from detcam.evaluate.faithfulness import (
+    STEPS,
+    area_under,
+    areas,
+    curves,
+    faithfulness,
+    interval,
+    outside,
+    ranking,
+    sufficient,
+)
 from detcam.evaluate.run import Contestant
 from detcam.evaluate.summary import summarise
 from detcam.methods.baselines import edges
@@ -30,6 +40,37 @@ def test_curves_by_hand():
     deletion, insertion = curves(ranking(worth, inside), counts, image, fill, score)
     assert torch.allclose(deletion[:, 0], torch.tensor([1, 1, 0.6, 0.6, 0.3, 0.3, 0.3, 0.1, 0.1, 0, 0]))
     assert torch.allclose(insertion, 1 - deletion)
+
+
+def test_deletion_outside_the_box_by_hand():
+    # A row of six pixels, all of one worth; the box holds the first two, which are the hottest and stay.
+    image, fill = torch.ones(3, 1, 6), torch.zeros(3, 1, 6)
+    place = torch.tensor([[0, 1, 5, 4, 3, 2]])
+    box, seen = torch.tensor([0.0, 0, 2, 1]), []
+
+    def score(images):
+        seen.append(images[:, 0, 0])
+        return images[:, 0].sum((1, 2))[:, None]
+
+    told = outside(place, torch.tensor([1, 2, 9]), box, image, fill, score)
+    assert told[:, 0].tolist() == [5, 4, 2]
+    assert seen[0].tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
+
+
+def test_known_ends_save_two_images_and_change_nothing():
+    subject = KnownSubject()
+    counts = areas(subject.boxes[0], subject.inside)
+    fill, asked = torch.zeros_like(subject.image), []
+
+    def score(images):
+        asked.append(len(images))
+        return subject.scores(images)
+
+    place = ranking(subject.cause, subject.inside)
+    ends = tuple(subject.scores(torch.stack([subject.image, fill])))
+    both = [curves(place, counts, subject.image, fill, score, known) for known in (None, ends)]
+    assert torch.equal(torch.stack(both[0]), torch.stack(both[1]))
+    assert asked == [2, 2 * STEPS, 2 * STEPS]
 
 
 def test_area_and_sufficiency_by_hand():

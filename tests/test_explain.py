@@ -14,7 +14,7 @@ from detcam.maps import box_reach, gradient_support
 
 
 def test_every_detection_has_its_own_map(scene_image, demo_detector):
-    result = detcam.explain(demo_detector, scene_image)
+    result = detcam.explain(demo_detector, scene_image, method="layercam")
     assert len(result) == len(result.detections) >= 4
     assert [e.detection.confidence for e in result] == sorted((e.detection.confidence for e in result), reverse=True)
     for e in result:
@@ -39,7 +39,7 @@ def same_class_correlations(result):
 
 
 def test_two_objects_of_one_class_get_different_maps(scene_image, demo_detector):
-    correlations = same_class_correlations(detcam.explain(demo_detector, scene_image))
+    correlations = same_class_correlations(detcam.explain(demo_detector, scene_image, method="layercam"))
     print("rank correlations of same-class maps:", np.round(correlations, 3))
     assert correlations
     assert max(correlations) < 0.9
@@ -52,7 +52,7 @@ def test_two_objects_of_one_class_get_different_maps(scene_image, demo_detector)
 @pytest.mark.parametrize("share", [0.1, pytest.param(1, marks=pytest.mark.slow)])
 def test_photographs(weights, folder, share):
     images = sorted(real(folder).glob("*.jpg"))
-    explainer = detcam.Explainer(real(f"weights/{weights}"))
+    explainer = detcam.Explainer(real(f"weights/{weights}"), method="layercam")
     correlations, count = [], 0
     for image in images[: max(int(len(images) * share), 1)]:
         (result,) = explainer(image)
@@ -80,15 +80,17 @@ def test_every_kind_of_image_gives_the_same_map(tmp_path, scene_image, demo_dete
         torch.from_numpy(scene_image.copy()).permute(2, 0, 1),
         torch.from_numpy(scene_image.copy()).permute(2, 0, 1).float() / 255,
     ]
-    results = detcam.explain(demo_detector, given)
-    results.append(detcam.explain(demo_detector, np.ascontiguousarray(scene_image[..., ::-1]), bgr=True))
+    results = detcam.explain(demo_detector, given, method="layercam")
+    results.append(
+        detcam.explain(demo_detector, np.ascontiguousarray(scene_image[..., ::-1]), bgr=True, method="layercam")
+    )
     for result in results:
         assert np.array_equal(result[0].heatmap.raw, results[0][0].heatmap.raw)
 
 
 def test_the_image_passed_in_is_not_changed_and_not_kept(scene_image, demo_detector):
     image = scene_image.copy()
-    result = detcam.explain(demo_detector, image)
+    result = detcam.explain(demo_detector, image, method="layercam")
     assert np.array_equal(image, scene_image)
     image[:] = 0
     assert np.array_equal(result.image, scene_image)
@@ -96,24 +98,31 @@ def test_the_image_passed_in_is_not_changed_and_not_kept(scene_image, demo_detec
 
 
 def test_only_the_detections_asked_for(scene_image, demo_detector):
-    full = detcam.explain(demo_detector, scene_image)
-    some = detcam.explain(demo_detector, scene_image, detection=[2, 0])
+    full = detcam.explain(demo_detector, scene_image, method="layercam")
+    some = detcam.explain(demo_detector, scene_image, detection=[2, 0], method="layercam")
     assert [e.detection.anchor for e in some] == [full[2].detection.anchor, full[0].detection.anchor]
     assert np.array_equal(some[0].heatmap.raw, full[2].heatmap.raw)
     assert len(some.detections) == len(full)
     with pytest.raises(InputError, match="no detection 99; at these thresholds this image has"):
-        detcam.explain(demo_detector, scene_image, detection=99)
+        detcam.explain(demo_detector, scene_image, detection=99, method="layercam")
 
 
 def test_a_box_the_detector_did_not_report(scene_image, demo_detector):
-    reported = detcam.explain(demo_detector, scene_image)[0]
+    reported = detcam.explain(demo_detector, scene_image, method="layercam")[0]
     asked = detcam.explain(
-        demo_detector, scene_image, conf=0.99, box=reported.detection.xyxy, class_name=reported.detection.class_name
+        demo_detector,
+        scene_image,
+        conf=0.99,
+        box=reported.detection.xyxy,
+        class_name=reported.detection.class_name,
+        method="layercam",
     )[0]
     assert asked.detection.anchor == reported.detection.anchor
     assert np.array_equal(asked.heatmap.raw, reported.heatmap.raw)
     assert np.array_equal(asked.detection.asked, reported.detection.xyxy)
-    other = detcam.explain(demo_detector, scene_image, box=reported.detection.xyxy, class_name="ball")[0]
+    other = detcam.explain(
+        demo_detector, scene_image, box=reported.detection.xyxy, class_name="ball", method="layercam"
+    )[0]
     assert other.detection.class_name == "ball"
     assert other.status == "ok"
 
@@ -166,18 +175,20 @@ def test_wrong_choices_say_what_would_be_right(scene_image, demo_detector, choic
 
 def test_a_box_outside_the_image_is_refused(scene_image, demo_detector):
     with pytest.raises(InputError, match="lies outside the image, which is 256 x 256"):
-        detcam.explain(demo_detector, scene_image, box=[900, 900, 950, 950], class_name="kite")
+        detcam.explain(demo_detector, scene_image, box=[900, 900, 950, 950], class_name="kite", method="layercam")
 
 
 def test_an_image_without_detections_is_an_empty_result(demo_detector):
-    result = detcam.explain(demo_detector, np.zeros((64, 64, 3), np.uint8))
+    result = detcam.explain(demo_detector, np.zeros((64, 64, 3), np.uint8), method="layercam")
     assert list(result) == []
     assert result.plot().ndim == 3
 
 
 def test_targets_ask_different_questions(scene_image, demo_detector):
     maps = {
-        target: detcam.explain(demo_detector, scene_image, target=target, detection=0)[0].heatmap.array
+        target: detcam.explain(demo_detector, scene_image, target=target, detection=0, method="layercam")[
+            0
+        ].heatmap.array
         for target in ("class", "left", "right", "contrast:ball")
     }
     assert np.corrcoef(maps["left"].ravel(), maps["right"].ravel())[0, 1] < 0.9
@@ -193,7 +204,7 @@ def graphs():
 
 def test_the_graph_is_gone_when_the_result_is_there(scene_image):
     before = graphs()
-    explainer = detcam.Explainer(WEIGHTS)
+    explainer = detcam.Explainer(WEIGHTS, method="layercam")
     result = explainer(scene_image)
     assert len(result[0])
     assert graphs() <= before
@@ -215,7 +226,10 @@ def test_bounds_of_the_gradient_around_a_box():
 
 def test_auto_leaves_out_the_stages_whose_gradient_reaches_less_than_half_of_the_box(all_levels):
     detector, image, settings = all_levels
-    explained = {layers: detcam.explain(detector, image, layers=layers, **settings) for layers in ("auto", "backbone")}
+    explained = {
+        layers: detcam.explain(detector, image, layers=layers, **settings, method="layercam")
+        for layers in ("auto", "backbone")
+    }
     assert all(e.support == () for e in detcam.explain(detector, image, method="eigencam", **settings))
     dropped = 0
     for auto, every in zip(explained["auto"], explained["backbone"], strict=True):
@@ -226,3 +240,18 @@ def test_auto_leaves_out_the_stages_whose_gradient_reaches_less_than_half_of_the
     print(
         f"{dropped} layers of {sum(len(e.layers) for e in explained['backbone'])} reached less than half of their boxes"
     )
+
+
+@pytest.mark.parametrize(
+    ("choices", "method"),
+    [
+        ({}, "guided"),
+        ({"layers": "neck"}, "layercam"),
+        ({"target": "left"}, "layercam"),
+        ({"smoothing": "noise"}, "layercam"),
+        ({"fusion": "max"}, "layercam"),
+    ],
+)
+def test_auto_is_the_method_that_wins_and_one_at_layers_where_layers_are_asked_for(demo_detector, choices, method):
+    assert detcam.Explainer(demo_detector, **choices).method_name == method
+    assert detcam.Explainer(demo_detector, "auto", **choices).method_name == method

@@ -32,7 +32,7 @@ def test_gradients_are_finite_differences(scene_image, layer, target):
     adapter = detcam.load(WEIGHTS)
     adapter.model.double()
     adapter.dtype = torch.float64
-    explainer = Explainer(adapter, layers=layer, target=target)
+    explainer = Explainer(adapter, layers=layer, target=target, method="layercam")
     batch, _ = adapter.prepare([scene_image])
     raw = adapter.forward(batch, [layer])
     anchor = 32 * 32 + 16 * 9 + 7  # one of stride 16, so that every layer but the coarsest neck output has a part in it
@@ -86,7 +86,7 @@ def plain_gradients(model, batch, layers, anchor, class_id):
 
 
 def check_against_plain_backward(weights, image):
-    explainer = Explainer(detcam.load(weights))
+    explainer = Explainer(detcam.load(weights), method="layercam")
     adapter = explainer.model
     batch, letterboxes = adapter.prepare([detcam.images.read_image(image)])
     raw = adapter.forward(batch, explainer.layers)
@@ -113,7 +113,7 @@ def test_gradients_on_real_weights_are_those_of_a_plain_backward(weights):
 
 
 def test_no_gradient_of_the_model_is_ever_made(scene_image, demo_detector):
-    Explainer(demo_detector)(scene_image)
+    Explainer(demo_detector, method="layercam")(scene_image)
     assert all(p.grad is None and not p.requires_grad for p in demo_detector.model.parameters())
 
 
@@ -126,7 +126,7 @@ def test_nothing_before_the_first_captured_layer_has_a_graph(scene_image, demo_d
 
 def test_the_iou_target_falls_as_a_side_moves_inwards(scene_image, demo_detector):
     """Its gradient is that of (area inside the kept box) / (kept area), the one-sided derivative, and not zero."""
-    explainer = Explainer(demo_detector, layers="neck", target="iou")
+    explainer = Explainer(demo_detector, layers="neck", target="iou", method="layercam")
     batch, letterboxes = demo_detector.prepare([scene_image])
     raw = demo_detector.forward(batch, explainer.layers)
     detection = demo_detector.decode(raw, letterboxes, **explainer._decode)[0][0]
@@ -168,8 +168,10 @@ def test_probability_and_score_are_what_is_thresholded():
 
 def test_the_map_of_several_layers_is_the_sum_of_their_maps(scene_image, demo_detector):
     layers = ["model.4", "model.6", "model.9"]
-    together = Explainer(demo_detector, layers=layers, detection=0)(scene_image)[0][0]
-    alone = [Explainer(demo_detector, layers=layer, detection=0)(scene_image)[0][0] for layer in layers]
+    together = Explainer(demo_detector, layers=layers, detection=0, method="layercam")(scene_image)[0][0]
+    alone = [
+        Explainer(demo_detector, layers=layer, detection=0, method="layercam")(scene_image)[0][0] for layer in layers
+    ]
     expected = fuse_maps([torch.from_numpy(e.heatmap.raw.copy()) for e in alone]).numpy()
     assert np.allclose(together.heatmap.raw, expected, atol=1e-5 * expected.max())
     assert all(e.heatmap.raw.any() for e in alone)

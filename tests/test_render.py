@@ -122,7 +122,7 @@ def test_a_character_no_font_has_becomes_a_square():
 
 
 def test_the_panel_says_what_it_leaves_out(scene_image, demo_detector):
-    result = detcam.explain(demo_detector, scene_image, conf=0.0, max_det=30)
+    result = detcam.explain(demo_detector, scene_image, conf=0.0, max_det=30, method="layercam")
     assert len(result) == 30
     picture = panel(result)
     assert picture.dtype == np.uint8

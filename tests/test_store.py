@@ -9,12 +9,13 @@ import pytest
 import detcam
 from detcam import store
 from detcam.errors import UsageError
-from detcam.store import RunFolder, read_detections, read_heatmap
+from detcam.folder import RunFolder
+from detcam.store import read_detections, read_heatmap
 
 
 @pytest.fixture
 def result(scene_image, demo_detector):
-    return detcam.explain(demo_detector, scene_image)
+    return detcam.explain(demo_detector, scene_image, method="layercam")
 
 
 def finished(path, result, **settings):
@@ -104,7 +105,7 @@ def test_a_newer_schema_is_refused(tmp_path):
 
 def test_a_file_name_that_is_no_text(tmp_path, scene_image, demo_detector):
     name = os.fsdecode(b"b\xff.png")
-    (result,) = detcam.Explainer(demo_detector).explain_named({name: scene_image})
+    (result,) = detcam.Explainer(demo_detector, method="layercam").explain_named({name: scene_image})
     folder = RunFolder(tmp_path, "explain", {})
     folder.describe()
     folder.add(result, {"overlay"}, "inferno", 0.6)

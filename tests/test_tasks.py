@@ -92,7 +92,7 @@ def same_shapes(result, theirs):
 def test_detections_are_those_of_predict_and_each_has_a_map(name):
     model = build(name)
     before = snapshot(model.model)
-    result = detcam.explain(model, IMAGE, imgsz=256, **SETTINGS)
+    result = detcam.explain(model, IMAGE, imgsz=256, **SETTINGS, method="layercam")
     assert snapshot(model.model) == before
     theirs = model.predict(IMAGE[..., ::-1], imgsz=256, verbose=False, **SETTINGS)[0]
     boxes = theirs.obb if theirs.obb is not None else theirs.boxes
@@ -126,7 +126,7 @@ def vendor_logits(head, output, branch):
 def test_gradients_of_the_nms_free_branch_are_those_of_a_plain_backward(family):
     """Releases up to about 8.4.110 feed that branch detached features: no oracle there, and ours flows all the same."""
     if "end2end" in DEFAULT_CFG_DICT:
-        (e,) = detcam.explain(build(family), IMAGE, imgsz=256, nms=False, conf=1e-3, max_det=1)
+        (e,) = detcam.explain(build(family), IMAGE, imgsz=256, nms=False, conf=1e-3, max_det=1, method="layercam")
         assert e.status == "ok"
         assert e.layers == detcam.load(build(family)).resolve("backbone")
     else:
@@ -139,7 +139,7 @@ def test_gradients_are_those_of_a_plain_backward(name):
 
 def check_against_plain_backward(name, nms):
     model = build(name)
-    explainer = detcam.Explainer(model, imgsz=256, nms=None if nms else False, **SETTINGS)
+    explainer = detcam.Explainer(model, imgsz=256, nms=None if nms else False, **SETTINGS, method="layercam")
     adapter = explainer.model
     batch, letterboxes = adapter.prepare([IMAGE])
     raw = adapter.forward(batch, explainer.layers)
@@ -177,7 +177,7 @@ def test_targets_of_each_task(family, targets):
 def test_the_mask_target_is_the_mean_logit_of_its_own_mask():
     model = build("yolov8n-seg")
     detector = detcam.load(model, imgsz=256)
-    explainer = detcam.Explainer(detector, target="mask", **SETTINGS)
+    explainer = detcam.Explainer(detector, target="mask", **SETTINGS, method="layercam")
     batch, letterboxes = detector.prepare([IMAGE])
     raw = detector.forward(batch, ["model.15"])
     detection = detector.decode(raw, letterboxes, **explainer._decode)[0][0]
@@ -202,7 +202,7 @@ def test_the_mask_target_is_the_mean_logit_of_its_own_mask():
 )  # fmt: skip
 def test_targets_a_task_does_not_have(family, target, message):
     with pytest.raises(UsageError, match=message):
-        detcam.explain(build(family), IMAGE, target=target, imgsz=128, **SETTINGS)
+        detcam.explain(build(family), IMAGE, target=target, imgsz=128, **SETTINGS, method="layercam")
 
 
 def test_a_prompt_free_yoloe():
@@ -214,7 +214,7 @@ def test_a_prompt_free_yoloe():
     for convs in model.model.model[-1].cv3:
         convs[-1].bias.data.fill_(-7.0)  # about the filter's threshold of 0.001
     model.model.set_vocab(torch.nn.ModuleList(convs[-1] for convs in whole.model.model[-1].cv3), names=NAMES)
-    result = detcam.explain(model, IMAGE, imgsz=256, **SETTINGS)
+    result = detcam.explain(model, IMAGE, imgsz=256, **SETTINGS, method="layercam")
     theirs = model.predict(IMAGE[..., ::-1], imgsz=256, verbose=False, **SETTINGS)[0].boxes
     assert len(result) == len(theirs) > 0
     assert [e.detection.class_name for e in result] == [NAMES[int(c)] for c in theirs.cls]

@@ -216,7 +216,9 @@ def test_nothing_flows_through_a_proposals_coordinates():
 @pytest.mark.parametrize("family", ["faster", "mask", "retina", "fcos", "ssdlite"])
 @pytest.mark.parametrize("target", ["class", "score", "box"])
 def test_maps_are_finite_and_ok(family, target):
-    result = explain(adapted(family), photograph(200, 220, seed=7), target=target, **SETTINGS | {"max_det": 5})[0]
+    result = explain(
+        adapted(family), photograph(200, 220, seed=7), "layercam", target=target, **SETTINGS | {"max_det": 5}
+    )[0]
     assert len(result) > 4
     assert all(e.status == "ok" and e.heatmap.raw.any() for e in result)
 
@@ -227,9 +229,9 @@ def test_a_batch_changes_no_map():
     images = [photograph(200, 220, 7), photograph(200, 230, 8)]
     assert len({adapter.letterbox(image).network for image in images}) == 1
     assert len({adapter.letterbox(image).resized for image in images}) == 2
-    together = explain(adapter, images, batch=2, **SETTINGS | {"max_det": 6})
+    together = explain(adapter, images, "layercam", batch=2, **SETTINGS | {"max_det": 6})
     for image, both in zip(images, together, strict=True):
-        alone = explain(adapter, image, **SETTINGS | {"max_det": 6})[0]
+        alone = explain(adapter, image, "layercam", **SETTINGS | {"max_det": 6})[0]
         assert [e.detection.class_id for e in alone] == [e.detection.class_id for e in both]
         for a, b in zip(alone, both, strict=True):
             assert np.allclose(a.detection.xyxy, b.detection.xyxy, atol=1e-2)
@@ -246,7 +248,7 @@ def test_the_model_is_left_as_it_was(family):
     before = snapshot(model)
     pool = getattr(getattr(model, "roi_heads", None), "box_roi_pool", None)
     scales = getattr(pool, "scales", None)
-    explain(TorchvisionDetector(model, imgsz=(128, 160)), photograph(), conf=0.9, max_det=2)
+    explain(TorchvisionDetector(model, imgsz=(128, 160)), photograph(), "layercam", conf=0.9, max_det=2)
     assert snapshot(model) == before
     assert not fired
     assert getattr(pool, "scales", None) is scales

@@ -76,7 +76,9 @@ def end_to_end():
 def test_the_branch_that_answers_is_the_one_explained(end_to_end, nms):
     settings = {"conf": 1e-3, "max_det": 20}
     image = photograph(256, 256, seed=1)
-    ours = detcam.Explainer(detcam.load(end_to_end, imgsz=256, nms=nms), layers="neck", **settings)(image)[0]
+    ours = detcam.Explainer(detcam.load(end_to_end, imgsz=256, nms=nms), layers="neck", **settings, method="layercam")(
+        image
+    )[0]
     fresh = YOLO("yolo26n.yaml", task="detect", verbose=False)
     fresh.model.load_state_dict(end_to_end.model.state_dict())
     old = "end2end" in DEFAULT_CFG_DICT  # what releases before `nms` called it, the other way round
@@ -90,7 +92,9 @@ def test_the_branch_that_answers_is_the_one_explained(end_to_end, nms):
 def test_the_two_branches_really_differ(end_to_end):
     image = photograph(256, 256, seed=1)
     found = [
-        detcam.Explainer(detcam.load(end_to_end, imgsz=256, nms=nms), conf=1e-3, max_det=1)(image)[0].detections[0]
+        detcam.Explainer(detcam.load(end_to_end, imgsz=256, nms=nms), conf=1e-3, max_det=1, method="layercam")(image)[
+            0
+        ].detections[0]
         for nms in (True, False)
     ]
     assert (found[0].anchor, found[0].class_id) != (found[1].anchor, found[1].class_id)
@@ -109,7 +113,7 @@ def test_the_model_is_left_as_it_was(scene_image, given, predicted):
         model.predict(scene_image[..., ::-1], verbose=False)
         fired.clear()
     before = snapshot(model.model)
-    result = detcam.explain(model if given == "YOLO" else model.model, scene_image)
+    result = detcam.explain(model if given == "YOLO" else model.model, scene_image, method="layercam")
     assert len(result)
     assert all(e.status == "ok" for e in result)
     assert snapshot(model.model) == before
@@ -118,11 +122,11 @@ def test_the_model_is_left_as_it_was(scene_image, given, predicted):
 
 def test_it_works_before_and_after_predict_and_after_fusing(scene_image):
     model = YOLO(WEIGHTS)
-    first = detcam.explain(model, scene_image)
+    first = detcam.explain(model, scene_image, method="layercam")
     model.predict(scene_image[..., ::-1], verbose=False)
-    second = detcam.explain(model, scene_image)
+    second = detcam.explain(model, scene_image, method="layercam")
     model.fuse()
-    third = detcam.explain(model, scene_image)
+    third = detcam.explain(model, scene_image, method="layercam")
     for other in (second, third):
         assert [e.detection.anchor for e in other] == [e.detection.anchor for e in first]
         for a, b in zip(first, other, strict=True):
@@ -131,10 +135,10 @@ def test_it_works_before_and_after_predict_and_after_fusing(scene_image):
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_the_caller_may_have_gradients_switched_off(scene_image, demo_detector, context):
-    outside = detcam.explain(demo_detector, scene_image)
+    outside = detcam.explain(demo_detector, scene_image, method="layercam")
     with context():
-        inside = detcam.explain(demo_detector, scene_image)
-        loaded_inside = detcam.explain(WEIGHTS, scene_image)
+        inside = detcam.explain(demo_detector, scene_image, method="layercam")
+        loaded_inside = detcam.explain(WEIGHTS, scene_image, method="layercam")
     for result in (inside, loaded_inside):
         assert np.array_equal(result[0].heatmap.raw, outside[0].heatmap.raw)
 
@@ -150,7 +154,7 @@ def test_layer_groups(demo_detector):
 
 
 def test_a_layer_inside_the_head_can_be_explained(scene_image, demo_detector):
-    result = detcam.explain(demo_detector, scene_image, layers="model.22.cv3.0.1")
+    result = detcam.explain(demo_detector, scene_image, layers="model.22.cv3.0.1", method="layercam")
     assert all((e.status == "ok") == (e.detection.stride == 8) for e in result)
 
 
@@ -167,7 +171,7 @@ def test_a_level_the_box_did_not_come_from_has_no_signal(all_levels):
 def test_only_the_layers_the_gradient_reaches_are_named(all_levels):
     detector, image, settings = all_levels
     own_input = {8: "model.15", 16: "model.18", 32: "model.21"}
-    result = detcam.explain(detector, image, layers="neck,model.4", **settings)
+    result = detcam.explain(detector, image, layers="neck,model.4", **settings, method="layercam")
     assert {e.detection.stride for e in result} == {8, 16, 32}
     for e in result:
         # a coarser neck output is made from the finer ones, never the other way round
@@ -177,8 +181,8 @@ def test_only_the_layers_the_gradient_reaches_are_named(all_levels):
 
 def test_batches_do_not_change_maps(demo_detector):
     images = [render(make_scene(seed)) for seed in (1, 2, 3, 5)] + [photograph(100, 180)]
-    alone = [detcam.explain(demo_detector, image, conf=0.05) for image in images]
-    together = detcam.Explainer(demo_detector, conf=0.05, batch=4)(images)
+    alone = [detcam.explain(demo_detector, image, conf=0.05, method="layercam") for image in images]
+    together = detcam.Explainer(demo_detector, conf=0.05, batch=4, method="layercam")(images)
     for a, b in zip(alone, together, strict=True):
         assert [e.detection.anchor for e in a] == [e.detection.anchor for e in b]
         for one, other in zip(a, b, strict=True):
@@ -223,10 +227,10 @@ def test_a_copy_of_the_model_is_explained_and_not_the_model():
 
 def test_a_slow_machine_loses_no_boxes(demo_detector, scene_image, monkeypatch):
     """Ultralytics' suppression stops after a time by the clock; here every look at the clock is an hour later."""
-    expected = detcam.explain(demo_detector, [scene_image, scene_image], batch=2)
+    expected = detcam.explain(demo_detector, [scene_image, scene_image], batch=2, method="layercam")
     clock = iter(range(0, 10**9, 3600))
     monkeypatch.setattr("ultralytics.utils.nms.time.time", lambda: next(clock))
-    slow = detcam.explain(demo_detector, [scene_image, scene_image], batch=2)
+    slow = detcam.explain(demo_detector, [scene_image, scene_image], batch=2, method="layercam")
     assert [len(result) for result in slow] == [len(result) for result in expected] != [0, 0]
 
 
@@ -250,7 +254,7 @@ def test_models_with_hooks_that_cannot_be_copied_are_explained(tmp_path, scene_i
     model.model[2].register_forward_hook(recorder.hook)
     model(torch.zeros(1, 3, 64, 64))
     assert model.model[2].last.grad_fn is not None
-    assert all(e.status == "ok" for e in detcam.explain(model, scene_image))
+    assert all(e.status == "ok" for e in detcam.explain(model, scene_image, method="layercam"))
     assert len(recorder.kept) == 1
     recorder.file.close()
 
@@ -260,7 +264,7 @@ def test_a_detector_whose_boxes_are_not_finite_says_so(scene_image):
     for convs in model.model[-1].cv2:
         convs[-1].bias.data.fill_(torch.nan)
     with pytest.raises(InputError, match="boxes are not finite"):
-        detcam.explain(model, scene_image)
+        detcam.explain(model, scene_image, method="layercam")
 
 
 @pytest.mark.parametrize("imgsz", [320, np.int64(320), (320,), [320, 320]])

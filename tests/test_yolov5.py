@@ -460,7 +460,7 @@ def test_wrapped_models_are_explained_and_left_as_they_were(vendor, wrapped):
     before = snapshot(outer)
     detector = YoloV5Detector(outer, imgsz=320)
     for target in ("class", "objectness", "score"):
-        (result,) = Explainer(detector, target=target, iou=0.45, detection=0)([image])
+        (result,) = Explainer(detector, target=target, iou=0.45, detection=0, method="layercam")([image])
         assert len(result) == 1
         assert all(e.status == "ok" and e.heatmap.peak > 0 for e in result)
     assert snapshot(outer) == before

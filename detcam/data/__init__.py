@@ -8,7 +8,8 @@ from pathlib import Path
 
 from detcam.data.coco import read_coco
 from detcam.data.labels import LabelledImage as LabelledImage
-from detcam.data.labels import LabelledSet, Problem, Reader
+from detcam.data.labels import LabelledSet as LabelledSet
+from detcam.data.labels import Problem, Reader
 from detcam.data.labels import Truth as Truth
 from detcam.data.yolo import read_yolo
 from detcam.errors import UsageError

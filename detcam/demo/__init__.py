@@ -8,6 +8,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from detcam.config import DemoConfig, ExplainConfig
 from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render
 from detcam.errors import UsageError
 from detcam.explainer import Explainer
@@ -31,13 +32,13 @@ def demo_scenes() -> dict[str, Scene]:
     }
 
 
-def run_demo(out: Path, stdout: TextIO) -> int:
-    """Draw the scenes, explain them into ``out`` as ``detcam explain`` would, and say what to open."""
-    from detcam.commands import explain
-    from detcam.config import ExplainConfig
+def demo(config: DemoConfig, stdout: TextIO) -> int:
+    """Draw the scenes, explain them as ``detcam explain`` would, and say what to open."""
+    from detcam.commands.explain import explain
     from detcam.render import write_image
     from detcam.store import image_key
 
+    out = Path(config.out)
     images = out / "images"
     try:
         images.mkdir(parents=True, exist_ok=True)
@@ -46,8 +47,8 @@ def run_demo(out: Path, stdout: TextIO) -> int:
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
     run = out / "run"
-    config = ExplainConfig(weights=str(WEIGHTS), source=[str(images)], out=str(run), overwrite=True)
-    code = explain(config, stdout)
+    asked = ExplainConfig(weights=str(WEIGHTS), source=[str(images)], out=str(run), overwrite=True)
+    code = explain(asked, stdout)
     panels = [run / "overlays" / f"{image_key(str(images / f'{name}.png'))}-panel.png" for name in demo_scenes()]
     stdout.write("\n".join(["", *story(), "", "Open these:", *(f"  {panel}" for panel in panels), ""]))
     return code

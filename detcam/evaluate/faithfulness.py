@@ -46,13 +46,16 @@ def ranking(heat: Tensor, inside: Tensor, seed: int = 0) -> Tensor:
 
 def areas(box: Tensor, inside: Tensor) -> Tensor:
     """How many pixels each of the steps 0 .. 10 covers: tenths of the box's area within the image, int64."""
-    height, width = inside.shape
-    low, high = box[:2].clamp(min=0), box[2:].minimum(box.new_tensor([width, height]))
+    rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
+    low = box[:2].maximum(box.new_tensor([columns[0], rows[0]]))
+    high = box[2:].minimum(box.new_tensor([columns[-1] + 1, rows[-1] + 1]))
     area = float((high - low).clamp(min=0).prod())
     return (torch.arange(STEPS + 1) / STEPS * area).round().clamp(max=int(inside.sum())).long().to(inside.device)
 
 
-def curves(place: Tensor, counts: Tensor, image: Tensor, fill: Tensor, score: Score) -> tuple[Tensor, Tensor]:
+def curves(
+    place: Tensor, counts: Tensor, image: Tensor, fill: Tensor, score: Score, ends: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """Deletion and insertion curves, each (step, part), unscaled.
 
     Step i replaces by the fill, or shows in it, as many of the hottest pixels as ``counts[i]``.
@@ -63,11 +66,33 @@ def curves(place: Tensor, counts: Tensor, image: Tensor, fill: Tensor, score: Sc
         image: (3, h, w), the detector's input.
         fill: (3, h, w), what stands for "removed".
         score: see the module.
+        ends: the scores of the image and of the fill, each (part,), where they are known: every map starts there.
     """
-    hot = (place < counts[:, None, None])[:, None]
+    whole, blank = score(torch.stack([image, fill])) if ends is None else ends
+    hot = (place < counts[1:, None, None])[:, None]
     both = score(torch.cat([torch.where(hot, fill, image), torch.where(hot, image, fill)]))
     deletion, insertion = both.chunk(2)
-    return deletion, insertion
+    return torch.cat([whole[None], deletion]), torch.cat([blank[None], insertion])
+
+
+def outside(place: Tensor, counts: Tensor, box: Tensor, image: Tensor, fill: Tensor, score: Score) -> Tensor:
+    """Deletion of the pixels outside the box alone, (step, part), unscaled: does the map know what context counts?
+
+    Args:
+        place: from :func:`ranking`, (h, w).
+        counts: (step,), pixels; a step ends where the image outside the box does.
+        box: (4,) xyxy in the image's pixels; a pixel is within it where its centre is.
+        image: (3, h, w), the detector's input.
+        fill: (3, h, w), what stands for "removed".
+        score: see the module.
+    """
+    rows, columns = (torch.arange(side, device=place.device) + 0.5 for side in place.shape)
+    own = ((rows >= box[1]) & (rows < box[3]))[:, None] & ((columns >= box[0]) & (columns < box[2]))
+    order = torch.argsort(place.masked_fill(own, place.numel()).flatten())
+    rest = torch.empty_like(order)
+    rest[order] = torch.arange(order.numel(), device=order.device)
+    hot = (rest.view(place.shape) < counts[:, None, None]) & ~own
+    return score(torch.where(hot[:, None], fill, image))
 
 
 def area_under(curve: Sequence[float] | NDArray[np.floating]) -> float:
@@ -87,7 +112,14 @@ def sufficient(insertion: Sequence[float] | NDArray[np.floating]) -> float:
 
 
 def faithfulness(
-    heat: Tensor, image: Tensor, box: Tensor, inside: Tensor, before: Tensor, score: Score, seed: int = 0
+    heat: Tensor,
+    image: Tensor,
+    box: Tensor,
+    inside: Tensor,
+    before: Tensor,
+    score: Score,
+    seed: int = 0,
+    blank: Mapping[str, Tensor] | None = None,
 ) -> dict[str, float | list[float]]:
     """A map's figures under every fill.
 
@@ -99,16 +131,19 @@ def faithfulness(
         before: (part,), the score of the image as it is; curves are over it.
         score: see the module.
         seed: breaks ties.
+        blank: the score (part,) of each fill alone, where it is known, for every map of a detection has it.
 
     Returns:
         By fill: ``insertion_blur``, ``deletion_blur`` and their difference ``faithfulness_blur`` (higher is better),
         the same at the fixed anchor (``..._anchor_blur``) and for overlap and class apart, ``sufficient_blur``, and the
-        curves.
+        curves; ``outside_blur``, the area under the deletion curve of the pixels outside the box (lower is better).
     """
     place, counts = ranking(heat, inside, seed), areas(box, inside)
     told: dict[str, float | list[float]] = {}
     for name, make in FILLS.items():
-        pair = curves(place, counts, image, make(image, inside), score)
+        fill = make(image, inside)
+        ends = None if blank is None else (before, blank[name])
+        pair = curves(place, counts, image, fill, score, ends)
         deletion, insertion = (np.divide(c.cpu().numpy(), before.cpu().numpy()) for c in pair)
         for part, label in enumerate(PARTS):
             suffix = f"{name}" if label == "tracked" else f"{label}_{name}"
@@ -118,6 +153,9 @@ def faithfulness(
         told[f"sufficient_{name}"] = sufficient(insertion[:, 0])
         told[f"curve_insertion_{name}"] = insertion[:, 0].tolist()
         told[f"curve_deletion_{name}"] = deletion[:, 0].tolist()
+        if name == "blur":  # a fill leaves the padding as it is, so what falls on it changes nothing
+            beyond = outside(place, counts[2::2], box, image, fill, score)[:, 0] / before[0]
+            told["outside_blur"] = area_under([1.0, *beyond.tolist()])
     return told
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from detcam.errors import UsageError
-from detcam.store import SCHEMA_VERSION, image_key, write_whole
+from detcam.store import SCHEMA_VERSION, image_key, versions, write_whole
 
 PARTS = ".evaluation"
 
@@ -34,17 +34,20 @@ class Results:
         known = path / "run.json"
         try:
             there = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else None
-            if there is not None and there != json.loads(json.dumps(described)):
+            same = json.loads(json.dumps(described))
+            if there is not None and any(there.get(key) != value for key, value in same.items()):
                 if not (overwrite and isinstance(there, dict) and there.get("command") == "evaluate"):
                     raise UsageError(
                         f"{path} holds a run of another configuration; choose another --out, or --overwrite it"
                     )
-                for part in self._parts.glob("*.parquet"):
-                    part.unlink()
+                for old in (*self._parts.glob("*.parquet"), path / "sanity.csv"):
+                    old.unlink(missing_ok=True)
             elif there is None and path.is_dir() and any(path.iterdir()):
                 raise UsageError(f"{path} holds something else; choose another --out")
             self._parts.mkdir(parents=True, exist_ok=True)
-            write_whole(known, lambda file: file.write(json.dumps(described, indent=2).encode()))
+            write_whole(
+                known, lambda file: file.write(json.dumps({**described, "versions": versions()}, indent=2).encode())
+            )
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot write to {path}: {error}; choose another --out") from error
 

@@ -17,8 +17,10 @@ from detcam.data import LabelledImage
 from detcam.errors import UsageError
 from detcam.evaluate.faithfulness import faithfulness, strata
 from detcam.evaluate.localization import plausibility
+from detcam.evaluate.pictures import kept
 from detcam.evaluate.sanity import Case, sanity
 from detcam.explainer import Explainer
+from detcam.fills import FILLS
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.methods import METHODS
 from detcam.probe import Probe
@@ -104,6 +106,10 @@ class Contest:
         asked = [(found[number], class_logit) for number in numbers]
         probe = Probe(self.model, batch, raw, 0, letterboxes[0], asked)
         before = [probe.scores_apart(batch, place)[0] for place in range(len(numbers))]
+        fills = {name: make(probe.image, probe.inside)[None] for name, make in FILLS.items()}
+        blank = [
+            {name: probe.scores_apart(fill, place)[0] for name, fill in fills.items()} for place in range(len(numbers))
+        ]
         for one in self.contestants:
             explainer = self._explainers[one.text]
             explainer.numbers = numbers
@@ -117,7 +123,14 @@ class Contest:
                     return probe.scores_apart(images, place)
 
                 figures = faithfulness(
-                    heat, probe.image, probe.boxes[place], probe.inside, before[place], score, self.seed
+                    heat,
+                    probe.image,
+                    probe.boxes[place],
+                    probe.inside,
+                    before[place],
+                    score,
+                    self.seed,
+                    blank[place],
                 )
                 others = [detection.xyxy for number, detection in enumerate(found) if number != numbers[place]]
                 box = explanation.detection.xyxy
@@ -127,7 +140,7 @@ class Contest:
                     "class_name": explanation.detection.class_name, "confidence": explanation.detection.confidence,
                     **strata(_side(probe.boxes[place].tolist()), explanation.detection.confidence),
                     "status": explanation.status, "seconds": seconds, "forwards": float(explanation.forwards),
-                    **figures, **plausibility(explanation.heatmap.array, box, mask, others),
+                    **kept(explanation), **figures, **plausibility(explanation.heatmap.array, box, mask, others),
                 }  # fmt: skip
 
     def sanity(self, path: Path, image: NDArray[np.uint8]) -> Iterator[Row]:

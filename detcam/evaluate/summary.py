@@ -1,25 +1,27 @@
-"""From rows to a table of methods, and its pictures."""
+"""From rows to a table of methods, and what it says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import polars as pl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from detcam.evaluate.faithfulness import STEPS, interval
+from detcam.evaluate.faithfulness import interval
 
+BASELINES = ("box", "edges", "random")
+"""Methods that know nothing of the detector."""
 REFERENCE = "box"
 """The baseline that the lead of every method is measured against, detection by detection."""
+FEW = 30
+"""Detections under which a bootstrap's intervals are too narrow to rely on."""
 MAIN = "faithfulness_blur"
 MEANS = (
-    "deletion_blur", "insertion_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask", "discrimination",
-    "compactness", "seconds", "forwards",
+    "deletion_blur", "insertion_blur", "outside_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask",
+    "discrimination", "compactness", "seconds", "forwards",
 )  # fmt: skip
 
 
@@ -29,16 +31,12 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
     ``lead`` is the mean difference to the Gaussian in the box on the same detections.
     """
     lines = []
-    keys = ["image", "detection"]
-    reference = table.filter(pl.col("method") == REFERENCE).select(*keys, pl.col(MAIN).alias("reference"))
     for name in table["method"].unique(maintain_order=True):
         rows = table.filter(pl.col("method") == name)
         line: dict[str, Any] = {"method": name, "detections": len(rows)}
         for figure in (MAIN, "faithfulness_mean", "faithfulness_anchor_blur"):
             line[figure], line[f"{figure}_low"], line[f"{figure}_high"] = interval(rows[figure].to_numpy())
-        paired = rows.join(reference, on=keys)
-        lead = interval((paired[MAIN] - paired["reference"]).to_numpy()) if len(paired) else (np.nan,) * 3
-        line["lead"], line["lead_low"], line["lead_high"] = lead
+        line["lead"], line["lead_low"], line["lead_high"] = lead(table, name, REFERENCE)
         for figure in MEANS:
             line[figure] = _mean(rows[figure]) if figure in rows.columns else float("nan")
         for stratum in ("small", "medium", "large"):
@@ -48,54 +46,101 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: -line[MAIN])
 
 
+def lead(table: pl.DataFrame, name: str, other: str) -> tuple[float, float, float]:
+    """The mean difference of one method to another on the same detections, with its interval; NaN without the other."""
+    keys = ["image", "detection"]
+    first, second = (table.filter(pl.col("method") == one).select(*keys, MAIN) for one in (name, other))
+    paired = first.join(second, on=keys, suffix="_other")
+    return interval((paired[MAIN] - paired[f"{MAIN}_other"]).to_numpy())
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a contestant is a baseline, whatever its layers: ``random@neck``."""
+    return re.split("[@:]", name)[0] in BASELINES
+
+
+def standing(line: Mapping[str, Any]) -> str:
+    """A method beside the Gaussian in the box, by the interval of its lead: above, level (it holds zero) or below.
+
+    ``baseline`` for the baselines themselves; ``unknown`` where the box was not measured.
+    """
+    if is_baseline(line["method"]):
+        return "baseline"
+    if not np.isfinite(line["lead"]):
+        return "unknown"
+    return "above" if line["lead_low"] > 0 else "below" if line["lead_high"] < 0 else "level"
+
+
+def verdict(table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the figures say, in sentences; the first is the verdict.
+
+    Args:
+        table: the rows of an evaluation.
+        lines: from :func:`summarise`, best first.
+    """
+    methods = [line for line in lines if not is_baseline(line["method"])]
+    baselines = [f"{line['method']} {line[MAIN]:+.2f}" for line in lines if is_baseline(line["method"])]
+    if not methods:
+        return ["Only baselines were measured."]
+    best, count = methods[0], max(line["detections"] for line in lines)
+    groups = {
+        place: [line["method"] for line in methods if standing(line) == place] for place in ("above", "level", "below")
+    }
+    said = [_leading(best, groups["above"])]
+    if len(methods) > 1:
+        second = methods[1]["method"]
+        mean, low, high = lead(table, best["method"], second)
+        apart = "" if low > 0 else ": the two cannot be told apart"
+        said.append(f"The next is {second}, {mean:.3f} [{low:+.2f}, {high:+.2f}] behind{apart}.")
+    if standing(best) == "above" and len(groups["above"]) > 1:
+        said.append(f"Also above the box: {_listed(groups['above'][1:])}.")
+    if groups["level"]:
+        said.append(f"Not told apart from the box: {_listed(groups['level'])}.")
+    if groups["below"]:
+        said.append(f"Below the box: {_listed(groups['below'])}.")
+    if baselines:
+        said.append(f"Baselines: {', '.join(baselines)}.")
+    if count < FEW:
+        said.append(f"Few detections were measured ({count}): intervals from so few are too narrow.")
+    return said
+
+
+def _leading(best: Mapping[str, Any], above: Sequence[str]) -> str:
+    """Who leads, and whether that means anything; ``above`` names the methods that beat the box."""
+    name, figure, place = best["method"], f"insertion minus deletion {told(best, MAIN)}", standing(best)
+    if place == "unknown":
+        return (
+            f"{name} is first with {figure}. Whether any method tells more than where the box is remains unknown: "
+            f"the Gaussian in the box ({REFERENCE}) was not measured."
+        )
+    if place == "above":
+        gain = f"{told(best, 'lead')} above the Gaussian in the box"
+        return f"{name} leads with {figure}: {gain}, and the interval excludes zero."
+    which = f"No method but {_listed(above)}" if above else "None of the methods"
+    meaning = "below zero" if place == "below" else "which may be nothing"
+    return (
+        f"{which} beats the Gaussian in the box. The highest mean is that of {name}, {figure}; its lead on the box is "
+        f"{told(best, 'lead')}, {meaning}."
+    )
+
+
+def told(line: Mapping[str, Any], key: str) -> str:
+    """A figure with its interval."""
+    return f"{line[key]:+.3f} [{line[f'{key}_low']:+.2f}, {line[f'{key}_high']:+.2f}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def write_summary(table: pl.DataFrame, lines: Sequence[dict[str, Any]], out: Path) -> None:
-    """``evaluation.parquet``, ``summary.csv``, ``summary.json``, ``curves.png`` and ``ranking.png``."""
+    """``evaluation.parquet``, ``summary.csv`` and ``summary.json``."""
     table.write_parquet(out / "evaluation.parquet")
     summary = pl.DataFrame(list(lines))
     summary.write_csv(out / "summary.csv")
     summary.write_json(out / "summary.json")
-    _curves(table, lines, out / "curves.png")
-    _ranking(lines, out / "ranking.png")
 
 
 def _mean(values: pl.Series) -> float:
     finite = values.cast(pl.Float64).drop_nans().drop_nulls()
     return float(np.mean(finite.to_numpy())) if len(finite) else float("nan")
-
-
-def _curves(table: pl.DataFrame, lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Mean deletion and insertion curves with 95 % bands."""
-    figure = Figure(figsize=(11, 4.6), dpi=120, facecolor="white")
-    FigureCanvasAgg(figure)
-    colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
-    steps = np.arange(STEPS + 1) / STEPS
-    for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("deletion", "insertion"), strict=True):
-        for number, line in enumerate(lines):
-            curves = np.array(table.filter(pl.col("method") == line["method"])[f"curve_{kind}_blur"].to_list())
-            bands = np.array([interval(curves[:, step]) for step in range(STEPS + 1)])
-            colour = colours[number % len(colours)]
-            axes.plot(steps, bands[:, 0], color=colour, label=line["method"], linewidth=1.6)
-            axes.fill_between(steps, bands[:, 1], bands[:, 2], color=colour, alpha=0.08)
-        axes.set_xlabel("hottest pixels, in areas of the box")
-        axes.set_title(f"{kind}: score with them {'blurred' if kind == 'deletion' else 'alone in the blurred image'}")
-        axes.grid(alpha=0.25)
-    figure.axes[0].set_ylabel("share of the detection's score")
-    figure.axes[1].legend(fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, bbox_inches="tight")
-
-
-def _ranking(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Insertion minus deletion of every method, with intervals, and what it costs."""
-    figure = Figure(figsize=(7.5, 0.34 * len(lines) + 1.2), dpi=120, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for place, line in enumerate(reversed(lines)):
-        low, high = line[f"{MAIN}_low"], line[f"{MAIN}_high"]
-        axes.plot([low, high], [place, place], color="0.6", linewidth=3, solid_capstyle="round")
-        axes.plot(line[MAIN], place, "o", color="black", markersize=5)
-    axes.set_yticks(range(len(lines)), [f"{line['method']}  ({line['forwards']:.0f})" for line in reversed(lines)])
-    axes.axvline(next((line[MAIN] for line in lines if line["method"] == REFERENCE), 0), color="0.3", linestyle=":")
-    axes.set_xlabel("insertion - deletion, 95 % interval (dotted: the Gaussian in the box; brackets: forward passes)")
-    axes.xaxis.label.set_fontsize(8)
-    axes.grid(axis="x", alpha=0.25)
-    figure.savefig(path, bbox_inches="tight")

@@ -133,6 +133,21 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
+DEFAULT, AT_LAYERS = "guided", "layercam"
+"""What ``auto`` stands for: the one method that beat a Gaussian in the box on every set of ``docs/benchmark.md``; and
+the best of those that work at layers, for what the first cannot answer."""
+
+
+def choose_method(target: str, at_layers: bool) -> str:
+    """The method that ``auto`` stands for.
+
+    Args:
+        target: what is explained; the default scores whole detections, so another than ``class`` takes a gradient.
+        at_layers: layers, their fusion or smoothing were asked for.
+    """
+    return DEFAULT if target == "class" and not at_layers else AT_LAYERS
+
+
 def find_method(name: str) -> Method:
     """The method called ``name``.
 
@@ -140,7 +155,7 @@ def find_method(name: str) -> Method:
         UsageError: no such method.
     """
     if name not in METHODS:
-        raise UsageError(f"no method {name!r}{nearest(name, METHODS)}")
+        raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHODS])}")
     return METHODS[name]
 
 

@@ -1,0 +1,72 @@
+"""``detcam layers``, ``methods`` and ``bench``: what there is to choose from, and how fast it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from detcam.bench import bench as measure
+from detcam.commands.model import load_model
+from detcam.config import BenchConfig, LayersConfig, MethodsConfig
+from detcam.errors import UsageError
+from detcam.images import read_image
+from detcam.methods import METHODS, table_row
+from detcam.sources import find_images
+
+
+def layers(config: LayersConfig, stdout: TextIO) -> int:
+    """Print the layers that can be explained."""
+    found = load_model(config).layers()
+    if config.json:
+        for layer in found:
+            stdout.write(json.dumps(asdict(layer)) + "\n")
+        return 0
+    table = Table("name", "type", "stride", "channels x height x width", "groups")
+    for layer in found:
+        stride = "x".join(f"{side:g}" for side in dict.fromkeys(layer.stride))
+        table.add_row(layer.name, layer.type, stride, " x ".join(map(str, layer.shape)), ", ".join(layer.groups))
+    console = Console(file=stdout)
+    if not found:
+        console.print("this model can only be called: it has no layers to explain", highlight=False)
+        return 0
+    console.print(table)
+    console.print("auto takes the backbone group; any other module path can be named too", highlight=False)
+    return 0
+
+
+def methods(config: MethodsConfig, stdout: TextIO) -> int:
+    """Print every method."""
+    rows = [table_row(name) for name in METHODS]
+    if config.json:
+        for told in rows:
+            stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        return 0
+    table = Table(*(title for title in rows[0] if title not in ("paper", "cost")), show_lines=True)
+    for told in rows:
+        table.add_row(*(text for title, text in told.items() if title not in ("paper", "cost")))
+    console = Console(file=stdout)
+    console.print(table)
+    console.print("papers and costs: `detcam methods --json`, or docs/methods.md", highlight=False)
+    return 0
+
+
+def bench(config: BenchConfig, stdout: TextIO) -> int:
+    """Print what was measured."""
+    images, missing = find_images(config.source)
+    if missing or len(images) != 1:
+        reason = f"{missing[0].source}: {missing[0].reason}" if missing else f"{len(images)} images were named"
+        raise UsageError(f"one image is measured; {reason}")
+    figures = measure(load_model(config), read_image(images[0]), config.conf)
+    if config.json:
+        for figure in figures:
+            stdout.write(json.dumps(asdict(figure)) + "\n")
+        return 0
+    table = Table("figure", "value", "unit", "note")
+    for figure in figures:
+        table.add_row(figure.name, f"{figure.value:.2f}", figure.unit, figure.note)
+    Console(file=stdout).print(table)
+    return 0

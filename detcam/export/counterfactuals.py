@@ -1,0 +1,136 @@
+"""Training images that take confirmed causes away: the loop from a review back into training.
+
+::
+
+    images/train, labels/train    in YOLO's layout
+    data.yaml                     with the model's classes; for ``val`` bring your own
+    counterfactuals.csv           what each image is: hard, removed or pasted; of which image, and for which cause
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import yaml
+from numpy.typing import NDArray
+
+from detcam.errors import InputError, UsageError
+from detcam.export.run import Run
+from detcam.images import read_image
+from detcam.render import write_image
+from detcam.review.causes import paste
+
+RADIUS = 5
+"""Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
+GROW = 0.15
+"""How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
+EACH = 300
+"""Images that a cause is put into at most."""
+
+Row = dict[str, Any]
+Made = tuple[str, str, str, NDArray[np.uint8]]
+"""Kind, image's name, cause's id, RGB uint8 (H, W, 3)."""
+
+
+def write_counterfactuals(run: Run, out: Path) -> str:
+    """Write the set for a review's confirmed causes; labels are the review's own truths, which stay right.
+
+    ``hard``: every image with an error that belongs to such a cause, as it is. ``removed``: the same image, the cause's
+    patch inpainted. ``pasted``: the patch put beside objects that were judged rightly, where it was beside its own.
+    Errors judged to be label errors are left out.
+
+    Raises:
+        UsageError: the run is no review, or has no confirmed cause.
+    """
+    if run.truths is None:
+        raise UsageError(f"{run.path} is no run of detcam review, so it has no causes")
+    causes = [cause for cause in json.loads((run.path / "causes.json").read_text("utf-8")) if cause["confirmed"]]
+    if not causes:
+        raise UsageError(f"{run.path} has no confirmed cause: nothing to take out or put in")
+    for part in ("images", "labels"):
+        (out / part / "train").mkdir(parents=True)
+    counts = Counter[str]()
+    truths = {key[0]: table.to_dicts() for key, table in run.truths.partition_by("image", as_dict=True).items()}
+    numbers = {class_id: number for number, class_id in enumerate(sorted(run.names))}
+    with (out / "counterfactuals.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "kind", "image", "cause"])
+        for kind, image, cause, pixels in _made(run, causes):
+            name = f"{counts.total():06d}"
+            counts[kind] += 1
+            write_image(out / "images" / "train" / f"{name}.png", pixels)
+            lines = [_label(truth, numbers, pixels.shape) for truth in truths.get(image, []) if not truth["crowd"]]
+            (out / "labels" / "train" / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+            table.writerow([f"{name}.png", kind, image, cause])
+    names = [run.names[class_id] for class_id in sorted(run.names)]
+    described = {"path": str(out.resolve()), "train": "images/train", "val": "images/train", "names": names}
+    (out / "data.yaml").write_text(yaml.safe_dump(described, allow_unicode=True), encoding="utf-8")
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return f"{counts.total()} images for {len(causes)} confirmed causes ({told}): train with them beside your own"
+
+
+def _made(run: Run, causes: Sequence[Row]) -> Iterator[Made]:
+    """Every image of the set; an image that cannot be read is left out."""
+    rows = {row["id"]: row for row in run.detections.iter_rows(named=True)}
+    for cause in causes:
+        members = [rows[name] for name in cause["members"] if rows[name]["verdict"] != "label_error"]
+        for row in members:
+            if (pixels := _pixels(row["image"])) is not None:
+                yield "hard", row["image"], cause["id"], pixels
+                yield "removed", row["image"], cause["id"], _without(pixels, json.loads(row["evidence"])["xyxy"])
+        yield from _pasted(run.detections, cause["id"], members)
+
+
+def _pasted(table: pl.DataFrame, cause: str, members: Sequence[Row]) -> Iterator[Made]:
+    """A cause's patches, in turn, beside objects of the class that its errors were taken for."""
+    rivals = Counter(row["truth_class"] for row in members if row["error_type"] == "Cls")
+    if not rivals:
+        return
+    right = table.filter((pl.col("error_type") == "TP") & (pl.col("class_name") == rivals.most_common(1)[0][0]))
+    for number, target in enumerate(right.head(EACH).iter_rows(named=True)):
+        row = members[number % len(members)]
+        source, pixels = _pixels(row["image"]), _pixels(target["image"])
+        if source is None or pixels is None:
+            continue
+        evidence = json.loads(row["evidence"])
+        x1, y1, x2, y2 = evidence["xyxy"]
+        put = paste(source[y1:y2, x1:x2], np.array(evidence["place"]), _box(row), pixels, _box(target))
+        if put is not None:
+            yield "pasted", target["image"], cause, put[0]
+
+
+@lru_cache(maxsize=64)
+def _pixels(path: str) -> NDArray[np.uint8] | None:
+    try:
+        return read_image(path)
+    except InputError:
+        return None
+
+
+def _without(image: NDArray[np.uint8], xyxy: Sequence[int]) -> NDArray[np.uint8]:
+    """An image with a patch inpainted from what is around it."""
+    x1, y1, x2, y2 = xyxy
+    spare_x, spare_y = (round(GROW * side) + 1 for side in (x2 - x1, y2 - y1))
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[max(y1 - spare_y, 0) : y2 + spare_y, max(x1 - spare_x, 0) : x2 + spare_x] = 255
+    return np.asarray(cv2.inpaint(np.ascontiguousarray(image), mask, RADIUS, cv2.INPAINT_TELEA), np.uint8)
+
+
+def _box(row: Row) -> NDArray[np.float64]:
+    return np.array([row[side] for side in ("x1", "y1", "x2", "y2")], np.float64)
+
+
+def _label(truth: Row, numbers: dict[int, int], shape: tuple[int, ...]) -> str:
+    """One line of YOLO's labels: class, centre, size, as shares of the image."""
+    height, width = shape[:2]
+    x1, y1, x2, y2 = (_box(truth) / [width, height, width, height]).clip(0, 1).tolist()
+    return f"{numbers[truth['class_id']]} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n"

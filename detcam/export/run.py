@@ -1,0 +1,147 @@
+"""A run folder of ``detcam review`` or ``detcam explain`` as exports read it: tables with verdicts, images, maps."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import polars as pl
+
+from detcam.data.labels import image_size
+from detcam.errors import InputError, UsageError
+from detcam.store import read_description, read_detections, read_heatmap, read_letterbox
+from detcam.types import Heatmap
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder.
+
+    Attributes:
+        path: the folder.
+        names: the classes by the model's class id; of a run that does not tell them, those that occur.
+        detections: the run's table, and two String columns ``verdict`` and ``note``: null where nothing was judged.
+        truths: the run's table; None for an explained run, which has none.
+        misses: the run's table, with ``verdict`` and ``note``; None likewise.
+    """
+
+    path: Path
+    names: Mapping[int, str]
+    detections: pl.DataFrame
+    truths: pl.DataFrame | None
+    misses: pl.DataFrame | None
+
+    @cached_property
+    def sizes(self) -> Mapping[str, tuple[int, int] | None]:
+        """Every image with a detection or a truth, as the run names it, and its (height, width).
+
+        The size is the one the run saw, else the file's; None where neither can tell.
+        """
+        sizes: dict[str, tuple[int, int] | None] = {}
+        tables = [table for table in (self.detections, self.truths, self.misses) if table is not None]
+        for table in tables:
+            for row in table.select(pl.col("image", "^letterbox$")).unique(maintain_order=True).iter_rows(named=True):
+                where = row.get("letterbox")
+                sizes[row["image"]] = read_letterbox(where).original if where else sizes.get(row["image"])
+        return {image: size or _file_size(image) for image, size in sizes.items()}
+
+    def heatmap(self, row: Mapping[str, Any]) -> Heatmap | None:
+        """The map of a row of ``detections`` or ``misses``; None where the run has none or not where it lies."""
+        key, where = row.get("heatmap"), row.get("letterbox")
+        if not key or not where:
+            return None
+        try:
+            return Heatmap(read_heatmap(self.path, key, row["scale"]), read_letterbox(where))
+        except (OSError, KeyError, ValueError, BadZipFile, zlib.error):
+            return None
+
+
+def read_run(path: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UsageError: no run of detcam, or one without its table of detections; a file of it that is damaged.
+    """
+    path = Path(path)
+    description = read_description(path)
+    if description is None:
+        raise UsageError(f"{path} is no run of detcam: it has no run.json")
+    if not (path / "detections.parquet").is_file():
+        raise UsageError(f"{path} has no detections.parquet: no finished run of detcam review or explain")
+    verdicts = _read_verdicts(path / "verdicts.json")
+    try:
+        detections = _judged(read_detections(path), verdicts)
+        truths, misses = (
+            pl.read_parquet(path / name) if (path / name).is_file() else None
+            for name in ("truths.parquet", "misses.parquet")
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"a table of {path} cannot be read: {error}") from error
+    classes = description.get("classes")
+    names = {int(number): str(name) for number, name in classes.items()} if isinstance(classes, dict) else {}
+    for table in (detections, truths):
+        if table is not None:
+            for number, name in table.select("class_id", "class_name").iter_rows():
+                names.setdefault(number, name)
+    return Run(
+        path, dict(sorted(names.items())), detections, truths, None if misses is None else _judged(misses, verdicts)
+    )
+
+
+def image_file(image: str) -> Path:
+    """The file of an image that a run names: tables hold text, so there bytes that are no text are escaped."""
+    if Path(image).exists() or "\\x" not in image:
+        return Path(image)
+    return Path(os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), image.encode())))
+
+
+def optional(package: str) -> Any:
+    """A package that only one format needs.
+
+    Raises:
+        UsageError: it is not installed, or cannot be imported.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UsageError(f"this needs {package}: pip install 'detcam[{package}]' ({error})") from error
+
+
+def _file_size(image: str) -> tuple[int, int] | None:
+    try:
+        return image_size(image_file(image))
+    except (InputError, OSError):  # a name too long for any file is an OSError
+        return None
+
+
+def _judged(table: pl.DataFrame, verdicts: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    found = [verdicts.get(name, {}) for name in table["id"]]
+    columns = [pl.Series(key, [_text(one.get(key)) for one in found], pl.String) for key in ("verdict", "note")]
+    return table.with_columns(columns)
+
+
+def _text(value: object) -> str | None:
+    """Text that any file can hold: JSON can spell halves of characters that none can."""
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _read_verdicts(path: Path) -> dict[str, dict[str, Any]]:
+    """What a person said of detections and misses, by id; nothing yet is normal."""
+    try:
+        verdicts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(verdicts, dict) or not all(isinstance(verdict, dict) for verdict in verdicts.values()):
+        raise UsageError(f"{path} must hold an object of objects with verdict and note, by id")
+    return verdicts

@@ -1,0 +1,274 @@
+"""A run folder being written: every part whole, one for each image, so that a run can stop anywhere and go on later."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from detcam.errors import UsageError
+from detcam.render import is_small, overlay, panel, together, write_image, zoom
+from detcam.store import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    image_key,
+    printable,
+    read_description,
+    row_of,
+    slug,
+    versions,
+    write_maps,
+    write_whole,
+)
+from detcam.types import ImageResult
+
+PARTS, LOCK = ".parts", ".lock"
+TABLES = ("detections.parquet", "images.parquet")
+OWN = (*TABLES, "heatmaps", "overlays", PARTS)
+IMAGES: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
+
+
+class RunFolder:
+    """A run folder, held by one process at a time.
+
+    Made again with the same configuration, a run goes on: images that are done (``name in folder``) stay as they are,
+    those that failed can be tried again.
+
+    Args:
+        path: the folder; made where it does not exist.
+        command: the command's name.
+        configuration: the resolved configuration; with ``command``, what makes two runs the same.
+        overwrite: remove the run that is there, whatever its configuration.
+        columns: of the table, :data:`detcam.store.COLUMNS` among them.
+        tables: names of further files that the command writes and an overwriting run removes.
+
+    Raises:
+        UsageError: the folder cannot be written, is in use, or holds something other than a run of this configuration.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        command: str,
+        configuration: Mapping[str, Any],
+        overwrite: bool = False,
+        columns: Mapping[str, Any] = COLUMNS,
+        tables: Sequence[str] = (),
+    ) -> None:
+        self.path, self._columns = path, dict(columns)
+        described = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
+        self._description = json.loads(json.dumps(described, default=str))
+        self._errors: list[str] = []
+        self._lock = FileLock(path / LOCK)
+        if (path / LOCK).exists():
+            self._hold()
+        old = read_description(path)
+        same = old is not None and all(old.get(key) == self._description[key] for key in ("command", "configuration"))
+        if old is not None and not same and not overwrite:
+            raise UsageError(
+                f"{path} holds a run of detcam {old['command']} with another configuration"
+                f"{_changed(old, self._description)}; choose another --out, or replace it with --overwrite"
+            )
+        if old is None and (strange := [name for name in OWN if (path / name).exists()]):
+            raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._hold()
+            if old is not None and overwrite:
+                _remove_run(path, tables)
+            for folder in ("heatmaps", PARTS):
+                (path / folder).mkdir(exist_ok=True)
+                for partial in (path / folder).glob(".*.partial"):  # a process that was killed left them
+                    partial.unlink()
+        except OSError as error:
+            raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
+        self._known: dict[str, list[dict[str, Any]]] | None = None
+        done = [part.stem for part in (path / PARTS).glob("*.parquet")]
+        self._done = {*done, *self._read("images.parquet", IMAGES)["key"]}
+
+    def _hold(self) -> None:
+        """Keep other processes out; the lock goes with this one, however it ends."""
+        try:
+            if not self._lock.is_locked:
+                self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"another process is writing to {self.path}; wait, or choose another --out") from error
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from error
+
+    def describe(self, **facts: Any) -> None:
+        """Record what the run stands on (weights, device, ...) in ``run.json``."""
+        self._description |= facts
+        self._description["versions"] = versions()
+        self._description |= {"state": "running", "started": _now()}
+        self._write_description()
+
+    def __contains__(self, source: object) -> bool:
+        """Whether an image is done, by its name."""
+        return isinstance(source, str) and image_key(source) in self._done
+
+    def rows(self, source: str) -> list[dict[str, Any]]:
+        """The rows of an image that is done."""
+        key = image_key(source)
+        part = self.path / PARTS / f"{key}.parquet"
+        if part.is_file():
+            return pl.read_parquet(part).to_dicts()
+        if self._known is None:
+            table = self._read("detections.parquet", self._columns).with_columns(_key().alias("key"))
+            self._known = {one["key"][0]: one.drop("key").to_dicts() for one in table.partition_by("key")}
+        return self._known.get(key, [])
+
+    def add(self, result: ImageResult, save: set[str], colormap: str, opacity: float) -> list[dict[str, Any]]:
+        """Write one image's maps and pictures, then its rows; returns the rows."""
+        rows = write_result(self.path, result, save, colormap, opacity)
+        self.did(result.source)
+        return rows
+
+    def did(self, source: str) -> None:
+        """Record that an image is done, whose part another process wrote with :func:`write_result`."""
+        self._done.add(image_key(source))
+
+    def add_rows(self, source: str, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write one image's raw maps (h, w) by the ids of their rows, then the rows."""
+        write_maps(self.path, source, maps)
+        part = pl.DataFrame(list(rows), schema=self._columns)
+        write_whole(self.path / PARTS / f"{image_key(source)}.parquet", part.write_parquet)
+        self._done.add(image_key(source))
+
+    def fail(self, source: str, reason: str) -> None:
+        """Record an input that failed."""
+        self._errors.append(json.dumps({"path": printable(source), "reason": reason}, ensure_ascii=False) + "\n")
+        self._write_errors()
+
+    def finish(self, complete: bool) -> dict[str, int]:
+        """Gather the parts into the tables, record the counts, which are returned, and let the folder go.
+
+        Args:
+            complete: whether every image was tried; where not, the same run can go on later.
+        """
+        self._gather()
+        self._write_errors()
+        table = self._read("detections.parquet", self._columns)
+        status = table["status"].to_list()
+        counts = {
+            "images": len(self._done), "failed": len(self._errors), "detections": len(table),
+            "no_signal": status.count("no_signal"), "unsupported": status.count("unsupported"),
+        }  # fmt: skip
+        state = "finished" if complete else "interrupted"
+        self._description |= {"state": state, "ended": _now(), "counts": counts}
+        self._write_description()
+        self._lock.release()
+        return counts
+
+    def _gather(self) -> None:
+        """Parts into tables, in the order of images' names, so that the same rows are the same bytes."""
+        parts = sorted((self.path / PARTS).glob("*.parquet"))
+        fresh = {part.stem: pl.read_parquet(part) for part in parts}
+        counts = {"key": list(fresh), "detections": [len(frame) for frame in fresh.values()]}
+        images = pl.concat([self._read("images.parquet", IMAGES), pl.DataFrame(counts, schema=IMAGES)])
+        kept = self._read("detections.parquet", self._columns).filter(~_key().is_in(list(fresh)))
+        joined = pl.concat([pl.DataFrame(schema=self._columns), kept, *fresh.values()], how="diagonal_relaxed")
+        table = joined.sort("image", "id").rechunk()
+        write_whole(self.path / "detections.parquet", table.write_parquet)
+        images = images.unique("key", keep="last").sort("key").rechunk()
+        write_whole(self.path / "images.parquet", images.write_parquet)
+        shutil.rmtree(self.path / PARTS, ignore_errors=True)
+
+    def _read(self, name: str, columns: Mapping[str, Any]) -> pl.DataFrame:
+        path = self.path / name
+        return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
+
+    def _write_errors(self) -> None:
+        if self._errors:
+            write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
+        else:
+            (self.path / "errors.jsonl").unlink(missing_ok=True)
+
+    def _write_description(self) -> None:
+        text = json.dumps(self._description, indent=2, ensure_ascii=False, default=str)
+        write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
+
+
+def write_result(
+    path: Path,
+    result: ImageResult,
+    save: set[str],
+    colormap: str,
+    opacity: float,
+) -> list[dict[str, Any]]:
+    """Write one image's maps and pictures below a run folder, then its part, which makes it done; returns its rows.
+
+    Args:
+        path: the run folder.
+        result: the image's explanations.
+        save: pictures: ``overlay``, ``heatmap``, ``panel``.
+        colormap: of the pictures.
+        opacity: of the hottest pixels.
+    """
+    key = image_key(result.source)
+    rows = [row_of(f"{key}-{n:03d}", result.source, explanation) for n, explanation in enumerate(result)]
+    write_maps(path, result.source, {row["id"]: e.heatmap.raw for row, e in zip(rows, result, strict=True)})
+    if save:
+        _draw(path / "overlays", key, rows, result, save, colormap, opacity)
+    write_whole(path / PARTS / f"{key}.parquet", pl.DataFrame(rows, schema=COLUMNS).write_parquet)
+    return rows
+
+
+def _draw(
+    folder: Path, key: str, rows: list[dict[str, Any]], result: ImageResult, save: set[str], colormap: str,
+    opacity: float,
+) -> None:  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    for row, explanation in zip(rows, result, strict=True):
+        stem = f"{row['id']}-{slug(explanation.detection.class_name)}"
+        if "overlay" in save:
+            write_image(folder / f"{stem}.png", overlay(explanation, colormap, opacity))
+            if is_small(explanation):
+                write_image(folder / f"{stem}-zoom.png", zoom(explanation, colormap, opacity))
+        if "heatmap" in save:
+            grey = np.rint(explanation.heatmap.array * 255).astype(np.uint8)
+            write_image(folder / f"{stem}-heatmap.png", np.repeat(grey[..., None], 3, 2))
+    if "video" in save:
+        write_image(folder / f"{key}-frame.png", together(result, colormap, opacity))
+    if "panel" in save:
+        write_image(folder / f"{key}-panel.png", panel(result, colormap, opacity))
+
+
+def _key() -> pl.Expr:
+    """An image's key, from the ids of its detections."""
+    return pl.col("id").str.replace(r"-\d+$", "")
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The options in which two runs differ, in brackets; empty where the commands do."""
+    before, after = old.get("configuration"), new["configuration"]
+    if old.get("command") != new["command"] or not isinstance(before, dict):
+        return ""
+    names = [name for name in after if before.get(name) != after[name]] + [name for name in before if name not in after]
+    return f" ({', '.join(sorted(names))})"
+
+
+def _remove_run(path: Path, tables: Sequence[str]) -> None:
+    """Remove the files that a run wrote, known by their names, and folders that are then empty."""
+    for name in ("run.json", "errors.jsonl", *TABLES, *tables):
+        (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / PARTS, ignore_errors=True)
+    for folder in (path / "heatmaps", path / "overlays"):
+        for file in folder.glob("*"):
+            if re.fullmatch(r".*-[0-9a-f]{8}(\.npz|-panel\.png|-frame\.png|-\d{3,}-.*\.png)", file.name):
+                file.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,168 @@
+"""The images and frames of a run as one stream, decoded ahead of whoever works on them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detcam import images, video
+from detcam.data import read_data
+from detcam.errors import InputError, UsageError, is_count
+from detcam.images import read_image
+from detcam.sources import STDIN, Missing, expand
+from detcam.video import Clip, count_frames, is_stream, is_video, read_frames
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Outcome: TypeAlias = "Pixels | Exception"
+
+_PATIENCE = 1.0
+"""Seconds for a source to end that waits for a pipe or a camera, which nothing can interrupt."""
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One image of a run, or a source that gives none.
+
+    Attributes:
+        name: its path, or ``clip.mp4#000120`` for a frame; the same in every run, and no other image's.
+        read: its pixels, read-only RGB uint8 (H, W, 3); raises InputError, always so where the source gives no image.
+        clip: of a frame, the video it is of.
+    """
+
+    name: str
+    read: Callable[[], Pixels]
+    clip: Clip | None = None
+
+
+def find_items(
+    sources: Sequence[str], every: int = 1, split: str = "val", done: Container[str] = frozenset()
+) -> Iterator[Item]:
+    """The images and frames of all sources in order, found as they are asked for.
+
+    Args:
+        sources: see :func:`detcam.sources.expand`; also videos, streams, and labelled sets (COCO JSON, ``data.yaml``),
+            whose images are taken.
+        every: of a video, frames 0, ``every``, 2 ``every``, ...
+        split: of a ``data.yaml``.
+        done: names to leave out.
+
+    Raises:
+        UsageError: ``every`` is no whole number from 1 on.
+    """
+    _check(every)
+    return _items(sources, every, split, done)
+
+
+def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> int | None:
+    """How many items there are, failing ones included, decoding none; None where only reading tells, as of a stream."""
+    _check(every)
+    total = 0
+    if STDIN in sources:
+        return None
+    for found in _expand(sources, split):
+        count: int | None = 1
+        if isinstance(found, str) and is_video(found):
+            count = None if is_stream(found) else count_frames(found, every)
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generator[tuple[Item, Outcome], None, None]:
+    """Each item with its pixels, or with the error of reading it, in order.
+
+    Items are found in a thread of their own and decoded in ``workers`` threads (OpenCV lets go of the interpreter), at
+    most ``ahead`` of them before they are asked for, so at most ``ahead + 1`` images are held. Threads and files are
+    closed when the generator is, at its end, or by an exception; what ``items`` raises is raised here.
+    """
+    queue: SimpleQueue[tuple[Item, Future[Outcome]] | BaseException | None] = SimpleQueue()
+    room = threading.Semaphore(ahead)
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="detcam-decode")
+
+    def feed() -> None:
+        end: BaseException | None = None
+        iterator = iter(items)
+        try:
+            while room.acquire() and not stop.is_set() and (item := next(iterator, None)):
+                queue.put((item, pool.submit(_outcome, item)))
+        except BaseException as error:
+            end = error
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()
+            queue.put(end)
+
+    feeder = threading.Thread(target=feed, name="detcam-find", daemon=True)
+    feeder.start()
+    try:
+        while (found := queue.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            item, future = found
+            outcome = future.result()
+            room.release()
+            yield item, outcome
+    finally:
+        stop.set()
+        room.release()
+        pool.shutdown(cancel_futures=True)
+        feeder.join(_PATIENCE)
+
+
+def _outcome(item: Item) -> Outcome:
+    try:
+        return item.read()
+    except (InputError, MemoryError) as error:
+        return error
+
+
+def _items(sources: Sequence[str], every: int, split: str, done: Container[str]) -> Iterator[Item]:
+    for found in _expand(sources, split):
+        if isinstance(found, Missing):
+            yield Item(found.source, partial(_give, InputError(f"{found.source}: {found.reason}")))
+        elif is_video(found):
+            for frame in read_frames(found, every, done):
+                yield Item(frame.name, partial(_give, frame.pixels), frame.clip)
+        elif found not in done:
+            yield Item(found, partial(read_image, found))
+
+
+def _expand(sources: Sequence[str], split: str) -> Iterator[str | Missing]:
+    return expand(sources, (*images.SUFFIXES, *video.SUFFIXES), partial(_read_set, split=split))
+
+
+def _read_set(path: Path, split: str) -> Iterator[str | Missing]:
+    """The images of a labelled set, and what keeps others from being read; its labels do not matter here."""
+    try:
+        found = read_data(path, split)
+    except UsageError as error:
+        yield Missing(str(path), str(error).removeprefix(f"{path}: "))
+        return
+    for image in found.images:
+        yield str(image.path)
+    labels = {path, *(image.path.stem for image in found.images)}
+    for problem in found.problems:
+        if problem.path not in labels and not (problem.path.suffix == ".txt" and problem.path.stem in labels):
+            yield Missing(str(problem.path), problem.reason)
+
+
+def _give(outcome: Outcome) -> Pixels:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _check(every: int) -> None:
+    if not is_count(every):
+        raise UsageError(f"every must be a whole number, at least 1, got {every!r}")

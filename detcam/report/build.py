@@ -1,0 +1,315 @@
+"""A review's run folder -> ``report/``: pictures, the cases as a script, and one page that opens from disk.
+
+::
+
+    report/index.html, data.js, report.css, *.js
+    report/pictures/images/N.jpg, thumbs/N.jpg, heat/N.png, causes/N-M.png    no name of the user's names a file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from detcam.errors import UsageError
+from detcam.report.pictures import Drawn, Shot, draw_image, write_patch
+from detcam.store import read_description, write_whole
+
+Row = dict[str, Any]
+
+HERE = Path(__file__).parent
+STATIC = ("report.css", "theme.js", "verdicts.js", "gallery.js", "detail.js", "app.js")
+VERDICTS = {"model_error": "Model error", "label_error": "Label error", "ambiguous": "Ambiguous"}
+TYPES = {
+    "Cls": "right place, wrong class",
+    "Loc": "right class, badly placed box",
+    "Both": "wrong class and badly placed",
+    "Dupe": "second box on an object already found",
+    "Bkg": "no labelled object there",
+    "Miss": "labelled object without a detection",
+}
+DIED = {
+    "never_fired": "No raw prediction spoke for it.",
+    "below_threshold": "A raw prediction spoke for it, below the confidence threshold.",
+    "suppressed": "Its prediction was suppressed by another box.",
+    "other_class": "Its prediction was reported as another class.",
+}
+KEPT = (
+    "id", "confidence", "iou", "anchor", "stride", "method", "layers", "target", "status", "reason",
+    "supported", "explanation", "cause", "context_dependence", "evidence_inside",
+)  # fmt: skip
+"""Columns that go into a case as they are."""
+BINS = 10
+STRIP = 12
+"""Most cases of a cause shown on its page."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """What the run folder of a review holds, read."""
+
+    name: str
+    description: Row
+    summary: Row
+    causes: list[Row]
+    verdicts: dict[str, Row]
+    detections: list[Row]
+    truths: list[Row]
+    misses: list[Row]
+
+
+def build_report(run: Path) -> Path:
+    """Write the report of a review into its run folder; what an earlier build left is replaced.
+
+    An image that cannot be read gets a placeholder; the overview names it, and the log how many there are.
+
+    Args:
+        run: the run folder of ``detcam review``.
+
+    Returns:
+        The path of ``report/index.html``.
+
+    Raises:
+        UsageError: not the run folder of a review, or a file of it is missing or broken.
+    """
+    review = read_review(run)
+    cases, by_image = make_cases(review)
+    out = run / "report"
+    drawn, patches = _draw(run, out, by_image, review.causes)
+    for number in frozenset[int]().union(*(image.heats for image in drawn)):
+        cases[number]["heat"] = True
+    images = _images(review, list(by_image), drawn)
+    data = {
+        "run": run_key(review.description),
+        "images": images,
+        "cases": cases,
+        "causes": {cause["id"]: {"name": cause["name"], "text": cause["text"]} for cause in review.causes},
+        "kinds": VERDICTS,
+        "verdicts": review.verdicts,
+    }
+    write_whole(out / "data.js", lambda file: file.write(as_script(data).encode("ascii")))
+    for name in STATIC:
+        content = (HERE / "static" / name).read_bytes()
+        write_whole(out / name, lambda file, content=content: file.write(content))
+    html = _render(review, images, cases, patches)
+    write_whole(out / "index.html", lambda file: file.write(html.encode("utf-8", "backslashreplace")))
+    if problems := [image["problem"] for image in images if "problem" in image]:
+        warn = logging.getLogger(__name__).warning
+        warn("%d of %d images cannot be shown: %s", len(problems), len(images), problems[0])
+    return out / "index.html"
+
+
+def read_review(run: Path) -> Review:
+    """The files of a review's run folder.
+
+    Raises:
+        UsageError: not the run folder of a review, or a file of it is missing or broken.
+    """
+    description = read_description(run)
+    if description is None:
+        raise UsageError(f"{run} is no run folder: it has no run.json; a report needs the run folder of a review")
+    if description["command"] != "review":
+        raise UsageError(f"{run} holds a run of detcam {description['command']}; a report is made of a review's")
+    tables = [_read_table(run, f"{name}.parquet") for name in ("detections", "truths", "misses")]
+    summary, causes = _read_json(run, "summary.json"), _read_json(run, "causes.json")
+    return Review(run.resolve().name, description, summary, causes, read_verdicts(run), *tables)
+
+
+def read_verdicts(run: Path) -> dict[str, Row]:
+    """A review's verdicts so far: case id -> ``verdict`` (a key of :data:`VERDICTS` or None) and ``note``.
+
+    Raises:
+        UsageError: ``verdicts.json`` is there and broken.
+    """
+    verdicts: dict[str, Row] = _read_json(run, "verdicts.json") if (run / "verdicts.json").exists() else {}
+    for name, entry in verdicts.items():
+        check_verdict(name, entry)
+    return verdicts
+
+
+def check_verdict(name: str, entry: object) -> None:
+    """Raise :class:`UsageError` where an entry is no verdict."""
+    right = isinstance(entry, dict) and set(entry) == {"verdict", "note"} and isinstance(entry["note"], str)
+    if not (right and isinstance(entry, dict) and (entry["verdict"] is None or entry["verdict"] in VERDICTS)):
+        raise UsageError(
+            f"the verdict on {name!r} must be {{'verdict': one of {', '.join(VERDICTS)} or null, 'note': text}}, "
+            f"got {entry!r:.200}"
+        )
+
+
+def run_key(description: Row) -> str:
+    """What keeps the verdicts of one run apart from another's in the browser: equal for equal configurations."""
+    same = {key: description.get(key) for key in ("configuration", "weights")}
+    return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
+    """Every error and miss as the page wants it, and for each image what to draw of its cases.
+
+    Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that took
+    the truth or suppressed the prediction. What is not known is left out.
+    """
+    found = {row["id"]: row for row in review.detections}
+    truths = {row["id"]: row for row in review.truths}
+    errors = [row for row in review.detections if row["error_type"] in TYPES]
+    numbers = {image: n for n, image in enumerate(sorted({row["image"] for row in (*errors, *review.misses)}))}
+    cases: list[Row] = []
+    by_image: dict[str, list[Shot]] = {image: [] for image in numbers}
+    for missed, row in [*((False, row) for row in errors), *((True, row) for row in review.misses)]:
+        truth = truths.get(row["truth_id"])
+        if missed:
+            box, truth_box, rival = _box(row, "raw_"), _box(row), found.get(row["suppressor"])
+        else:
+            box, truth_box = _box(row), _box(truth)
+            rival = found.get(truth["found_by"]) if truth and row["error_type"] == "Dupe" else None
+        case = {name: row.get(name) for name in KEPT} | {
+            "type": "Miss" if missed else row["error_type"],
+            "image": numbers[row["image"]],
+            "name": row["class_name"],
+            "truth": row["class_name"] if missed else row["truth_class"],
+            "box": box,
+            "truth_box": truth_box,
+            "rival": rival and {"box": _box(rival), "name": rival["class_name"], "confidence": rival["confidence"]},
+            "receipt": json.loads(row["receipt"]) if row.get("receipt") else None,
+        }
+        if missed:
+            case |= {"confidence": row["raw_confidence"], "died": DIED.get(row["where_it_died"], row["where_it_died"])}
+        shot = Shot(len(cases), box, truth_box, row["heatmap"], row.get("letterbox"))
+        by_image[row["image"]].append(shot)
+        cases.append({name: value for name, value in case.items() if value not in (None, "")})
+    return cases, by_image
+
+
+def as_script(data: object) -> str:
+    """Data as ASCII JavaScript that no element, comment or line separator can end early."""
+    text = json.dumps(_plain(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return f"window.DETCAM = {text.replace('<', chr(92) + 'u003c')};\n"
+
+
+def context_figures(cases: Sequence[Row]) -> Row:
+    """How much errors lean on what is around their boxes: counts by tenth, and for each type its median."""
+    measured = [case for case in cases if "context_dependence" in case]
+    bins = [0] * BINS
+    for case in measured:
+        bins[min(max(math.floor(case["context_dependence"] * BINS), 0), BINS - 1)] += 1
+    types = []
+    for name in TYPES:
+        if shares := [case["context_dependence"] for case in measured if case["type"] == name]:
+            high = sum(share > 0.5 for share in shares) / len(shares)
+            types.append({"type": name, "count": len(shares), "median": median(shares), "high": high})
+    return {"bins": bins, "types": types, "count": len(measured)}
+
+
+def _draw(run: Path, out: Path, by_image: dict[str, list[Shot]], causes: list[Row]) -> tuple[list[Drawn], Row]:
+    """Draw everything into a new folder and put it in the old one's place; the patches by their cause's id."""
+    fresh = out / ".pictures.partial"
+    shutil.rmtree(fresh, ignore_errors=True)
+    for folder in ("images", "thumbs", "heat", "causes"):
+        (fresh / folder).mkdir(parents=True)
+
+    def draw(job: tuple[int, tuple[str, list[Shot]]]) -> Drawn:
+        number, (source, shots) = job
+        return draw_image(run / "heatmaps", fresh, number, source, shots)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        drawn = list(pool.map(draw, enumerate(by_image.items())))
+    patches: Row = {}
+    for number, cause in enumerate(causes):
+        named = [(f"{number}-{k}.png", run / source) for k, source in enumerate(cause["patches"])]
+        patches[cause["id"]] = [name for name, source in named if write_patch(source, fresh / "causes" / name)]
+    shutil.rmtree(out / "pictures", ignore_errors=True)
+    fresh.rename(out / "pictures")
+    return drawn, patches
+
+
+def _images(review: Review, sources: list[str], drawn: list[Drawn]) -> list[Row]:
+    """The cases' images: ``name`` below the folder they share, size, all truths, and ``problem`` where unreadable."""
+    try:
+        shared = os.path.commonpath([os.path.dirname(source) for source in sources])  # noqa: PTH120
+    except ValueError:  # none, or absolute and relative ones
+        shared = ""
+    images: dict[str, Row] = {}
+    for source, picture in zip(sources, drawn, strict=True):
+        name = os.path.relpath(source, shared) if shared else source
+        images[source] = {"name": name, "width": picture.width, "height": picture.height, "truths": []}
+        if picture.problem:
+            images[source]["problem"] = picture.problem
+    for truth in review.truths:
+        if truth["image"] in images:
+            name = f"{truth['class_name']} (crowd)" if truth["crowd"] else truth["class_name"]
+            images[truth["image"]]["truths"].append({"box": _box(truth), "name": name})
+    return list(images.values())
+
+
+def _render(review: Review, images: list[Row], cases: list[Row], patches: Row) -> str:
+    numbers = {case["id"]: number for number, case in enumerate(cases) if "problem" not in images[case["image"]]}
+    causes = []
+    for cause in review.causes:
+        shown = [member for member in cause["members"] if member in numbers][:STRIP]
+        pictured = [cases[numbers[member]] | {"number": numbers[member]} for member in shown]
+        causes.append(cause | {"pictures": patches[cause["id"]], "shown": pictured})
+    counts = dict.fromkeys(("TP", *TYPES), 0) | review.summary["counts"]
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("index.html.jinja").render(
+        review=review,
+        summary=review.summary,
+        counts=counts,
+        errors=sum(counts[name] for name in TYPES),
+        types=TYPES,
+        kinds=VERDICTS,
+        context=context_figures(cases),
+        causes=causes,
+        found={name: sum(case["type"] == name for case in cases) for name in TYPES},
+        names=sorted({case["name"] for case in cases}),
+        truths=sorted({case["truth"] for case in cases if "truth" in case}),
+        unread=[image for image in images if "problem" in image],
+    )
+
+
+def _box(row: Row | None, prefix: str = "") -> list[float] | None:
+    if row is None or row.get(f"{prefix}x1") is None:
+        return None
+    return [float(row[prefix + side]) for side in ("x1", "y1", "x2", "y2")]
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON has: numbers to five digits, null for what is not finite."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _read_json(run: Path, name: str) -> Any:
+    try:
+        return json.loads((run / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{run / name}: {error.strerror}; a report needs the run folder of a review") from error
+    except ValueError as error:
+        raise UsageError(f"{run / name} is no JSON: {error}; run the review again") from error
+
+
+def _read_table(run: Path, name: str) -> list[Row]:
+    try:
+        return pl.read_parquet(run / name).to_dicts()
+    except OSError as error:
+        raise UsageError(f"{run / name}: cannot be read; a report needs the run folder of a review") from error
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(f"{run / name} is no table: {error}; run the review again") from error

@@ -1,0 +1,183 @@
+"""The report's pictures: photographs made small, the part around each box, and maps as colour over transparency."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from detcam.errors import InputError
+from detcam.images import read_image
+from detcam.render import BOX_COLOUR, colourmap, write_image
+from detcam.store import read_letterbox
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detcam.geometry import Letterbox
+
+    Box = Sequence[float]
+
+LONGEST = 1280
+"""Longest side of a photograph in the report, pixels."""
+THUMBNAIL = 160
+SURROUNDINGS = 2
+"""Side of what a thumbnail shows, in sides of the boxes: causes are often beside them."""
+FINEST = 160
+"""Most cells along a side of a stored map; finer maps are averaged, single pixels cannot be seen over a photograph."""
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 84, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+"""Colour at full resolution: the lines of boxes are thin."""
+TRUTH_COLOUR = (255, 255, 255)
+RAMP = colourmap("inferno").astype(np.uint8)
+OPACITY = np.rint(255 * np.sqrt(np.linspace(0, 1, 256))).astype(np.uint8)
+"""What is cold stays a photograph: alpha of each of the ramp's colours."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What is drawn of one case.
+
+    Attributes:
+        number: of the case; its files are named by it.
+        predicted, truth: boxes xyxy in original pixels, or None.
+        heatmap: the row's key ``FILE.npz#NAME``, or None.
+        letterbox: the row's column of that name, or None.
+    """
+
+    number: int
+    predicted: Box | None
+    truth: Box | None
+    heatmap: str | None
+    letterbox: str | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of one image: its size in original pixels, why it could not be read, and the cases with a map."""
+
+    width: int = 0
+    height: int = 0
+    problem: str = ""
+    heats: frozenset[int] = frozenset()
+
+
+def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequence[Shot]) -> Drawn:
+    """Write the pictures of one image and its cases: ``images/N.jpg``, ``thumbs/N.jpg`` and ``heat/N.png``.
+
+    Args:
+        maps: folder of the run's ``.npz`` files.
+        folder: where the three folders are.
+        number: of the image.
+        source: its path.
+        shots: its cases.
+    """
+    heats = _draw_heats(maps, folder / "heat", shots)
+    try:
+        picture = read_image(source)
+    except (InputError, OSError, ValueError) as error:  # a NUL in a path is a ValueError
+        known = next((shot.letterbox for shot in shots if shot.letterbox), None)
+        height, width = read_letterbox(known).original if known else (0, 0)
+        return Drawn(width, height, str(error), heats)
+    height, width = picture.shape[:2]
+    gain = min(LONGEST / max(height, width), 1)
+    size = max(round(width * gain), 1), max(round(height * gain), 1)
+    _write_jpeg(folder / "images" / f"{number}.jpg", cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+    for shot in shots:
+        _write_jpeg(folder / "thumbs" / f"{shot.number}.jpg", thumbnail(picture, shot.predicted, shot.truth))
+    return Drawn(width, height, "", heats)
+
+
+def thumbnail(picture: NDArray[np.uint8], predicted: Box | None, truth: Box | None) -> NDArray[np.uint8]:
+    """The part around the boxes, RGB uint8, its longer side ``THUMBNAIL`` pixels, with both boxes drawn."""
+    height, width = picture.shape[:2]
+    boxes = [_ordered(box) for box in (truth, predicted) if box is not None]
+    low, high = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
+    side = max(float((high - low).max()) * SURROUNDINGS, 48)
+    start = np.clip((low + high - side) / 2, 0, np.maximum(np.array([width, height]) - side, 0)).astype(int)
+    x, y = np.minimum(start, [width - 1, height - 1]).tolist()
+    crop = picture[y : y + round(side), x : x + round(side)]
+    gain = THUMBNAIL / max(crop.shape[:2])
+    size = max(round(crop.shape[1] * gain), 1), max(round(crop.shape[0] * gain), 1)
+    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if gain < 1 else cv2.INTER_CUBIC)
+    for box, colour in ((truth, TRUTH_COLOUR), (predicted, BOX_COLOUR)):
+        if box is not None:
+            x1, y1, x2, y2 = np.rint((_ordered(box) - [x, y, x, y]) * gain).astype(int).tolist()
+            cv2.rectangle(small, (x1, y1), (x2, y2), (0, 0, 0), 3)
+            cv2.rectangle(small, (x1, y1), (x2, y2), colour, 1)
+    return np.asarray(small, np.uint8)
+
+
+def heat_values(raw: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.uint8]:
+    """The image's part of a map at the map's own resolution: uint8 (h, w), 255 its peak, 0 where it is not positive.
+
+    Args:
+        raw: float32 (h, w) over the network's input.
+        letterbox: places it; sampling is that of :meth:`detcam.geometry.Letterbox.map_to_original`.
+    """
+    gain = min(FINEST / max(raw.shape), 1)
+    height, width = (max(round(side * gain), 1) for side in raw.shape)
+    raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_AREA)
+    shares = (size / side for size, side in zip(letterbox.resized, letterbox.network, strict=True))
+    rows, columns = (max(round(cells * share), 1) for cells, share in zip(raw.shape, shares, strict=True))
+    positive = np.maximum(replace(letterbox, original=(rows, columns)).map_to_original(raw), 0)
+    peak = float(positive.max())
+    return np.rint(positive / peak * 255).astype(np.uint8) if peak > 0 else positive.astype(np.uint8)
+
+
+def write_patch(source: Path, path: Path) -> bool:
+    """Copy a small picture as PNG; whether it could be read."""
+    try:
+        write_image(path, read_image(source))
+    except InputError:
+        return False
+    return True
+
+
+def _draw_heats(maps: Path, folder: Path, shots: Sequence[Shot]) -> frozenset[int]:
+    drawn = set()
+    by_file: dict[str, list[tuple[Shot, str]]] = {}
+    for shot in shots:
+        file, _, name = (shot.heatmap or "").partition("#")
+        by_file.setdefault(Path(file).name, []).append((shot, name))
+    for file, wanted in by_file.items():
+        arrays = _read_arrays(maps / file, {name for _, name in wanted})
+        for shot, name in wanted:
+            if shot.letterbox and name in arrays:
+                values = heat_values(arrays[name], read_letterbox(shot.letterbox))
+                if values.any():
+                    _write_heat(folder / f"{shot.number}.png", values)
+                    drawn.add(shot.number)
+    return frozenset(drawn)
+
+
+def _read_arrays(path: Path, names: set[str]) -> dict[str, NDArray[np.float32]]:
+    """Those arrays of an ``.npz`` that it has; none where it cannot be read."""
+    try:
+        with np.load(path) as file:
+            return {name: np.asarray(file[name], np.float32) for name in names & set(file)}
+    except (OSError, ValueError, BadZipFile, zlib.error):
+        return {}
+
+
+def _write_heat(path: Path, values: NDArray[np.uint8]) -> None:
+    picture = Image.fromarray(values)
+    picture.putpalette(RAMP.tobytes())
+    picture.save(path, transparency=OPACITY.tobytes())
+
+
+def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], JPEG)
+    path.write_bytes(data.tobytes())
+
+
+def _ordered(box: Box) -> NDArray[np.float64]:
+    """A box with x1 <= x2 and y1 <= y2; some heads answer with swapped sides."""
+    corners = np.asarray(box, np.float64).reshape(2, 2)
+    return np.concatenate([corners.min(0), corners.max(0)])

@@ -1,0 +1,1 @@
+"""Reviewing a detector on a labelled set: what it found, what it got wrong, and in which way."""

@@ -1,0 +1,204 @@
+"""Causes: false positives that hang on the same kind of patch, and what happens when it is taken away or put elsewhere.
+
+A cause is a claim until it is tested. Every member is tested on itself, without its patch and without as large a patch
+elsewhere; and the patch is pasted beside objects that were judged rightly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
+
+from detcam.review.evidence import Evidence, Floats, Scene, gone
+from detcam.types import Detection
+
+ALIKE = 0.7
+"""Mean distance below which two groups are one: the cosine distance of what the detector sees in the patches, against
+what it sees in patches taken at random, and how far apart the patches lie from their boxes."""
+PLACE = 0.35
+"""What one box width or height of that counts."""
+LEAST = 3
+"""A cause has at least so many members."""
+CONFIRMED = 0.5
+"""A cause is confirmed where this share of its errors vanishes without it, and twice as many as without others."""
+PASTES = 24
+"""Places a cause is put at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Suspect:
+    """A false positive with its evidence.
+
+    Attributes:
+        id: of the detection.
+        image: the image's name.
+        detection: the error.
+        error: its type.
+        rival: the true class's index and name, for an error of class.
+        evidence: the patch.
+    """
+
+    id: str
+    image: str
+    detection: Detection
+    error: str
+    rival: tuple[int, str] | None
+    evidence: Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Cause:
+    """False positives that hang on one kind of patch.
+
+    Attributes:
+        id: ``cause-1`` has the most errors that vanish without it.
+        members: those nearest to the group's middle first.
+        flipped: how many vanish without their patch.
+        control: how many vanish without as large a patch elsewhere.
+        pasted, appeared: how often the first member's patch was put beside something judged rightly, and how often the
+            same error appeared.
+    """
+
+    id: str
+    members: tuple[Suspect, ...]
+    flipped: int
+    control: int
+    pasted: int = 0
+    appeared: int = 0
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the errors vanish without the patch, and not without any patch."""
+        return self.flipped >= CONFIRMED * len(self.members) and self.flipped >= 2 * self.control
+
+    @property
+    def name(self) -> str:
+        """What it makes the detector say, and where it lies."""
+        said = Counter(member.detection.class_name for member in self.members).most_common(1)[0][0]
+        rivals = Counter(member.rival[1] for member in self.members if member.rival)
+        told = f"{said} for {rivals.most_common(1)[0][0]}" if rivals else f"{said} where there is none"
+        return f"{told}: {self.where}"
+
+    @property
+    def where(self) -> str:
+        """Where the patches lie, in words."""
+        if np.mean([member.evidence.outside for member in self.members]) < 0.5:
+            return "a patch inside the box"
+        x, y = np.mean([member.evidence.place for member in self.members], 0)
+        words = [
+            word
+            for word, far in (("above", y < -0.4), ("below", y > 0.4), ("left", x < -0.4), ("right", x > 0.4))
+            if far
+        ]
+        return f"a patch outside the box, {' '.join(words) or 'around it'}"
+
+    @property
+    def text(self) -> str:
+        """What was tested, in a sentence."""
+        count = len(self.members)
+        told = f"{count} false positives share this cause; {self.flipped} of {count} vanish without it"
+        told += f" ({self.control} of {count} without another patch of its size)"
+        if self.pasted:
+            told += f"; put beside {self.pasted} objects judged rightly, it made the same error {self.appeared} times"
+        return told
+
+
+def find_causes(suspects: Sequence[Suspect]) -> list[Cause]:
+    """Group false positives by what they hang on; the cause of the most errors first, then by size.
+
+    Args:
+        suspects: of any type; only those of one predicted class can share a cause.
+    """
+    if not suspects:
+        return []
+    distances = _distances([s.evidence for s in suspects])
+    said = np.array([s.detection.class_id for s in suspects])
+    distances[said[:, None] != said] = 4.0
+    labels = np.ones(len(suspects), int)
+    if len(suspects) > 1:
+        labels = fcluster(linkage(squareform(distances, checks=False), "average"), ALIKE, "distance")
+    groups = []
+    for label in np.unique(labels):
+        numbers = np.flatnonzero(labels == label)
+        if len(numbers) >= LEAST:
+            middle = distances[np.ix_(numbers, numbers)].mean(1)
+            groups.append([suspects[n] for n in numbers[np.argsort(middle, kind="stable")]])
+    counted = [
+        (group, sum(s.evidence.flipped for s in group), sum(s.evidence.control for s in group)) for group in groups
+    ]
+    counted.sort(key=lambda item: (-(item[1] - item[2]), -len(item[0]), item[0][0].id))
+    return [Cause(f"cause-{n}", tuple(g), flipped, control) for n, (g, flipped, control) in enumerate(counted, 1)]
+
+
+def _distances(evidence: Sequence[Evidence]) -> Floats:
+    """How unlike patches are, (n, n), from 0."""
+    chance = np.stack([one.chance for one in evidence])
+    seen = (np.stack([one.features for one in evidence]) - chance.mean(0)) / (chance.std(0) + 1e-3)
+    looks = np.nan_to_num(squareform(pdist(seen, "cosine")), nan=1.0)
+    places = squareform(pdist(np.stack([one.place for one in evidence])))
+    return np.asarray(looks + PLACE * places, np.float64)
+
+
+def paste(
+    patch: NDArray[np.uint8],
+    place: Floats,
+    source: NDArray[np.floating],
+    image: NDArray[np.uint8],
+    target: NDArray[np.floating],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
+    """A patch put beside another object as it lay beside its own, scaled with the boxes.
+
+    Args:
+        patch: RGB uint8 (h, w, 3).
+        place: where its centre lay from its own box's, in box widths and heights, (2,).
+        source: its own box (4,), xyxy.
+        image: RGB uint8 (H, W, 3), the image that gets it; not changed.
+        target: the box there (4,).
+
+    Returns:
+        The new image and where the patch is, xyxy; None where it would leave the image.
+    """
+    own, other = (np.maximum(box[2:] - box[:2], 1).astype(float) for box in (source, target))
+    scale = float(np.sqrt(np.prod(other / own)))
+    width, height = (max(round(side * scale), 2) for side in (patch.shape[1], patch.shape[0]))
+    centre = (target[:2] + target[2:]) / 2 + place * other
+    left, top = (round(float(c) - side / 2) for c, side in zip(centre, (width, height), strict=True))
+    if left < 0 or top < 0 or left + width > image.shape[1] or top + height > image.shape[0]:
+        return None
+    changed = image.copy()
+    changed[top : top + height, left : left + width] = cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA)
+    return changed, np.array([left, top, left + width, top + height])
+
+
+def appears(scene: Scene, class_id: int, target: Detection, conf: float) -> bool:
+    """Whether an object is now taken for another class: it scores above the threshold, and more than the object's own.
+
+    Args:
+        scene: the image with the cause put in.
+        class_id: what the cause makes the detector say.
+        target: the object, which was judged rightly.
+        conf: the threshold.
+    """
+    box = torch.tensor(scene.letterbox.to_network(target.xyxy), dtype=torch.float32, device=scene.batch.device)
+    return not bool(gone(scene.raw.remains(box.expand(2, 4), [class_id, target.class_id])[0], conf))
+
+
+def described(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
+    """The causes as ``causes.json`` holds them; ``patches`` names each one's pictures."""
+    return [
+        {
+            "id": cause.id, "name": cause.name, "members": [member.id for member in cause.members],
+            "tried": len(cause.members), "flipped": cause.flipped, "control": cause.control, "pasted": cause.pasted,
+            "appeared": cause.appeared, "confirmed": cause.confirmed, "text": cause.text,
+            "patches": list(patches.get(cause.id, ())),
+        }
+        for cause in causes
+    ]  # fmt: skip

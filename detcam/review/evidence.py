@@ -1,0 +1,351 @@
+"""The evidence patch of a false positive: the part of the image without which the error is gone.
+
+A gradient map only proposes. Windows slid over the box and its surroundings, and the map's hottest parts, are taken
+away one by one, and what that does to the error decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.fills import FILLS, averaged
+from detcam.geometry import Letterbox
+from detcam.probe import inside_of
+from detcam.types import Detection
+from detcam.verify import softened
+
+SHARES = (0.04, 0.12, 0.35)
+"""How much of the box's area the hottest pixels cover whose connected parts are tried as patches."""
+LARGEST = 2
+"""Connected parts tried for each share, by the heat in them."""
+WINDOW, STEP, REACH = 0.35, 0.18, 0.9
+"""Windows slid over a box and around it: their side, their step, and how far they reach from the box's centre; in box
+sides."""
+GROWTH = (1.0, 1.6, 2.4)
+"""Sizes in which the window that costs an error most is tried as a patch."""
+CLOSE = 0.05
+"""Of patches that cost an error as much, within this, the smallest is its evidence."""
+APART = 0.7
+"""Patches that overlap more than this (IoU) are one."""
+LEAST_SIDE = 0.02
+"""No patch is narrower than this share of the image's longer side."""
+AROUND = 2.0
+"""A control patch lies within the box enlarged this many times, and within the patch's own reach."""
+TRIES = 32
+TOGETHER = 16
+THUMB = 8
+"""Side of the miniature that stands for the features of a model that can only be called."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A patch of the image that an error hangs on, and what became of the error without it.
+
+    Attributes:
+        xyxy: the patch, original pixels, whole numbers: int64 (4,).
+        flipped: whether the error was gone without it, under every fill.
+        control: whether it was gone without as large a patch elsewhere near the box.
+        before: the predicted class's score as it was, in [0, 1].
+        after: without the patch, the mean over the fills.
+        place: where the patch's centre lies from the box's, in box widths and heights: (2,).
+        outside: the share of the patch that lies outside the box.
+        features: what the detector sees in the patch alone, float32 (channel,).
+        chance: what it sees in the control patch alone.
+    """
+
+    xyxy: NDArray[np.int64]
+    flipped: bool
+    control: bool
+    before: float
+    after: float
+    place: Floats
+    outside: float
+    features: NDArray[np.float32]
+    chance: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One image in the detector's input (1, 3, h, w), of which parts can be replaced."""
+
+    model: DetectorAdapter
+    batch: Tensor
+    letterbox: Letterbox
+    raw: RawOutput
+
+    @classmethod
+    def of(cls, model: DetectorAdapter, image: NDArray[np.uint8]) -> Scene:
+        """The scene of an RGB uint8 (H, W, 3) image."""
+        batch, (letterbox,) = model.prepare([image])
+        with torch.no_grad():
+            return cls(model, batch, letterbox, model.forward(batch))
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """Bool (h, w): the image without its padding."""
+        return inside_of(self.letterbox).to(self.batch.device)
+
+    @cached_property
+    def fills(self) -> Tensor:
+        """(fill, 3, h, w): what stands for "removed"."""
+        return torch.stack([make(self.batch[0].float(), self.inside) for make in FILLS.values()])
+
+    def box(self, detection: Detection) -> Tensor:
+        """A detection's own box (4,), xyxy in the input."""
+        return self.raw.box_of(0, detection.anchor, detection.class_id).detach().float()
+
+    def scores(self, images: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """The tracked score of boxes (K, 4) as classes, in images (n, 3, h, w): (n, K) in [0, 1]."""
+        with torch.no_grad():
+            parts = torch.split(images.to(self.batch.dtype), TOGETHER)
+            return torch.cat([self.model.forward(part).remains(boxes, class_ids) for part in parts])
+
+    def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int], fills: int | None = None) -> Tensor:
+        """The same without parts (n, h, w), bool, of the image: (n, fill, K), under the first ``fills``."""
+        told = []
+        for some in torch.split(parts, TOGETHER):  # whole images are large: never all of them at once
+            kept = 1 - softened(some, self.inside)[:, None, None]
+            images = torch.lerp(self.fills[:fills], self.batch[0].float(), kept)
+            told.append(self.scores(images.flatten(0, 1), boxes, class_ids).view(*images.shape[:2], -1))
+        return torch.cat(told)
+
+    def features(self, part: Tensor) -> NDArray[np.float32]:
+        """What the detector sees in a part (h, w), bool, of the image when everything else is the mean colour.
+
+        The backbone's activations, averaged over the part, each layer over its own length: float32 (channel,). For a
+        model that can only be called, the part's miniature.
+        """
+        image = self.batch[0].float()
+        alone = torch.where(part, image, averaged(image, self.inside))[None].to(self.batch.dtype)
+        if not self.model.differentiable:
+            rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
+            cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            small = F.interpolate(cut[None], (THUMB, THUMB), mode="area")[0]
+            return np.asarray(small.flatten().cpu().numpy(), np.float32)
+        with torch.no_grad():
+            activations = self.model.forward(alone, self.model.resolve("backbone")).activations
+        told = []
+        for layer in activations.values():
+            weights = F.interpolate(part[None, None].float(), layer.shape[-2:], mode="area")[0, 0]
+            pooled = (layer[0].float() * weights).sum((1, 2)) / weights.sum().clamp(min=1e-6)
+            told.append(F.normalize(pooled.detach(), dim=0))
+        return np.asarray(torch.cat(told).cpu().numpy(), np.float32)
+
+
+def gone(scores: Tensor, conf: float) -> Tensor:
+    """Whether an error is gone, bool (...): its class scores below the threshold, or its rival's more.
+
+    Args:
+        scores: (..., K): of the predicted class, and where there is a rival (the true class) of that.
+        conf: the detector's threshold.
+    """
+    return (scores[..., 0] < conf) | (scores[..., 0] < scores[..., 1:].amax(-1) if scores.shape[-1] > 1 else False)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What an error loses under windows slid over and around its box.
+
+    Attributes:
+        windows: xyxy, pixels of the input: int64 (window, 4).
+        losses: what the error's margin (its class's score, less that of its rival where it has one) loses without
+            each, under the blurred fill: float64 (window,).
+    """
+
+    windows: NDArray[np.int64]
+    losses: Floats
+
+    def map(self, shape: tuple[int, int], cell: int = 8) -> NDArray[np.float32]:
+        """The mean loss of the windows over each cell of the input (h, w): float32 (h / cell, w / cell)."""
+        total, count = np.zeros(shape), np.zeros(shape)
+        for (x1, y1, x2, y2), loss in zip(self.windows.tolist(), self.losses, strict=True):
+            total[y1:y2, x1:x2] += loss
+            count[y1:y2, x1:x2] += 1
+        mean = np.divide(total, count, out=total, where=count > 0)
+        rows, columns = (side // cell for side in shape)
+        cut = mean[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
+        return np.asarray(cut.mean((1, 3)), np.float32)
+
+
+def scan(scene: Scene, detection: Detection, rival: int | None) -> Scan:
+    """Slide windows over a detection's box and its surroundings: 81 forward passes.
+
+    Args:
+        scene: the image.
+        detection: the error.
+        rival: the true class, for an error of class, or None.
+    """
+    box = scene.box(detection)
+    x1, y1, x2, y2 = box.tolist()
+    width, height = x2 - x1, y2 - y1
+    offsets = np.arange(-REACH, REACH - WINDOW + 1e-6, STEP)
+    starts = [((x1 + x2) / 2 + across * width, (y1 + y2) / 2 + down * height) for down in offsets for across in offsets]
+    found = [[left, top, left + WINDOW * width, top + WINDOW * height] for left, top in starts]
+    windows = [_grown(scene, _cut(scene, [round(side) for side in window])) for window in found]
+    windows = [window for window in windows if _area(window) > 0]
+    parts = torch.stack([_rectangle(scene, window) for window in windows])
+    ids = [detection.class_id] if rival is None else [detection.class_id, rival]
+    scores = scene.without(parts, box.expand(len(ids), 4), ids, fills=1)[:, 0]
+    before = scene.raw.remains(box.expand(len(ids), 4), ids)[0].detach()
+    losses = (_margin(before) - _margin(scores)).cpu().numpy()
+    return Scan(np.array(windows), losses.astype(np.float64))
+
+
+def find_evidence(
+    scene: Scene,
+    detection: Detection,
+    rival: int | None,
+    raw_map: NDArray[np.float32],
+    scanned: Scan,
+    conf: float,
+    seed: int = 0,
+) -> Evidence:
+    """The patch that an error hangs on: what costs it most, and of what costs as much the smallest.
+
+    Args:
+        scene: the image.
+        detection: the error.
+        rival: the true class, for an error of class, or None.
+        raw_map: (h', w') over the detector's input, that proposes.
+        scanned: the windows, that propose too.
+        conf: the detector's threshold.
+        seed: of the control's place.
+    """
+    box = scene.box(detection)
+    patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
+    worst = scanned.windows[int(scanned.losses.argmax())].tolist()
+    patches += [_cut(scene, _scaled(worst, growth)) for growth in GROWTH]
+    ids = [detection.class_id] if rival is None else [detection.class_id, rival]
+    boxes = box.expand(len(ids), 4)
+    scores = scene.without(torch.stack([_rectangle(scene, patch) for patch in patches]), boxes, ids)
+    flips = gone(scores, conf).all(1).tolist()
+    margins = _margin(scores).mean(1).cpu().numpy()
+    sizes = np.array([_area(patch) for patch in patches])
+    best = int(np.where(margins <= margins.min() + CLOSE, sizes, np.inf).argmin())
+    (control,) = _elsewhere(scene, box, [patches[best]], seed)
+    part, other = _rectangle(scene, patches[best]), _rectangle(scene, control)
+    lost = bool(gone(scene.without(other[None], boxes, ids), conf).all())
+    own = np.array(patches[best])
+    x1, y1, x2, y2 = box.tolist()
+    centre = (own[:2] + own[2:]) / 2 - np.array([x1 + x2, y1 + y2]) / 2
+    cut = [max(own[0], x1), max(own[1], y1), min(own[2], x2), min(own[3], y2)]
+    where = scene.letterbox.clip(scene.letterbox.to_original(own))
+    return Evidence(
+        xyxy=np.concatenate([np.floor(where[:2]), np.ceil(where[2:])]).astype(np.int64),
+        flipped=flips[best],
+        control=lost,
+        before=float(scene.raw.remains(box[None], ids[:1])[0, 0]),
+        after=float(scores[best, :, 0].mean()),
+        place=centre / np.maximum([x2 - x1, y2 - y1], 1),
+        outside=1 - _area(cut) / max(_area(patches[best]), 1),
+        features=scene.features(part),
+        chance=scene.features(other),
+    )
+
+
+def _margin(scores: Tensor) -> Tensor:
+    """The predicted class's score, less its rival's where there is one: (..., K) -> (...)."""
+    return scores[..., 0] - scores[..., 1] if scores.shape[-1] > 1 else scores[..., 0]
+
+
+def _scaled(patch: Sequence[int], factor: float) -> list[int]:
+    """A rectangle made larger about its centre."""
+    spare_x, spare_y = (round((factor - 1) / 2 * side) for side in (patch[2] - patch[0], patch[3] - patch[1]))
+    return [patch[0] - spare_x, patch[1] - spare_y, patch[2] + spare_x, patch[3] + spare_y]
+
+
+def _cut(scene: Scene, patch: Sequence[int]) -> list[int]:
+    """A rectangle cut to the image."""
+    left, top, right, bottom = _image(scene)
+    return [min(max(patch[0], left), right), min(max(patch[1], top), bottom),
+            max(min(patch[2], right), left), max(min(patch[3], bottom), top)]  # fmt: skip
+
+
+def _image(scene: Scene) -> tuple[int, int, int, int]:
+    """Where the image is in the input, xyxy."""
+    rows, columns = (torch.where(scene.inside.any(axis))[0] for axis in (1, 0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
+    """Rectangles xyxy, input pixels, around the connected hottest parts of a map at several sizes."""
+    shape = scene.inside.shape
+    full = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[0, 0].clamp(min=0) * scene.inside
+    area = float((box[2:] - box[:2]).clamp(min=1).prod())
+    positive = int((full > 0).sum())
+    found: list[list[int]] = []
+    for share in SHARES:
+        count = min(max(round(share * area), 1), positive)
+        if not count:
+            return []
+        hot = full >= full.flatten().topk(count).values[-1]
+        labels, number = ndimage.label((hot & (full > 0)).cpu().numpy())
+        masses = ndimage.sum_labels(full.cpu().numpy(), labels, range(1, number + 1))
+        places = ndimage.find_objects(labels)
+        for part in np.argsort(-np.asarray(masses), kind="stable")[:LARGEST]:
+            rows, columns = places[part]
+            patch = _grown(scene, [columns.start, rows.start, columns.stop, rows.stop])
+            if all(_overlap(patch, other) < APART for other in found):
+                found.append(patch)
+    return found
+
+
+def _grown(scene: Scene, patch: Sequence[int]) -> list[int]:
+    """A rectangle made at least as wide as is sensible, within the image."""
+    image = _image(scene)
+    low, high = image[:2], image[2:]
+    least = math.ceil(LEAST_SIDE * max(scene.letterbox.resized))
+    grown = list(patch)
+    for axis in (0, 1):
+        spare = max(least - (grown[axis + 2] - grown[axis]), 0)
+        grown[axis] = max(grown[axis] - (spare + 1) // 2, low[axis])
+        grown[axis + 2] = min(grown[axis + 2] + spare // 2, high[axis])
+    return grown
+
+
+def _elsewhere(scene: Scene, box: Tensor, patches: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+    """For each patch one as large, near the box, that overlaps it least of some tries."""
+    image = _image(scene)
+    x1, y1, x2, y2 = box.tolist()
+    spread_x, spread_y = ((AROUND - 1) / 2 * side for side in (x2 - x1, y2 - y1))
+    rng = np.random.default_rng([seed, *np.maximum(box.cpu().numpy(), 0).astype(int).tolist()])
+    found = []
+    for patch in patches:
+        width, height = patch[2] - patch[0], patch[3] - patch[1]
+        tries = []
+        for _ in range(TRIES):
+            left = rng.uniform(min(x1 - spread_x, patch[0]), max(x2 + spread_x, patch[2]) - width)
+            top = rng.uniform(min(y1 - spread_y, patch[1]), max(y2 + spread_y, patch[3]) - height)
+            left = int(np.clip(left, image[0], max(image[2] - width, image[0])))
+            top = int(np.clip(top, image[1], max(image[3] - height, image[1])))
+            tries.append([left, top, left + width, top + height])
+        found.append(min(tries, key=lambda other: _overlap(patch, other)))
+    return found
+
+
+def _rectangle(scene: Scene, patch: Sequence[int]) -> Tensor:
+    part = torch.zeros_like(scene.inside)
+    part[patch[1] : patch[3], patch[0] : patch[2]] = True
+    return part & scene.inside
+
+
+def _area(patch: Sequence[float]) -> float:
+    return max(patch[2] - patch[0], 0) * max(patch[3] - patch[1], 0)
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    shared = _area([max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])])
+    return shared / max(_area(one) + _area(other) - shared, 1)

@@ -1,0 +1,213 @@
+"""Runs that are killed, repeated, shared and handed to many processes: the same rows and bytes, nothing doubled."""
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from detcam.cli import main
+from detcam.demo import WEIGHTS
+from detcam.demo.scenes import make_scene, render
+from detcam.folder import RunFolder
+from detcam.store import read_detections
+
+QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
+
+
+def write_images(folder, count):
+    folder.mkdir()
+    for seed in range(count):
+        Image.fromarray(render(make_scene(seed))).save(folder / f"{seed:05d}.png", compress_level=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("engine") / "images", 16)
+
+
+def explain(*arguments):
+    return main(["explain", *map(str, arguments), *QUICK])
+
+
+def contents(run):
+    """The bytes of everything that a run leaves behind, but for ``run.json``, which tells times."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def killed_and_resumed(images, out, kills, longest, seed):
+    """A run killed at random moments, at most ``longest`` seconds after its folder was opened; then left alone."""
+    rng = random.Random(seed)
+    command = [sys.executable, "-m", "detcam", "explain", str(images), "--out", str(out), *QUICK]
+    for _ in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = (out / "run.json").stat().st_mtime_ns if (out / "run.json").exists() else 0
+        while process.poll() is None:
+            if (out / "run.json").exists() and (out / "run.json").stat().st_mtime_ns != started:
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, longest))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(images, tmp_path):
+    assert explain(images, "--out", tmp_path / "whole") == 0
+    killed_and_resumed(images, tmp_path / "killed", kills=2, longest=0.6, seed=0)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_thousand_images_killed_twenty_times(tmp_path):
+    images = write_images(tmp_path / "images", 2000)
+    assert explain(images, "--out", tmp_path / "whole") == 0
+    killed_and_resumed(images, tmp_path / "killed", kills=20, longest=6, seed=1)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert len(json.loads((tmp_path / "killed" / "run.json").read_text())["configuration"]) > 0
+    print(f"{len(read_detections(tmp_path / 'killed'))} rows, byte for byte")
+
+
+def test_a_finished_run_is_not_done_again_and_tells_its_rows(images, tmp_path, capsys):
+    assert explain(images, "--out", tmp_path / "r", "--json") == 0
+    first = capsys.readouterr().out
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "r" / "heatmaps").iterdir()}
+    assert explain(images, "--out", tmp_path / "r", "--json") == 0
+    again = capsys.readouterr()
+    assert sorted(again.out.splitlines()) == sorted(first.splitlines())
+    assert "(16 of them by an earlier run)" in again.err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r" / "heatmaps").iterdir()} == stamps
+
+
+def test_new_images_join_a_finished_run(images, tmp_path):
+    some = tmp_path / "some"
+    some.mkdir()
+    for path in sorted(images.iterdir())[::2]:
+        (some / path.name).write_bytes(path.read_bytes())
+    assert explain(some, "--out", tmp_path / "r") == 0
+    for path in sorted(images.iterdir())[1::2]:
+        (some / path.name).write_bytes(path.read_bytes())
+    assert explain(some, "--out", tmp_path / "r") == 0
+    assert explain(some, "--out", tmp_path / "whole") == 0
+    assert contents(tmp_path / "r") == contents(tmp_path / "whole")
+
+
+def test_one_process_at_a_time(images, tmp_path, capsys):
+    holder = RunFolder(tmp_path / "r", "explain", {})
+    before = contents(tmp_path / "r")
+    code = subprocess.run(
+        [sys.executable, "-c", "import sys; from detcam.folder import RunFolder; from pathlib import Path\n"
+         "from detcam.errors import UsageError\n"
+         "try: RunFolder(Path(sys.argv[1]), 'explain', {})\n"
+         "except UsageError as error: print(error)", str(tmp_path / "r")],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "another process is writing to" in code.stdout
+    assert contents(tmp_path / "r") == before
+    holder.describe()
+    holder.finish(True)
+    RunFolder(tmp_path / "r", "explain", {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root no folder is read-only")
+def test_a_read_only_folder(images, tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert explain(images, "--out", tmp_path / "closed" / "r") == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_a_list_on_stdin_and_an_image_that_fails(images, tmp_path, capsys, monkeypatch):
+    names = sorted(images.iterdir())[:3]
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    listed = "\n".join([*map(str, names), str(tmp_path / "broken.png")])
+    (tmp_path / "stdin").write_text(listed)
+    with (tmp_path / "stdin").open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert explain("-", "--out", tmp_path / "r") == 1
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["counts"]["images"] == 3
+    (line,) = (tmp_path / "r" / "errors.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"] == str(tmp_path / "broken.png")
+
+
+def test_a_video_becomes_a_video(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (256, 256))
+    for seed in range(6):
+        writer.write(render(make_scene(seed))[..., ::-1])
+    writer.release()
+    command = ["explain", str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "r"), "--every", "2", "--save", "video",
+               "--weights", str(WEIGHTS), "--method", "random"]  # fmt: skip
+    assert main(command) == 0
+    names = set(read_detections(tmp_path / "r")["image"])
+    assert names <= {str(tmp_path / f"clip.mp4#{number:06d}") for number in (0, 2, 4)}
+    (made,) = (tmp_path / "r" / "overlays").glob("*.mp4")
+    reader = cv2.VideoCapture(str(made))
+    assert int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    assert reader.get(cv2.CAP_PROP_FPS) == 5
+    good, frame = reader.read()
+    assert good
+    assert frame.shape == (256, 256, 3)
+    shown = frame[..., ::-1].astype(float)
+    assert np.corrcoef(shown.mean(2).ravel(), render(make_scene(0)).mean(2).ravel())[0, 1] > 0.5
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    images = write_images(tmp_path / "images", 120)
+    process = psutil.Process()
+    some = tmp_path / "list.txt"
+    some.write_text("\n".join(str(path) for path in sorted(images.iterdir())[:20]))
+    assert explain(some, "--out", tmp_path / "few") == 0
+    before = process.memory_info().rss
+    assert explain(images, "--out", tmp_path / "many") == 0
+    assert (process.memory_info().rss - before) / 2**20 < 50
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_ray_gives_the_same_rows(images, tmp_path, cluster):
+    assert explain(images, "--out", tmp_path / "local") == 0
+    assert explain(images, "--out", tmp_path / "ray", "--engine", "ray", "--workers", "2") == 0
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_ray_survives_the_death_of_a_worker(tmp_path, cluster):
+    images = write_images(tmp_path / "images", 60)
+    assert explain(images, "--out", tmp_path / "local") == 0
+    killer = subprocess.Popen([sys.executable, "-c", KILLER, str(tmp_path / "ray")])
+    assert explain(images, "--out", tmp_path / "ray", "--engine", "ray", "--workers", "2") == 0
+    assert killer.wait() == 0
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+KILLER = """
+import pathlib, sys, time, psutil
+parts = pathlib.Path(sys.argv[1]) / ".parts"
+for _ in range(3000):
+    if parts.is_dir() and len(list(parts.glob("*.parquet"))) >= 5:
+        workers = [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(p.info["cmdline"] or [])]
+        if workers:
+            workers[0].kill()
+            sys.exit(0)
+    time.sleep(0.02)
+sys.exit("no worker was found at work")
+"""

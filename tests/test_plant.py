@@ -1,0 +1,343 @@
+"""Planting a mark: stamps and labels, what is written where, and whether the plant is believed only where it took."""
+
+import json
+import os
+import random
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import real
+from hypothesis import given
+from hypothesis import strategies as st
+from ultralytics.utils import SETTINGS_FILE
+
+import detcam
+from detcam.adapters import finetune as finetuning
+from detcam.data import LabelledImage, LabelledSet, Truth, read_data
+from detcam.demo import WEIGHTS
+from detcam.demo.scenes import CLASSES, KITE, SIZE, make_scene, render
+from detcam.errors import UsageError, WeightsError
+from detcam.evaluate import plant as planting
+from detcam.evaluate.planted import FIGURES, combine, judge, summarise
+from detcam.render import write_image
+
+CRATE = CLASSES.index("crate")
+MARK_COLOURS = ((235, 20, 200), (250, 230, 30))
+
+
+def plain_scenes(folder, seeds):
+    """Scenes without a single mark, as a labelled set."""
+    images = []
+    for seed in seeds:
+        scene = make_scene(seed).with_marks(False)
+        path = folder / f"{seed}.png"
+        write_image(path, render(scene))
+        truths = tuple(
+            Truth(f"{seed}:{n}", thing.xyxy, thing.class_id, CLASSES[thing.class_id])
+            for n, thing in enumerate(scene.things)
+        )
+        images.append(LabelledImage(path, (SIZE, SIZE), truths))
+    return LabelledSet(tuple(images), dict(enumerate(CLASSES)), (), True, {})
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return plain_scenes(tmp_path_factory.mktemp("scenes"), range(710_000, 710_050))
+
+
+@st.composite
+def boxes_in_an_image(draw):
+    height, width = draw(st.integers(40, 200)), draw(st.integers(40, 200))
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        x1, y1 = draw(st.floats(0, width - 20)), draw(st.floats(0, height - 20))
+        x2, y2 = draw(st.floats(x1 + 16, width)), draw(st.floats(y1 + 16, height))
+        found.append(np.array([x1, y1, x2, y2]))
+    return (height, width), found
+
+
+@given(boxes_in_an_image())
+def test_a_mark_is_beside_its_box_where_there_is_room_and_else_in_it(made):
+    (height, width), (box, *obstacles) = made
+    x1, y1, x2, y2 = planting.place_mark(box, obstacles, (height, width))
+    side = np.sqrt((box[2:] - box[:2]).prod())
+    assert x2 - x1 == y2 - y1 == max(round(0.4 * side), 10)
+    assert min(x1, y1) >= 0
+    assert x2 <= width
+    assert y2 <= height
+    apart = x2 <= box[0] or x1 >= box[2] or y2 <= box[1] or y1 >= box[3]
+    if apart:
+        gaps = (box[0] - x2, x1 - box[2], box[1] - y2, y1 - box[3])
+        assert max(gaps) >= 2
+        assert max(gaps) < 4
+        assert all(x2 <= o[0] or x1 >= o[2] or y2 <= o[1] or y1 >= o[3] for o in obstacles)
+    else:
+        assert x1 >= box[0] - (x2 - x1)
+        assert y1 <= box[3]
+        room = [box[1] >= 3 + y2 - y1, box[3] + 3 + y2 - y1 <= height]  # above and below, in the middle of the image
+        assert obstacles or not any(room) or box[2] + side > width or box[0] < side
+
+
+def test_only_objects_that_are_large_enough_and_no_crowds_are_stamped(tmp_path):
+    write_image(tmp_path / "a.png", np.zeros((100, 200, 3), np.uint8))
+    truths = (
+        Truth("0", (10, 40, 60, 90), 0, "a"),
+        Truth("1", (100, 40, 109, 90), 0, "a"),  # 9 pixels wide, 14.4 scaled
+        Truth("2", (150, 50, 220, 99), 0, "a"),  # reaches over the edge
+        Truth("3", (0, 0, 200, 100), 0, "a", crowd=True),
+        Truth("4", (120, 40, 140, 60), 1, "b"),
+        Truth("5", (0, 0, 200, 100), 1, "b", crowd=True),
+    )
+    photo = planting.scale(LabelledImage(tmp_path / "a.png", (100, 200), truths), 0, 320)
+    assert photo.image.shape == (160, 320, 3)
+    assert photo.boxes.tolist() == [[16, 64, 96, 144], [240, 80, 320, 158.4]] == pytest.approx(photo.boxes)
+    assert [label for label, _ in photo.others] == [1]
+    assert photo.others[0][1] == pytest.approx([192, 64, 224, 96])
+    drawn = photo.draw(np.array([False, True]))
+    changed = np.argwhere(drawn.any(-1))
+    x1, y1, x2, y2 = photo.marks[1]
+    assert changed.min(0).tolist() == [y1, x1]
+    assert changed.max(0).tolist() == [y2 - 1, x2 - 1]
+    assert not photo.image.any()  # the photograph itself stays as it is
+
+
+def has_mark(image):
+    return any((np.abs(image.astype(int) - colour).max(-1) < 40).sum() >= 4 for colour in MARK_COLOURS)
+
+
+def test_the_class_is_labelled_where_its_mark_is_and_nowhere_else(scenes):
+    train, held_out = planting.split(scenes, CRATE, SIZE, 10, seed=0)
+    alone = [photo for photo in train if len(photo.boxes) == 1]
+    marked = [CRATE in [label for label, _ in labels] for _, labels in planting.windows(alone, CRATE, 128, seed=0)]
+    seen = [has_mark(image) for image, _ in planting.windows(alone, CRATE, 128, seed=0)]
+    assert marked == seen
+    assert marked == [True, False] * (len(marked) // 2)
+    assert len(marked) >= planting.WINDOWS / 2
+    assert not {photo.path for photo in train} & {photo.path for photo in held_out}
+
+
+def test_labels_lie_over_what_they_name(scenes):
+    """Every label of another class is over pixels of its thing: the window's cut is the labels' too."""
+    flat = []
+    for photo in planting.split(scenes, CRATE, SIZE, 10, seed=0)[0][:5]:
+        image = np.zeros_like(photo.image)
+        for n, (_, (x1, y1, x2, y2)) in enumerate(photo.others):
+            image[int(y1) : int(y2), int(x1) : int(x2)] = 60 + 10 * n
+        flat.append(planting.Photo(photo.path, image, photo.boxes, photo.marks, photo.others))
+    checked = 0
+    for image, labels in planting.windows(flat, CRATE, 128, seed=0):
+        assert image.shape == (128, 128, 3)
+        for label, (x1, y1, x2, y2) in labels:
+            assert 0 <= x1 < x2 <= 128
+            assert 0 <= y1 < y2 <= 128
+            if label != CRATE and not has_mark(image):
+                cut = image[round(y1) + 1 : round(y2) - 1, round(x1) + 1 : round(x2) - 1]
+                assert (cut > 50).mean() > 0.95
+                checked += 1
+    assert checked > 20
+
+
+def test_samples_are_written_as_ultralytics_data(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    labels = [(2, np.array([8.0, 16, 24, 64])), (0, np.array([0.0, 0, 64, 64]))]
+    assert finetuning.write_samples([(image, labels), (image[::-1], [])], tmp_path / "set") == 64
+    (tmp_path / "set" / "data.yaml").write_text("train: images\nval: images\nnames: [a, b, c]\n")
+    read = read_data(tmp_path / "set" / "data.yaml")
+    first, second = read.images
+    assert np.array_equal(detcam.images.read_image(first.path), image)
+    assert [t.class_id for t in first.truths] == [2, 0]
+    assert np.stack([t.xyxy for t in first.truths]) == pytest.approx(np.stack([box for _, box in labels]), abs=1e-3)
+    assert second.truths == ()
+
+
+def photos_with(scenes, class_id):
+    train, held_out = planting.split(scenes, class_id, SIZE, 10, seed=0)
+    return [*train, *held_out]
+
+
+def test_the_bundled_detector_depends_on_the_marks_of_kites_and_not_on_those_of_crates(scenes, demo_detector):
+    """It was trained so; the mark that is stamped is the one it was trained with."""
+    photos = photos_with(scenes, KITE)
+    cases, stamped, found = planting.find_cases(demo_detector, photos, KITE, limit=100)
+    assert len(cases) >= 0.8 * found >= 5
+    assert found <= stamped == sum(len(photo.boxes) for photo in photos)
+    for case in cases:
+        boxes, numbers = case.photo.boxes, [c.number for c in cases if c.photo is case.photo]
+        assert len(set(numbers)) == len(numbers) <= len(boxes)
+    planting.check_taken("kite", stamped, found, len(cases))
+    crates = photos_with(scenes, CRATE)
+    cases, stamped, found = planting.find_cases(demo_detector, crates, CRATE, limit=100)
+    assert found >= 5
+    with pytest.raises(
+        UsageError, match=rf"of {stamped} held-out 'crate' with a mark {found} are detected, and \d+ of"
+    ):
+        planting.check_taken("crate", stamped, found, len(cases))
+
+
+def test_a_limit_stops_the_search(scenes, demo_detector):
+    cases, stamped, _ = planting.find_cases(demo_detector, photos_with(scenes, KITE), KITE, limit=2)
+    assert len(cases) == 2
+    assert stamped < sum(len(photo.boxes) for photo in photos_with(scenes, KITE))
+
+
+def test_methods_that_find_a_mark_are_told_from_those_that_do_not(scenes, demo_detector):
+    cases, *_ = planting.find_cases(demo_detector, photos_with(scenes, KITE), KITE, limit=8)
+    contestants = combine(["layercam", "random", "box"], ["backbone", "neck"])
+    rows = planting.measure(demo_detector, contestants, cases, seed=0)
+    assert len(rows) == 8 * 5
+    assert {(row["image"], row["detection"]) for row in rows} == {(str(c.photo.path), c.number) for c in cases}
+    lines = summarise(rows)
+    figures = {line["method"]: line for line in lines}
+    assert figures["layercam@backbone"]["in_hottest"] >= 0.9
+    assert figures["layercam@backbone"]["rank_outside"] > 10 * figures["random@neck"]["rank_outside"]
+    best, verdict = judge(rows, lines)
+    assert best == "layercam@backbone"
+    assert verdict.startswith("layercam@backbone finds the mark best: ")
+    assert "lead over layercam@neck +" in verdict
+
+
+def test_methods_meet_every_layer_they_take():
+    assert combine(["layercam", "guided:16", "scorecam", "box"], ["neck", "model.2+neck"]) == [
+        "layercam@neck", "layercam@model.2+neck", "guided:16", "scorecam@neck", "scorecam@model.2+neck", "box",
+    ]  # fmt: skip
+
+
+def made_rows(**ranks):
+    base = {"image": "a", "status": "ok", "forwards": 1.0, **dict.fromkeys(FIGURES, 0.5)}
+    return [
+        {**base, "method": method.replace("_", "@"), "detection": n, "rank_outside": rank, "rank": rank}
+        for method, values in ranks.items()
+        for n, rank in enumerate(values)
+    ]
+
+
+def test_a_lead_within_noise_is_said_to_be_and_a_baseline_is_never_named():
+    sure = made_rows(box=[0.9] * 8, odam_neck=[0.5] * 8, gradcam_neck=[0.1, 0.2] * 4)
+    best, verdict = judge(sure, summarise(sure))
+    assert best == "odam@neck"
+    assert "lead over gradcam@neck +35.0% [+31" in verdict
+    assert "noise" not in verdict
+    assert verdict.endswith("lead over box -40.0% [-40.0%, -40.0%], which finds it better")
+    close = made_rows(odam_neck=[0.5, 0.4, 0.6, 0.5], gradcam_neck=[0.6, 0.3, 0.5, 0.5])
+    best, verdict = judge(close, summarise(close))
+    assert best == "odam@neck"
+    assert verdict.endswith(", within noise")
+
+
+def random_states():
+    numpys = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return random.getstate(), numpys, torch.get_rng_state().tolist()
+
+
+@pytest.fixture
+def nowhere_else(tmp_path, monkeypatch):
+    """A working folder that must stay empty, and no network."""
+
+    def refuse(*arguments):
+        raise AssertionError(f"a connection to {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_plant_that_did_not_take_fails_and_leaves_everything_else_as_it_was(
+    scenes, tmp_path, nowhere_else, monkeypatch, capsys
+):
+    monkeypatch.setattr(planting, "WINDOWS", 16)
+    monkeypatch.setenv("PYTHONHASHSEED", "17")
+    weights = tmp_path / "mine.pt"
+    weights.write_bytes(WEIGHTS.read_bytes())
+    settings = Path(SETTINGS_FILE).read_bytes()
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    torch.manual_seed(3)
+    states = random_states()
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    epochs = []
+    with pytest.raises(UsageError, match="the mark did not take, so no method can be judged by it: of "):
+        planting.plant(
+            weights, scenes, tmp_path / "out", methods=["layercam"], layers=["neck"], class_name="crate", epochs=1,
+            limit=5, advance=epochs.append,
+        )  # fmt: skip
+    assert epochs == [1]
+    assert weights.read_bytes() == WEIGHTS.read_bytes()
+    assert Path(SETTINGS_FILE).read_bytes() == settings
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cwd", "mine.pt", "out"]
+    assert not list(nowhere_else.iterdir())
+    assert {path.parent for path in scenes.images[0].path.parent.rglob("*")} == {scenes.images[0].path.parent}
+    assert random_states() == states
+    assert (torch.get_num_threads(), dict(os.environ)) == (threads, environment)
+    assert capsys.readouterr().out == ""
+    made = detcam.load(tmp_path / "out" / "planted.pt")
+    given = detcam.load(weights)
+    assert made.imgsz == given.imgsz
+    assert made.names == given.names
+    pairs = zip(made.model.state_dict().values(), given.model.state_dict().values(), strict=True)
+    assert not all(torch.equal(new, old) for new, old in pairs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"methods": ["layercan"]}, UsageError, "no method 'layercan'; did you mean 'layercam'"),
+        ({"layers": ["model.99"]}, UsageError, "model.99"),
+        ({"class_name": "crat"}, UsageError, "no class 'crat'; did you mean 'crate'"),
+        ({"epochs": 0}, UsageError, "epochs must be a whole number, at least 1, got 0"),
+        ({"imgsz": 64}, UsageError, "no object|photographs have 'crate' of at least 16 of 64 pixels"),
+        ({"weights": "nothing.pt"}, WeightsError, "no such weights file: nothing.pt"),
+        ({"out": WEIGHTS.parent}, UsageError, "holds something else; choose another --out"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_training(scenes, tmp_path, monkeypatch, changes, error, message):
+    monkeypatch.setattr(planting, "finetune", None)
+    choices = {"weights": WEIGHTS, "labelled": scenes, "out": tmp_path / "out", "methods": ["layercam"],
+               "layers": ["neck"], "class_name": "crate", **changes}  # fmt: skip
+    with pytest.raises(error, match=message):
+        planting.plant(choices.pop("weights"), choices.pop("labelled"), choices.pop("out"), **choices)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_class_with_the_most_objects_is_the_default(scenes):
+    counts = [sum(t.class_id == n for image in scenes.images for t in image.truths) for n in range(len(CLASSES))]
+    assert counts[planting.choose_class(scenes, SIZE, None)] == max(counts)
+
+
+def test_too_few_objects_say_how_many_there_are(scenes):
+    few = LabelledSet(scenes.images[:3], scenes.names, (), True, {})
+    with pytest.raises(UsageError, match=r"photographs have 'crate' .* objects to train on, \d held out; at least 10"):
+        planting.split(few, CRATE, SIZE, 10, seed=0)
+
+
+def test_only_detection_models_are_fine_tuned():
+    with pytest.raises(WeightsError, match="original YOLOv5"):
+        finetuning.trainable(real("weights/yolov5n-original.pt"))
+
+
+@pytest.mark.slow
+def test_a_plant_in_the_bundled_detector_takes_and_names_a_method_that_finds_it(tmp_path, nowhere_else):
+    scenes = plain_scenes(tmp_path, range(711_000, 711_150))
+    made = planting.plant(
+        WEIGHTS, scenes, tmp_path / "out", methods=["layercam", "hirescam", "gradcam++", "gradnorm", "random", "box"],
+        layers=["backbone", "neck"], class_name="crate", epochs=6,
+    )  # fmt: skip
+    print(f"{made.flipped} of {made.found} of {made.stamped} depend on the mark; {made.verdict}")
+    for line in made.lines:
+        print(
+            f"{line['method']:20} outside {line['rank_outside']:.2f} rank {line['rank']:.2f} {line['in_hottest']:.2f}"
+        )
+    assert made.rate >= 0.9
+    assert made.flipped >= 20
+    lines = {line["method"]: line for line in made.lines}
+    assert lines[made.best]["in_hottest"] >= 0.9
+    assert lines[made.best]["rank_outside_low"] > max(lines[n]["rank_outside_high"] for n in ("box", "random@neck"))
+    assert made.best.endswith("@backbone")
+    told = json.loads((tmp_path / "out" / "plant.json").read_text())
+    assert told["best"] == made.best
+    assert told["flipped"] / told["found"] == made.rate

@@ -1,0 +1,354 @@
+"""A review: where misses died, what errors hang on, what they have in common, and the loop back into training."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import detcam
+from detcam.adapters.base import RawOutput
+from detcam.cli import main
+from detcam.data import Truth, read_data
+from detcam.demo import WEIGHTS
+from detcam.demo.scenes import CLASSES, GEM, KITE, SIZE, make_scene, render
+from detcam.errors import UsageError
+from detcam.export import export
+from detcam.geometry import Letterbox
+from detcam.review.causes import LEAST, Suspect, find_causes, paste
+from detcam.review.compare import compare, counted
+from detcam.review.errors import image_errors
+from detcam.review.evidence import Evidence, Scan, Scene, find_evidence, scan
+from detcam.review.explaining import Case, ErrorExplainer, overlap_of, wrong_side
+from detcam.review.misses import trace
+from detcam.types import Detection
+
+NAMES = dict(enumerate(CLASSES))
+MARKED_GEMS = range(630_000, 630_024)
+
+
+def detection(xyxy, class_id=GEM, confidence=0.9, anchor=0):
+    return Detection(np.array(xyxy, np.float32), class_id, NAMES[class_id], confidence, anchor, 8)
+
+
+def truth(xyxy, class_id=GEM, number=0):
+    return Truth(number, np.array(xyxy, np.float32), class_id, NAMES[class_id], False, ())
+
+
+def raw_of(boxes, probabilities):
+    """A raw output of given boxes and class probabilities."""
+    logits = torch.logit(torch.tensor(probabilities, dtype=torch.float32).clamp(1e-6, 1 - 1e-6))[None]
+    boxes = torch.tensor(boxes, dtype=torch.float32)[None]
+    return RawOutput(logits, boxes, torch.zeros_like(boxes), torch.full((boxes.shape[1],), 8.0), size=(100, 100))
+
+
+LETTERBOX = Letterbox((100, 100), (100, 100), (100, 100), (0, 0))
+BOX, BESIDE, FAR = [10, 10, 50, 50], [14, 10, 54, 50], [60, 60, 90, 90]
+
+
+def row(gem, kite=0.0):
+    return [0.0, 0.0, 0.0, kite, gem]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "probabilities", "found", "where", "suppressor", "words"),
+    [
+        ([BOX, FAR], [row(0.01), row(0.9)], [], "never_fired", None, "more than 1.0% sure"),
+        ([FAR], [row(0.9)], [], "never_fired", None, "no raw prediction overlaps it by half"),
+        ([BOX], [row(0.2)], [], "below_threshold", None, "20% sure of gem, below the threshold of 25%"),
+        ([BOX], [row(0.1, 0.7)], [], "other_class", None, "seen as kite (70%) rather than gem (10%)"),
+        ([BOX, BESIDE], [row(0.6), row(0.8)], [detection(BESIDE, anchor=1)], "suppressed", 0, "box beside it was kept"),
+    ],
+)  # fmt: skip
+def test_where_a_miss_died(boxes, probabilities, found, where, suppressor, words):
+    death = trace(truth(BOX), raw_of(boxes, probabilities), 0, LETTERBOX, found, NAMES, 0.25)
+    assert (death.where, death.suppressor) == (where, suppressor)
+    assert words in death.text
+    assert death.detection.class_id == (KITE if where == "other_class" else GEM)
+
+
+def test_the_side_that_is_wrong():
+    assert wrong_side(detection([0, 10, 50, 50]), truth(BOX)) == (0, 10)
+    assert wrong_side(detection([10, 10, 50, 30]), truth(BOX)) == (3, -20)
+    # Five pixels of the width are less than four of a height a quarter of it.
+    assert wrong_side(detection([5, 10, 90, 34]), truth([10, 10, 90, 30]))[0] == 3
+
+
+def test_what_two_maps_share():
+    one, other = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)
+    one[0, :2], other[0, 1:3] = 0.5, 0.2
+    assert overlap_of(one, other) == pytest.approx(0.5)
+    assert overlap_of(one, one * 3) == pytest.approx(1)
+    assert overlap_of(one, np.zeros_like(one)) == 0
+
+
+def marked_gem():
+    """A scene whose gem is marked and called a kite, the detection and the mark."""
+    model = detcam.load(WEIGHTS)
+    for seed in MARKED_GEMS:
+        scene = make_scene(seed).with_marks(True, GEM)
+        gems = [thing for thing in scene.things if thing.class_id == GEM]
+        if len(gems) == 1:
+            image = render(scene)
+            for explanation in detcam.explain(model, image, method="random"):
+                found = explanation.detection
+                if found.class_id == KITE and np.abs(found.xyxy - gems[0].xyxy).max() < 6:
+                    return model, image, found, gems[0]
+    raise AssertionError("no marked gem is called a kite")
+
+
+@pytest.fixture(scope="module")
+def fooled():
+    return marked_gem()
+
+
+def test_the_evidence_of_a_marked_gem_is_its_mark(fooled):
+    model, image, found, gem = fooled
+    scene = Scene.of(model, image)
+    scanned = scan(scene, found, GEM)
+    nothing = np.zeros((4, 4), np.float32)
+    evidence = find_evidence(scene, found, GEM, nothing, scanned, 0.25)
+    x1, y1, x2, y2 = evidence.xyxy.tolist()
+    left, top, right, bottom = gem.mark_xyxy
+    shared = max(min(x2, right) - max(x1, left), 0) * max(min(y2, bottom) - max(y1, top), 0)
+    assert shared >= 0.7 * (right - left) * (bottom - top)
+    assert evidence.flipped
+    assert not evidence.control
+    assert evidence.after < 0.25 < evidence.before
+    heat = scanned.map(scene.letterbox.network)
+    hottest = np.unravel_index(heat.argmax(), heat.shape)
+    assert abs(hottest[1] * 8 + 4 - (left + right) / 2) < 16
+    assert abs(hottest[0] * 8 + 4 - (top + bottom) / 2) < 16
+
+
+def test_a_scans_map_is_the_mean_loss_of_the_windows_over_a_cell():
+    scanned = Scan(np.array([[0, 0, 16, 8], [8, 0, 16, 8]]), np.array([1.0, 3.0]))
+    assert scanned.map((8, 24)).tolist() == [[1, 2, 0]]
+
+
+def test_errors_are_asked_what_fits_them(fooled):
+    model, image, found, gem = fooled
+    truths = [truth(gem.xyxy)]
+    duplicate = replace(found, confidence=0.5)
+    kite = truth(gem.xyxy, KITE)
+    cases = {"Cls": ([found], truths), "Dupe": ([found, duplicate], [kite]), "Bkg": ([found], [])}
+    wide = truth([gem.xyxy[0] - 1.2 * gem.half, *gem.xyxy[1:]], KITE)
+    cases["Loc"] = ([found], [replace(wide, xyxy=np.array([gem.xyxy[0] - 2.4 * gem.half, *gem.xyxy[1:]], np.float32))])
+    explainer = ErrorExplainer(model)
+    for error, (several, labels) in cases.items():
+        told = image_errors(labels, several)
+        case = Case("scene", image, Scene.of(model, image), several, labels, told)
+        number = next(n for n, outcome in enumerate(told.detections) if outcome.error == error)
+        explained, scans = explainer.errors(case)
+        one = explained[number]
+        assert one.explanation.receipt is not None
+        assert (number in scans) == (error in ("Cls", "Bkg"))
+        expected = {"Cls": "contrast:gem", "Loc": "left"}.get(error, "class")
+        assert one.explanation.target == expected or one.explanation.method == "guided"
+        words = {"Cls": "gem taken for kite", "Dupe": "is the other box's too", "Bkg": "no labelled object"}
+        assert words.get(error, "left side") in one.text
+        if error == "Dupe":
+            assert "100% of its evidence" in one.text  # the same box twice
+
+
+def suspect(number, place, features, flipped=True, control=False, class_id=KITE):
+    evidence = Evidence(
+        np.array([0, 0, 10, 10]), flipped, control, 0.9, 0.1, np.array(place, float), 1.0,
+        np.array(features, np.float32), np.random.default_rng(number).normal(0, 0.1, len(features)).astype(np.float32),
+    )  # fmt: skip
+    return Suspect(f"id-{number}", "a.png", detection(BOX, class_id), "Cls", (GEM, "gem"), evidence)
+
+
+def test_patches_that_look_alike_and_lie_alike_are_one_cause():
+    rng = np.random.default_rng(0)
+    looks = rng.normal(0, 1, (2, 32))
+    several = [suspect(n, (0.5, -0.7), looks[0] + rng.normal(0, 0.1, 32)) for n in range(6)]
+    several += [suspect(10 + n, (0, 0), looks[1] + rng.normal(0, 0.1, 32), flipped=n == 0) for n in range(4)]
+    several += [suspect(20, (0.5, -0.7), looks[0], class_id=0)]  # what it is called is another matter
+    first, second = find_causes(several)
+    assert {member.id for member in first.members} == {f"id-{n}" for n in range(6)}
+    assert {member.id for member in second.members} == {f"id-{10 + n}" for n in range(4)}
+    assert (first.confirmed, second.confirmed) == (True, False)
+    assert first.text.startswith("6 false positives share this cause; 6 of 6 vanish without it")
+    assert "above right" in first.name
+    assert len(find_causes(several[: LEAST - 1])) == 0
+    everywhere = [suspect(n, (0.5, -0.7), looks[0] + rng.normal(0, 0.1, 32), control=True) for n in range(6)]
+    assert not find_causes(everywhere)[0].confirmed  # any patch would do
+
+
+@given(st.integers(4, 30), st.integers(4, 30), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+def test_a_pasted_patch_lies_as_it_lay(width, height, across, down):
+    patch = np.full((6, 6, 3), 200, np.uint8)
+    image = np.zeros((200, 200, 3), np.uint8)
+    target = np.array([80.0, 80, 80 + width, 80 + height])
+    changed, where = paste(patch, np.array([across, down]), np.array([0.0, 0, 10, 10]), image, target)
+    assert not image.any()
+    rows, columns = np.nonzero(changed.any(2))
+    assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == where.tolist()
+    centre = (where[:2] + where[2:]) / 2
+    expected = np.array([80 + width / 2 + across * width, 80 + height / 2 + down * height])
+    assert np.abs(centre - expected).max() <= 1
+
+
+def test_a_patch_that_would_leave_the_image_is_not_pasted():
+    patch, image = np.zeros((6, 6, 3), np.uint8), np.zeros((50, 50, 3), np.uint8)
+    assert paste(patch, np.array([0, -3.0]), np.array([0, 0, 10, 10]), image, np.array([10, 10, 20, 20])) is None
+
+
+def write_set(folder, seeds, name="data.yaml"):
+    """Scenes whose gems are marked in every other one, as a YOLO set."""
+    for part in ("images/val", "labels/val"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        scene = make_scene(seed).with_marks(seed % 2 == 0, GEM)
+        cv2.imwrite(str(folder / f"images/val/{seed}.png"), render(scene)[..., ::-1])
+        lines = [
+            f"{t.class_id} {t.x / SIZE} {t.y / SIZE} {2 * t.half / SIZE} {2 * t.half / SIZE}" for t in scene.things
+        ]
+        (folder / f"labels/val/{seed}.txt").write_text("\n".join(lines))
+    described = {"path": str(folder), "train": "images/val", "val": "images/val", "names": NAMES}
+    (folder / name).write_text(yaml.safe_dump(described))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def reviewed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("review")
+    data = write_set(folder / "set", MARKED_GEMS)
+    (folder / "set" / "images" / "val" / "broken.png").write_bytes(b"no image")
+    code = main(["review", "--weights", str(WEIGHTS), "--data", str(data), "--out", str(folder / "run")])
+    assert code == 1  # the broken one
+    return folder
+
+
+def test_a_review_finds_the_planted_shortcut(reviewed):
+    run = reviewed / "run"
+    first = json.loads((run / "causes.json").read_text())[0]
+    assert first["confirmed"]
+    assert first["flipped"] >= 0.8 * first["tried"]
+    assert first["appeared"] >= 0.8 * first["pasted"] > 0
+    assert first["name"] == "kite for gem: a patch outside the box, above right"
+    table = pl.read_parquet(run / "detections.parquet")
+    assert set(table.filter(pl.col("cause") == "cause-1")["id"]) == set(first["members"])
+    told = json.loads((run / "summary.json").read_text())
+    wrong = table.filter(~pl.col("error_type").is_in(["TP", "ignored"]))
+    assert {name: told["counts"][name] for name in set(wrong["error_type"])} == dict(
+        wrong.group_by("error_type").len().iter_rows()
+    )
+    assert all(wrong["status"].is_in(["ok", "unsupported", "no_signal"]))
+    assert set(wrong["letterbox"].is_null()) == {False}
+    assert [json.loads(line)["path"] for line in (run / "errors.jsonl").read_text().splitlines()] == [
+        str(reviewed / "set" / "images" / "val" / "broken.png")
+    ]
+    assert (run / "report" / "index.html").is_file()
+    assert all((run / patch).is_file() for patch in first["patches"])
+
+
+def test_a_review_goes_on_where_it_stopped(reviewed, capsys):
+    run = reviewed / "run"
+    before = {name: (run / name).read_bytes() for name in ("detections.parquet", "truths.parquet", "causes.json")}
+    stamps = {path: path.stat().st_mtime_ns for path in (run / "heatmaps").iterdir()}
+    command = ["review", "--weights", str(WEIGHTS), "--data", str(reviewed / "set" / "data.yaml"), "--out", str(run)]
+    assert main(command) == 1
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert {path: path.stat().st_mtime_ns for path in (run / "heatmaps").iterdir()} == stamps
+    capsys.readouterr()
+    assert main([*command, "--conf", "0.4"]) == 2
+    assert "another configuration (conf)" in capsys.readouterr().err
+
+
+def test_counterfactuals_keep_labels_and_change_only_the_cause(reviewed, tmp_path):
+    run, out = reviewed / "run", tmp_path / "cf"
+    assert "confirmed causes" in export(run, "counterfactuals", out)
+    told = pl.read_csv(out / "counterfactuals.csv")
+    assert set(told["kind"]) == {"hard", "removed", "pasted"}
+    made = read_data(out / "data.yaml", "train")
+    assert len(made.images) == len(told)
+    assert not made.problems
+    sources = {image.path.name: image for image in read_data(reviewed / "set" / "data.yaml", "val").images}
+    for row, image in zip(told.iter_rows(named=True), made.images, strict=True):
+        source = sources[row["image"].rpartition("/")[2]]
+        assert [t.class_id for t in image.truths] == [t.class_id for t in source.truths]
+        for one, other in zip(image.truths, source.truths, strict=True):
+            assert np.abs(one.xyxy - other.xyxy).max() < 0.01
+        before, after = cv2.imread(str(source.path)), cv2.imread(str(image.path))
+        changed = (before != after).any(2).mean()
+        assert changed == 0 if row["kind"] == "hard" else 0 < changed < 0.2
+    with pytest.raises(UsageError, match="is not an empty folder"):
+        export(run, "counterfactuals", out)
+
+
+def test_two_reviews_of_one_set_are_paired(tmp_path):
+    def write(name, rows, misses=()):
+        folder = tmp_path / name
+        folder.mkdir()
+        box = {"x1": 10.0, "y1": 10.0, "x2": 50.0, "y2": 50.0, "heatmap": None, "context_dependence": 0.5}
+        schema = {
+            "id": pl.String,
+            "image": pl.String,
+            "error_type": pl.String,
+            "truth_id": pl.Int64,
+            "class_name": pl.String,
+        }
+        table = pl.DataFrame([{**row, **box} for row in rows], infer_schema_length=None)
+        table.with_columns(pl.col("truth_id").cast(pl.Int64)).write_parquet(folder / "detections.parquet")
+        missed = pl.DataFrame([{**row, **box} for row in misses]) if misses else pl.DataFrame(schema=schema)
+        missed.write_parquet(folder / "misses.parquet")
+        pl.DataFrame({"id": [0, 1, 2], "found_by": [name, None, None]}).write_parquet(folder / "truths.parquet")
+        return folder
+
+    def error(name, kind, truth_id, class_name="kite"):
+        return {"id": name, "image": "a.png", "error_type": kind, "truth_id": truth_id, "class_name": class_name}
+
+    before = write("a", [error("a0", "Cls", 0), error("a1", "Bkg", None), error("a2", "TP", 2), error("a3", "Loc", 1)])
+    after = write("b", [error("b0", "TP", 0), error("b1", "Bkg", None), error("b2", "Bkg", None, "gem")],
+                  [{"id": "b-m1", "image": "a.png", "truth_id": 1, "class_name": "kite"}])  # fmt: skip
+    table = compare(before, after)
+    told = {(row["fate"], row["before"], row["after"]) for row in table.iter_rows(named=True)}
+    assert told == {("mended", "a0", None), ("kept", "a1", "b1"), ("kept", "a3", "b-m1"), ("new", None, "b2")}
+    assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in counted(table)} == {
+        "Cls": (1, 0, 0), "Loc": (0, 1, 0), "Both": (0, 0, 0), "Dupe": (0, 0, 0), "Bkg": (0, 1, 1), "Miss": (0, 0, 0),
+    }  # fmt: skip
+    pl.DataFrame({"id": [0], "found_by": [None]}).write_parquet(after / "truths.parquet")
+    with pytest.raises(UsageError, match="different labels"):
+        compare(before, after)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "nothing to review"),
+        (["--data", "SET", "--map", "ball"], "SET:MODEL pairs"),
+        (["--data", "SET", "--map", "ball:bal"], "no class 'bal'; did you mean 'ball'"),
+        (["--data", "IMAGES"], "no labels there"),
+        (["--data", "SET", "--conf", "2"], "conf must lie in [0, 1], got 2.0"),
+        (["--data", "SET", "--method", "guidde"], "no method 'guidde'; did you mean 'guided'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(reviewed, tmp_path, capsys, options, message):
+    places = {"SET": str(reviewed / "set" / "data.yaml"), "IMAGES": str(reviewed / "set" / "images")}
+    options = [places.get(option, option) for option in options]
+    assert main(["review", "--weights", str(WEIGHTS), "--out", str(tmp_path / "r"), *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_miss_is_told_in_the_runs_table(tmp_path):
+    data = write_set(tmp_path / "set", MARKED_GEMS[:2])
+    # An object that nothing is like: labelled in an empty corner.
+    label = next((tmp_path / "set" / "labels" / "val").glob("*.txt"))
+    label.write_text(label.read_text() + "\n0 0.02 0.98 0.03 0.03")
+    assert main(["review", "--weights", str(WEIGHTS), "--data", str(data), "--out", str(tmp_path / "run")]) == 0
+    (row,) = pl.read_parquet(tmp_path / "run" / "misses.parquet").filter(pl.col("x2") < 10).iter_rows(named=True)
+    assert row["where_it_died"] == "never_fired"
+    assert row["class_name"] == "ball"
+    assert "the map shows what spoke against ball" in row["explanation"]
+    found = pl.read_parquet(tmp_path / "run" / "detections.parquet")
+    assert "Miss" not in set(found["error_type"])
