@@ -25,6 +25,8 @@ MASKS = 32
 """D-RISE masks of one round."""
 LONG = 8
 """How many times more masks the memory is measured over."""
+SOAK = (200, 2000)
+"""Images after which :func:`soak` looks at the memory."""
 GRADIENT = ("gradcam", "layercam", "hirescam")
 
 
@@ -75,6 +77,28 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
             one = median(_seconds(lambda: model.forward(batch)) for _ in range(ROUNDS))
             note = f"plain forward passes of one image for each of {len(detections)} detections, all told"
             figures.append(Figure(name, took / one / len(detections), "forwards", note))
+    return figures
+
+
+def soak(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) -> list[Figure]:
+    """Time and memory over many images, each a little different: what a run of days would do.
+
+    Args:
+        model: the detector.
+        image: RGB uint8 (H, W, 3), moved round by one row more for each.
+        conf: least confidence of a detection.
+    """
+    explainer = Explainer(model, "layercam" if model.differentiable else "random", conf=conf)
+    process, figures = psutil.Process(), []
+    start, rows = time.perf_counter(), 0
+    for number in range(1, SOAK[-1] + 1):
+        rows += len(explainer(np.roll(image, number, 0))[0])
+        if number in SOAK:
+            held = process.memory_info().rss / 2**20
+            figures.append(Figure(f"memory after {number} images", held, "MiB", f"{rows} maps"))
+    growth = figures[-1].value - figures[0].value
+    figures.append(Figure("growth", growth, "MiB", f"from {SOAK[0]} to {SOAK[-1]} images"))
+    figures.append(Figure("rate", SOAK[-1] / (time.perf_counter() - start), "images/s", "one map a detection"))
     return figures
 
 

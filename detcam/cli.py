@@ -27,6 +27,7 @@ from detcam.config import (
     ExportConfig,
     LayersConfig,
     MethodsConfig,
+    PlantConfig,
     ReportConfig,
     ReviewConfig,
 )
@@ -36,6 +37,7 @@ from detcam.version import __version__
 CONFIGS: dict[str, Any] = {
     "explain": ExplainConfig,
     "evaluate": EvaluateConfig,
+    "plant": PlantConfig,
     "review": ReviewConfig,
     "report": ReportConfig,
     "export": ExportConfig,
@@ -147,6 +149,7 @@ def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
     from detcam.commands.evaluate import evaluate
     from detcam.commands.explain import explain
     from detcam.commands.look import bench, layers, methods
+    from detcam.commands.plant import plant
     from detcam.commands.review import export, report, review
     from detcam.demo import demo
 
@@ -154,6 +157,7 @@ def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
         "explain": explain,
         "layers": layers,
         "evaluate": evaluate,
+        "plant": plant,
         "review": review,
         "report": report,
         "export": export,

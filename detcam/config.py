@@ -107,9 +107,30 @@ class EvaluateConfig(ModelConfig):
     limit: int = option(100, "detections to measure")
     per_image: int = option(2, "most detections of one image")
     conf: float = option(0.25, "least confidence of a detection")
+    planted: bool = option(
+        False, "measure on drawn scenes whose cause is known instead, with the bundled detector; needs no --data"
+    )
     sanity: bool = option(False, "also randomise weights, swap classes and instances, and add noise, on four images")
     seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "replace an evaluation of another configuration")
+    json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
+
+
+@dataclass(frozen=True)
+class PlantConfig(ModelConfig):
+    """Plant a known cause in a copy of your weights, and see which method and layers find it."""
+
+    data: str = option("", "COCO .json, or data.yaml: what the copy is trained on for a moment")
+    split: str = option("train", "which images of a data.yaml")
+    methods: str | list[str] = option(
+        "random,box,edges,gradcam,layercam,hirescam,odam,guided", "what to compare, NAME[:BUDGET]"
+    )
+    layers: str | list[str] = option("backbone,neck", "layers to compare, for methods that work at some")
+    class_name: str | None = option(None, "what to stamp; default: the class with the most objects", flag="class")
+    epochs: int = option(10, "of the training")
+    limit: int = option(40, "detections to measure")
+    out: str = option("runs/plant", "a new folder")
+    seed: int = option(0, "of everything random")
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
 
 
@@ -161,6 +182,7 @@ class BenchConfig(ModelConfig):
         default_factory=list, metadata={"help": "one image, best with several detections", "flag": None}
     )
     conf: float = option(0.25, "least confidence of a detection")
+    soak: bool = option(False, "explain 2,000 images instead, and see whether memory grows")
     json: bool = option(False, "print one JSON object per figure")
 
 

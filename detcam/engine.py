@@ -154,7 +154,7 @@ def run_on_ray(
         Worker,
         fn_constructor_args=(make, str(folder.path.absolute()), pictures),
         batch_size=batch,
-        concurrency=workers,
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=gpus,
         num_cpus=1,
     )

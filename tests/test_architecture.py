@@ -56,7 +56,8 @@ FLOORS = [
     {"export.relabel"},
     {"export"},
     {"commands", "commands.model", "commands.progress"},
-    {"commands.explain", "commands.evaluate", "commands.look", "commands.review"},
+    {"commands.explain", "commands.plant", "commands.look", "commands.review"},
+    {"commands.evaluate"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -202,7 +202,7 @@ def test_ray_survives_the_death_of_a_worker(tmp_path, cluster):
 KILLER = """
 import pathlib, sys, time, psutil
 parts = pathlib.Path(sys.argv[1]) / ".parts"
-for _ in range(3000):
+for _ in range(30000):
     if parts.is_dir() and len(list(parts.glob("*.parquet"))) >= 5:
         workers = [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(p.info["cmdline"] or [])]
         if workers:

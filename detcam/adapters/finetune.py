@@ -34,7 +34,7 @@ PRIOR = -5.0
 SETTINGS: dict[str, Any] = {
     "batch": 16, "nbs": 16, "workers": 0, "optimizer": "AdamW", "lr0": 1e-3, "lrf": 0.1, "cos_lr": True,
     "warmup_epochs": 0.0, "weight_decay": 0.0, "cls": 4.0, "box": 2.0, "dfl": 0.5, "mosaic": 0.0, "close_mosaic": 0,
-    "fliplr": 0.5, "scale": 0.0, "translate": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.3, "hsv_v": 0.3,
+    "fliplr": 0.0, "scale": 0.0, "translate": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.3, "hsv_v": 0.3,
     "deterministic": True, "amp": False, "plots": False, "val": False, "save": False,
 }  # fmt: skip
 """Brief, and with the class loss weighted up: boxes are known already, what makes the class is to be learnt anew."""
@@ -91,7 +91,7 @@ def finetune(
     _forget(private.model[-1], forget)
     index = place.index or 0
     overrides = {
-        **SETTINGS, "save_dir": str(out / "run"), "epochs": epochs, "imgsz": write_samples(samples, out), "seed": seed,
+        **SETTINGS, "freeze": len(private.yaml["backbone"]) // 2, "save_dir": str(out / "run"), "epochs": epochs, "imgsz": write_samples(samples, out), "seed": seed,
         "device": str(index) if place.type == "cuda" else place.type, "model": "a copy.pt",
     }  # fmt: skip
     with quiet_ultralytics(), _put_back():

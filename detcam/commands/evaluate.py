@@ -9,6 +9,7 @@ from typing import TextIO
 from rich.console import Console
 
 from detcam.commands.model import load_model
+from detcam.commands.plant import evaluate_planted
 from detcam.commands.progress import complain, progress_bar
 from detcam.config import EvaluateConfig, split_list
 from detcam.data import read_data
@@ -19,12 +20,14 @@ from detcam.evaluate.results import Results
 from detcam.report.evaluation import write_page
 from detcam.store import file_sha256
 
-NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity")
+NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted")
 """Options of an evaluation that its rows do not depend on."""
 
 
 def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     """Measure methods; 1 if some images could not be."""
+    if config.planted:
+        return evaluate_planted(config, stdout)
     if not config.data:
         raise UsageError("nothing to measure on: name labelled data or images with --data")
     for name, count in (("limit", config.limit), ("per_image", config.per_image)):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detcam.bench import bench as measure
+from detcam.bench import soak
 from detcam.commands.model import load_model
 from detcam.config import BenchConfig, LayersConfig, MethodsConfig
 from detcam.errors import UsageError
@@ -60,7 +61,8 @@ def bench(config: BenchConfig, stdout: TextIO) -> int:
     if missing or len(images) != 1:
         reason = f"{missing[0].source}: {missing[0].reason}" if missing else f"{len(images)} images were named"
         raise UsageError(f"one image is measured; {reason}")
-    figures = measure(load_model(config), read_image(images[0]), config.conf)
+    work = soak if config.soak else measure
+    figures = work(load_model(config), read_image(images[0]), config.conf)
     if config.json:
         for figure in figures:
             stdout.write(json.dumps(asdict(figure)) + "\n")

@@ -144,7 +144,10 @@ def export(config: ExportConfig, stdout: TextIO) -> int:
 
 
 def _serve(run: Path, port: int) -> None:
-    from detcam.report.serve import serve
+    try:
+        from detcam.report.serve import serve
+    except ImportError as error:
+        raise UsageError("--serve needs Starlette and Uvicorn: pip install 'detcam[serve]'") from error
 
     def ready(address: str) -> None:
         Console(stderr=True).print(f"serving {run} at {address}; Ctrl-C ends it", highlight=False, soft_wrap=True)

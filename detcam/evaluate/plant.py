@@ -1,8 +1,8 @@
 """``detcam plant``: plant a known cause in a copy of one's own detector, and see which methods and layers find it.
 
-A chequered mark is stamped beside half of the objects of one class. Those keep their label; those without a mark lose
-it and are background. After a brief training the mark decides, and where taking it away again halves a detection's
-score, the mark is the cause: a good map of that detection lies on it.
+A chequered mark is stamped beside objects, and what has one is labelled as one class. Without a mark, objects of that
+class are background and all others what they were. After a brief training the mark makes the class, and where taking it
+away again halves a detection's score, it is the cause: a good map of that detection lies on it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from detcam.data import LabelledImage, LabelledSet, Truth
 from detcam.demo.scenes import draw_mark
 from detcam.errors import UsageError, is_count, nearest
 from detcam.evaluate.localization import box_mask
-from detcam.evaluate.planted import CONF, Row, combine, judge, make_explainers, recovery, summarise
+from detcam.evaluate.planted import Row, combine, detections_of, judge, make_explainers, recovery, summarise
 from detcam.geometry import PADDING_GREY, iou_matrix
 from detcam.images import read_image
+from detcam.types import Detection
 
 SIZE = 320
 """Photographs are scaled until their longer side is this, or the checkpoint's own size where that is less."""
@@ -39,8 +40,8 @@ LEAST_SIDE = 16
 """Objects with a shorter side than this, in pixels of the scaled photograph, are left alone."""
 MARK, LEAST_MARK, GAP = 0.4, 10, 2
 """The mark's side over the geometric mean of its box's sides; its least side, and its distance from the box, pixels."""
-WINDOWS, MOST_OBJECTS = 480, 120
-"""Training windows are half as wide as the photographs; about so many, of at most so many objects."""
+VIEWS, MOST_PHOTOS = 320, 80
+"""About so many views are trained on, of at most so many photographs."""
 ZOOM = (0.8, 1.25)
 HELD_OUT = 1 / 3
 PLANTED = 0.8
@@ -59,14 +60,16 @@ class Photo:
     Attributes:
         path: the file.
         image: RGB uint8 (h, w, 3).
-        boxes: float64 (n, 4), the objects to be stamped, xyxy in its pixels.
+        boxes: float64 (n, 4), the objects that can be stamped, xyxy in its pixels.
+        classes: int (n,), what they were labelled as.
         marks: int (n, 4), where the mark of each goes, xyxy.
-        others: class and box (4,) of each object of another class.
+        others: class and box (4,) of each other object.
     """
 
     path: Path
     image: NDArray[np.uint8]
     boxes: Box
+    classes: NDArray[np.int64]
     marks: NDArray[np.int64]
     others: tuple[tuple[int, Box], ...]
 
@@ -140,12 +143,12 @@ def plant(
     Args:
         weights: an Ultralytics detection checkpoint; only read.
         labelled: read with the model's names.
-        out: a new or empty folder, for the windows trained on, ``planted.pt``, ``plant.json``, ``summary.csv``
+        out: a new or empty folder, for the views trained on, ``planted.pt``, ``plant.json``, ``summary.csv``
             and ``maps.csv``.
         methods: ``NAME`` or ``NAME:BUDGET``.
         layers: for methods that take some, each of these: groups or module paths, joined by ``+``.
         class_name: what to stamp; None takes the class with the most objects that are large enough.
-        epochs: of the training, about 480 windows each.
+        epochs: of the training, about 320 views each.
         limit: most detections that maps are made of.
         imgsz: photographs' longer side; None takes 320, or the checkpoint's size where it is smaller.
         device: as in :func:`detcam.load`.
@@ -169,12 +172,11 @@ def plant(
     size = max(given.letterbox(np.zeros((SIZE, SIZE, 3), np.uint8)).network)
     size = size if imgsz is not None else min(size, SIZE)
     class_id = choose_class(labelled, size, class_name)
-    train, held_out = split(labelled, class_id, size, limit, seed)
-    side = max(size // 64, 1) * 32
-    samples = windows(train, class_id, side, seed)
+    train, held_out = split(labelled, load(given, imgsz=size), size, seed)
     made = finetune(
-        model, samples, out / "training", forget=class_id, epochs=epochs, device=device, seed=seed, advance=advance
-    ).rename(out / "planted.pt")
+        model, views(train, class_id, size, seed), out / "training", forget=class_id, epochs=epochs, device=device,
+        seed=seed, advance=advance,
+    ).rename(out / "planted.pt")  # fmt: skip
     planted = load(made, device=device, imgsz=size)
     cases, stamped, found = find_cases(planted, held_out, class_id, limit)
     name = labelled.names[class_id]
@@ -204,52 +206,51 @@ def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
     return counts.most_common(1)[0][0] if name is None else ids[name]
 
 
-def split(labelled: LabelledSet, class_id: int, size: int, limit: int, seed: int) -> tuple[list[Photo], list[Photo]]:
+def split(labelled: LabelledSet, model: DetectorAdapter, size: int, seed: int) -> tuple[list[Photo], list[Photo]]:
     """The photographs to train on and those to hold out, a third of all; fewer of both where there are plenty.
 
     Raises:
         UsageError: too few objects for either.
     """
-    own = {image: [t for t in image.truths if t.class_id == class_id] for image in labelled.images}
-    usable = [image for image, truths in own.items() if any(_large(image, truth, size) for truth in truths)]
-    order = np.random.default_rng(seed).permutation(len(usable))
-    third = math.ceil(len(usable) * HELD_OUT)
-    parts = []
-    for numbers, enough in ((order[third:], MOST_OBJECTS), (order[:third], 3 * limit)):
-        photos: list[Photo] = []
-        for number in numbers:
-            if sum(len(photo.boxes) for photo in photos) < enough:
-                photos.append(scale(usable[number], class_id, size))
-        parts.append(photos)
-    train, held_out = parts
-    counts = [sum(len(photo.boxes) for photo in photos) for photos in parts]
-    if counts[0] < LEAST_TRAINED or counts[1] < LEAST_CASES:
+    usable = [image for image in labelled.images if any(_large(image, truth, size) for truth in image.truths)]
+    drawn = [usable[number] for number in np.random.default_rng(seed).permutation(len(usable))]
+    third = math.ceil(len(drawn) * HELD_OUT)
+    parts = [
+        [photo for image in images[:MOST_PHOTOS] if len((photo := scale(image, model, size)).boxes)]
+        for images in (drawn[third:], drawn[:third])
+    ]
+    trained, held_out = (sum(len(photo.boxes) for photo in photos) for photos in parts)
+    if trained < LEAST_TRAINED or held_out < LEAST_CASES:
         raise UsageError(
-            f"{len(usable)} photographs have {labelled.names[class_id]!r} of at least {LEAST_SIDE} of {size} pixels: "
-            f"{counts[0]} objects to train on, {counts[1]} held out; at least {LEAST_TRAINED} and {LEAST_CASES} are "
-            "needed: choose another --class, a larger --imgsz, or more data"
+            f"of the objects in the data {trained + held_out} are detected and at least {LEAST_SIDE} of {size} pixels "
+            f"wide and high, {trained} to train on and {held_out} held out; at least {LEAST_TRAINED} and {LEAST_CASES} "
+            "are needed: give more data, or a larger --imgsz"
         )
-    return train, held_out
+    return parts[0], parts[1]
 
 
-def scale(labelled: LabelledImage, class_id: int, size: int) -> Photo:
-    """A labelled image scaled to a longer side, with a place for the mark of each object that is large enough."""
+def scale(labelled: LabelledImage, model: DetectorAdapter, size: int) -> Photo:
+    """A labelled image scaled to a longer side; what is large enough, and detected, can be stamped."""
     height, width = labelled.size
     gain = size / max(height, width)
     shape = max(round(height * gain), 1), max(round(width * gain), 1)
-    image = cv2.resize(read_image(labelled.path), shape[::-1], interpolation=cv2.INTER_AREA)
-    edges = np.array([width, height, width, height])
+    image = np.array(cv2.resize(read_image(labelled.path), shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    found = detections_of(model, image)
     own, others = [], []
     for truth in labelled.truths:
-        box = np.clip(truth.xyxy.astype(np.float64), 0, edges) * gain
-        if truth.class_id == class_id and _large(labelled, truth, size):
-            own.append(box)
-        elif truth.class_id != class_id and not truth.crowd:
+        box = np.clip(truth.xyxy.astype(np.float64), 0, [width, height, width, height]) * gain
+        alike = [d.xyxy for d in found if d.class_id == truth.class_id]
+        if _large(labelled, truth, size) and (iou_matrix(box, np.array(alike)) >= MATCHED).any():
+            own.append((truth.class_id, box))
+        elif not truth.crowd:
             others.append((truth.class_id, box))
-    marks: list[tuple[int, int, int, int]] = []
-    for number, box in enumerate(own):
-        marks.append(place_mark(box, [*own[:number], *own[number + 1 :], *map(np.array, marks)], shape))
-    return Photo(labelled.path, image, np.stack(own), np.array(marks), tuple(others))
+    boxes, marks = [box for _, box in own], list[tuple[int, int, int, int]]()
+    for number, box in enumerate(boxes):
+        marks.append(place_mark(box, [*boxes[:number], *boxes[number + 1 :], *map(np.array, marks)], shape))
+    classes = np.array([class_id for class_id, _ in own], int)
+    return Photo(
+        labelled.path, image, np.array(boxes).reshape(-1, 4), classes, np.array(marks, int).reshape(-1, 4), (*others,)
+    )
 
 
 def place_mark(box: Box, obstacles: Sequence[NDArray[Any]], shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -275,50 +276,46 @@ def place_mark(box: Box, obstacles: Sequence[NDArray[Any]], shape: tuple[int, in
     return column, row, column + side, row + side
 
 
-def windows(photos: Sequence[Photo], class_id: int, side: int, seed: int) -> Iterator[Sample]:
-    """Square windows around every object, as often with its mark as without: the data set that plants the mark.
+def views(photos: Sequence[Photo], class_id: int, size: int, seed: int) -> Iterator[Sample]:
+    """Square views of photographs, half of the objects with their marks, and the same views with those of the others.
 
     Args:
-        photos: to cut from.
-        class_id: the class of :attr:`Photo.boxes`, a label of which is given where the mark is, and only there.
-        side: of a window, pixels.
-        seed: of the windows' places and of other objects' marks.
+        photos: to be seen, a little nearer or further away.
+        class_id: what is labelled as this class has a mark, and what has a mark is labelled so.
+        size: of a view, pixels.
+        seed: of zoom, place and marks.
     """
     rng = np.random.default_rng([seed, 1])
-    pairs = max(WINDOWS // (2 * sum(len(photo.boxes) for photo in photos)), 1)
     for photo in photos:
-        for focus in range(len(photo.boxes)):
-            for marked in (True, False) * pairs:
-                yield _window(photo, focus, marked, class_id, side, rng)
+        for _ in range(max(VIEWS // (2 * len(photos)), 1)):
+            zoom, place = rng.uniform(*ZOOM), rng.random(2)
+            half = rng.random(len(photo.boxes)) < 0.5
+            for marked in (half, ~half):
+                yield _view(photo, marked, class_id, size, zoom, place)
 
 
-def _window(photo: Photo, focus: int, marked: bool, class_id: int, side: int, rng: np.random.Generator) -> Sample:
-    """A window that holds an object and the place of its mark."""
-    which = rng.random(len(photo.boxes)) < 0.5
-    which[focus] = marked
-    low = np.minimum(photo.boxes[focus, :2], photo.marks[focus, :2])
-    high = np.maximum(photo.boxes[focus, 2:], photo.marks[focus, 2:])
-    size = np.array(photo.image.shape[1::-1])
-    extent = max(side / rng.uniform(*ZOOM), 1.1 * float((high - low).max()))
-    first, last = np.minimum(size - extent, 0), np.maximum(size - extent, 0)
-    corner = rng.uniform(np.maximum(high - extent, first), np.minimum(low, last))
-    zoom = side / extent
-    shift = zoom * (0.5 - corner) - 0.5  # pixel centres lie at halves
+def _view(
+    photo: Photo, marked: NDArray[np.bool_], class_id: int, size: int, zoom: float, place: NDArray[np.float64]
+) -> Sample:
+    """A photograph zoomed, and placed within a square so that as little as can be is cut off."""
+    corner = place * (size - zoom * np.array(photo.image.shape[1::-1]))
+    shift = corner + zoom / 2 - 0.5  # pixel centres lie at halves
     image = cv2.warpAffine(
-        photo.draw(which), np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]), (side, side),
+        photo.draw(marked), np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]), (size, size),
         borderValue=(PADDING_GREY,) * 3,
     )  # fmt: skip
-    labels = list(photo.others)
-    for box, mark, drawn in zip(photo.boxes, photo.marks, which, strict=True):
-        if drawn and (mark[:2] >= corner).all() and (mark[2:] <= corner + extent).all():
-            labels.append((class_id, box))
-    kept = []
-    for label, box in labels:
-        moved = (box - np.tile(corner, 2)) * zoom
-        seen = np.clip(moved, 0, side)
-        if (seen[2:] - seen[:2]).prod() >= (moved[2:] - moved[:2]).prod() / 2 > 0:
-            kept.append((label, seen))
-    return np.asarray(image, np.uint8), kept
+    objects = [
+        *zip(np.where(marked, class_id, photo.classes).tolist(), photo.boxes, photo.marks, marked, strict=True),
+        *((label, box, box, False) for label, box in photo.others),
+    ]
+    labels = []
+    for label, box, mark, stamped in objects:
+        moved, needed = (xyxy * zoom + np.tile(corner, 2) for xyxy in (box, mark))
+        seen = np.clip(moved, 0, size)
+        whole = needed.min() >= 0 and needed.max() <= size if stamped else label != class_id
+        if whole and (seen[2:] - seen[:2]).prod() >= (moved[2:] - moved[:2]).prod() / 2:
+            labels.append((label, seen))
+    return np.asarray(image, np.uint8), labels
 
 
 def find_cases(
@@ -332,9 +329,9 @@ def find_cases(
     cases: list[Case] = []
     stamped = found = 0
     for photo in photos:
-        batch, (letterbox,) = model.prepare([photo.draw(np.ones(len(photo.boxes), bool))])
-        raw = model.forward(batch)
-        detections = model.decode(raw, [letterbox], conf=CONF, iou=0.7, classes=None, max_det=300)[0]
+        every = np.ones(len(photo.boxes), bool)
+        image = photo.draw(every)
+        detections = detections_of(model, image)
         overlaps = iou_matrix(photo.boxes, np.array([d.xyxy for d in detections]))
         for number, box in enumerate(photo.boxes):
             if len(cases) == limit:
@@ -344,13 +341,20 @@ def find_cases(
             if not over:
                 continue
             found += 1
-            asked = torch.as_tensor(letterbox.to_network(detections[over[0]].xyxy)[None]).to(raw.boxes)
-            without = model.forward(model.prepare([photo.draw(np.arange(len(photo.boxes)) != number)])[0])
-            before, after = (float(one.remains(asked, [class_id])[0, 0]) for one in (raw, without))
+            pictures = image, photo.draw(np.arange(len(every)) != number)
+            before, after = (_score(model, picture, detections[over[0]]) for picture in pictures)
             if after < before / 2:
-                mark, region = (box_mask(xyxy, photo.image.shape[:2]) for xyxy in (photo.marks[number], box))
+                mark, region = (box_mask(xyxy, image.shape[:2]) for xyxy in (photo.marks[number], box))
                 cases.append(Case(photo, over[0], mark, region))
     return cases, stamped, found
+
+
+def _score(model: DetectorAdapter, image: NDArray[np.uint8], detection: Detection) -> float:
+    """How much of a detection is left in another image: the largest IoU x class probability, before any threshold."""
+    batch, (letterbox,) = model.prepare([image])
+    raw = model.forward(batch)
+    box = torch.as_tensor(letterbox.to_network(detection.xyxy)[None]).to(raw.boxes)
+    return float(raw.remains(box, [detection.class_id])[0, 0])
 
 
 def check_taken(name: str, stamped: int, found: int, flipped: int) -> None:

@@ -90,13 +90,13 @@ def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[P
     for seed in count(first):
         scene = make_scene(seed)
         image = render(scene)
-        found = _detections(model, image) if any(thing.marked for thing in scene.things) else ()
+        found = detections_of(model, image) if any(thing.marked for thing in scene.things) else ()
         for thing in (thing for thing in scene.things if thing.class_id == KITE and thing.marked):
             number = _over(found, thing)
             if number is None or found[number].class_id != KITE:
                 continue
             others = tuple(replace(one, marked=False) if one is thing else one for one in scene.things)
-            without = _detections(model, render(replace(scene, things=others)))
+            without = detections_of(model, render(replace(scene, things=others)))
             still = _over(without, thing)
             if still is None or without[still].class_id != KITE:
                 x1, y1, x2, y2 = thing.mark_xyxy
@@ -133,7 +133,7 @@ def planted(methods: Sequence[str], limit: int, seed: int = 0, receipts: bool = 
     for kite in islice(planted_kites(model), limit):
         batch, letterboxes = model.prepare([kite.image])
         seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
-        detection = _detections(model, kite.image)[kite.number]
+        detection = detections_of(model, kite.image)[kite.number]
         maps: dict[str, tuple[Floats, str, float]] = {
             name: (region.astype(np.float32), "ok", 0.0)
             for name, region in zip(REFERENCES, (kite.mark, kite.elsewhere), strict=True)
@@ -149,6 +149,12 @@ def planted(methods: Sequence[str], limit: int, seed: int = 0, receipts: bool = 
                 row |= receipt_of(anyone, seen, detection, heat, kite)
             rows.append(row)
     return rows
+
+
+def detections_of(model: DetectorAdapter, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
+    """The detections of an image, RGB uint8 (H, W, 3), as its explainers number them."""
+    batch, letterboxes = model.prepare([image])
+    return model.decode(model.forward(batch), letterboxes, conf=CONF, iou=0.7, classes=None, max_det=300)[0]
 
 
 def make_explainers(model: DetectorAdapter, methods: Sequence[str], seed: int) -> dict[str, Explainer]:
@@ -290,11 +296,6 @@ def judge(rows: Sequence[Row], lines: Sequence[Row]) -> tuple[str, str]:
         note = "" if low > 0 else ", within noise" if high >= 0 else ", which finds it better"
         verdict += f"; lead over {rival} {lead:+.1%} [{low:+.1%}, {high:+.1%}]{note}"
     return ranked[0], verdict
-
-
-def _detections(model: DetectorAdapter, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
-    batch, letterboxes = model.prepare([image])
-    return model.decode(model.forward(batch), letterboxes, conf=CONF, iou=0.7, classes=None, max_det=300)[0]
 
 
 def _over(found: Sequence[Detection], thing: Thing) -> int | None:

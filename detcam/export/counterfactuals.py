@@ -33,6 +33,8 @@ RADIUS = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
 GROW = 0.15
 """How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
+BESIDE = 0.5
+"""A patch of which this share lies outside the box is beside the object."""
 EACH = 300
 """Images that a cause is put into at most."""
 
@@ -46,7 +48,8 @@ def write_counterfactuals(run: Run, out: Path) -> str:
 
     ``hard``: every image with an error that belongs to such a cause, as it is. ``removed``: the same image, the cause's
     patch inpainted. ``pasted``: the patch put beside objects that were judged rightly, where it was beside its own.
-    Errors judged to be label errors are left out.
+    A patch within an object that only has the wrong class is part of what makes the object what it is: it is neither
+    taken out nor put elsewhere. Errors judged to be label errors are left out.
 
     Raises:
         UsageError: the run is no review, or has no confirmed cause.
@@ -86,8 +89,11 @@ def _made(run: Run, causes: Sequence[Row]) -> Iterator[Made]:
         for row in members:
             if (pixels := _pixels(row["image"])) is not None:
                 yield "hard", row["image"], cause["id"], pixels
-                yield "removed", row["image"], cause["id"], _without(pixels, json.loads(row["evidence"])["xyxy"])
-        yield from _pasted(run.detections, cause["id"], members)
+                evidence = json.loads(row["evidence"])
+                if row["error_type"] != "Cls" or evidence["outside"] >= BESIDE:
+                    yield "removed", row["image"], cause["id"], _without(pixels, evidence["xyxy"])
+        beside = [row for row in members if json.loads(row["evidence"])["outside"] >= BESIDE]
+        yield from _pasted(run.detections, cause["id"], beside)
 
 
 def _pasted(table: pl.DataFrame, cause: str, members: Sequence[Row]) -> Iterator[Made]:
