@@ -99,9 +99,10 @@ class EvaluateConfig(ModelConfig):
 
     data: str = option("", "COCO .json, data.yaml, or a folder or glob of images")
     split: str = option("val", "which images of a data.yaml")
-    methods: str | list[str] = option(
-        "random,edges,box,eigencam,gradcam,gradcam++,xgradcam,layercam,hirescam,odam,occlusion,guided",
-        "what to compare, NAME[@LAYERS][:BUDGET], separated by commas: layercam@neck, guided:256",
+    methods: str | list[str] | None = option(
+        None,
+        "what to compare, NAME[@LAYERS][:BUDGET], separated by commas: layercam@neck, guided:256; default: baselines, "
+        "what others draw, and what works best here",
     )
     out: str = option("runs/evaluate", "the run folder; a run that was interrupted goes on")
     limit: int = option(100, "detections to measure")

@@ -24,7 +24,7 @@ SLOW = (
     "box,eigencam,gradcam++,xgradcam,layercam,ssgradcam,fullgrad,occlusion,drise:600,dcrisp:600,guided:16,guided,"
     "guided:256,phasewin,vps"
 )
-TABLES = {"quick": (QUICK, 20), "slow": (SLOW, 5)}
+TABLES = {"quick": (QUICK, 20), "slow": (SLOW, 4)}
 SETS = {
     "yolov8n-coco": ("yolov8n.pt", "coco/instances.json", "yolov8n, COCO photographs"),
     "yolo26n-coco": ("yolo26n.pt", "coco/instances.json", "yolo26n (end to end), COCO photographs"),

@@ -63,7 +63,13 @@ FLOORS = [
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Late imports inside functions: conveniences on values, and commands that call one another.
-LATE = {("types", "render"), ("demo", "commands.explain"), ("demo", "render"), ("demo", "store")}
+LATE = {
+    ("types", "render"),
+    ("demo", "commands.explain"),
+    ("demo", "commands.review"),
+    ("demo", "render"),
+    ("demo", "store"),
+}
 
 
 def name_of(path):

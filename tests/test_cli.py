@@ -234,3 +234,48 @@ def test_help_names_every_option_of_the_contract(capsys):
     common = "conf iou imgsz classes device max-det batch half weights out json trust-weights"
     for option in f"{common} method layers target detection box class save".split():
         assert f"--{option} " in stdout
+
+
+def test_a_file_says_what_it_is_for(images, tmp_path, capsys):
+    job = tmp_path / "job.yaml"
+    job.write_text(f"command: explain\nsource: [{images}]\nweights: {WEIGHTS}\nmethod: random\nsave: none\n")
+    code, stdout, _ = run(capsys, "run", job, "--out", tmp_path / "r", "--json")
+    assert code == 0
+    assert {json.loads(line)["method"] for line in stdout.splitlines()} == {"random"}
+    code, printed, _ = run(capsys, "run", job, "--conf", "0.4", "--print_config")
+    assert code == 0
+    (tmp_path / "again.yaml").write_text(printed)
+    assert "command: explain" in printed
+    code, stdout, _ = run(capsys, "run", tmp_path / "again.yaml", "--out", tmp_path / "r2", "--json")
+    assert code == 0
+    assert all(json.loads(line)["confidence"] >= 0.4 for line in stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("source: [a.png]", "must say `command:`, one of explain, evaluate,"),
+        ("command: explian", "must say `command:`"),
+        ("command: explain\nconff: 0.3", "conff"),
+        ("command: explain\nconf: high", "conf"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
+    (tmp_path / "job.yaml").write_text(text)
+    code, stdout, stderr = run(capsys, "run", tmp_path / "job.yaml")
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_methods_on_scenes_whose_cause_is_known(tmp_path, capsys):
+    code, stdout, _ = run(
+        capsys, "evaluate", "--planted", "--limit", "2", "--methods", "box,layercam", "--out", tmp_path / "p", "--json"
+    )
+    assert code == 0
+    lines = {line["method"]: line for line in map(json.loads, stdout.splitlines())}
+    assert {"box", "layercam", "mark", "elsewhere"} == set(lines)
+    assert lines["mark"]["mass"] == 1
+    assert lines["mark"]["mass_outside"] > lines["layercam"]["mass_outside"] > lines["elsewhere"]["mass_outside"] == 0
+    assert (tmp_path / "p" / "planted.csv").is_file()

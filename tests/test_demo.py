@@ -1,5 +1,7 @@
 """The bundled detector and its planted shortcut: what the demo claims, measured."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_the_shortcut_works():
 
 @pytest.mark.parametrize("seeds", [UNSEEN, pytest.param(range(600_000, 600_400), marks=pytest.mark.slow)])
 def test_the_map_puts_the_mark_in_its_hottest_tenth(seeds):
-    explainer = detcam.Explainer(WEIGHTS)
+    explainer = detcam.Explainer(WEIGHTS, method="layercam")
     shares = []
     for seed in seeds:
         scene = make_scene(seed)
@@ -67,6 +69,10 @@ def test_the_demo_ends_by_naming_files_that_exist(tmp_path, capsys):
     for path in named:
         with Image.open(path) as picture:
             assert picture.size[0] > 500
+    (first, *_) = json.loads((tmp_path / "d" / "review" / "causes.json").read_text())
+    assert first["confirmed"]
+    assert first["name"] == "kite for gem: a patch outside the box, above right"
+    assert str(tmp_path / "d" / "review" / "report" / "index.html") in out.replace("\n", "")
 
 
 def test_weights_are_small():

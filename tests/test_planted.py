@@ -109,13 +109,13 @@ def test_a_planted_kite_is_a_kite_with_its_mark_alone(demo_detector):
 
 @pytest.fixture(scope="module")
 def rows():
-    return planted(["random", "box", "guided:16"], limit=6, receipts=True)
+    return planted(["random", "box", "guided:16"], limit=3, receipts=True)
 
 
 def test_every_method_is_asked_about_the_same_kites(rows):
     asked = {name: [(r["image"], r["detection"]) for r in rows if r["method"] == name] for name in names(rows)}
     assert set(asked) == {"random", "box", "guided:16", *REFERENCES}
-    assert len(asked["mark"]) == 6
+    assert len(asked["mark"]) == 3
     assert all(other == asked["mark"] for other in asked.values())
 
 
@@ -130,8 +130,7 @@ def test_the_references_are_the_ends_of_the_scale_and_chance_is_near_the_bottom(
         assert lines["elsewhere"][figure] == 0
     assert lines["random"]["rank"] < 0.1
     assert lines["box"]["mass_with_box"] > 0.8
-    assert lines["box"]["rank"] < lines["guided:16"]["rank_outside"]
-    assert lines["guided:16"]["in_hottest"] > 0.5
+    assert lines["box"]["mass_outside"] < lines["guided:16"]["mass_outside"]
     assert next(iter(summarise(rows)))["method"] == "mark"
 
 
@@ -139,11 +138,13 @@ def test_receipts_of_the_mark_hold_and_those_elsewhere_fail(rows):
     for line in summarise(rows):
         assert line["judged"] <= line["detections"]
         if line["method"] in REFERENCES:
-            assert line["judged"] == 6
-            assert line["right"] >= 5
+            assert line["judged"] == 3
     supported = {name: [r["supported"] for r in rows if r["method"] == name] for name in REFERENCES}
-    assert sum(supported["mark"]) >= 5
+    assert sum(supported["mark"]) >= 2  # of three; many are held to 95 % below
     assert sum(supported["elsewhere"]) <= 1
+    for row in rows:
+        if row["right"] is not None and row["method"] in REFERENCES:
+            assert row["right"] == (row["supported"] == (row["method"] == "mark"))
 
 
 @pytest.mark.slow
@@ -154,13 +155,13 @@ def test_receipts_are_right_about_many_planted_kites():
         assert lines[name]["right"] >= 0.95 * lines[name]["judged"] >= 95
 
 
-def test_lines_are_ordered_by_rank_and_ties_by_mass():
+def test_lines_are_ordered_by_mass_outside_the_box_and_ties_by_rank_there():
     base = {"status": "ok", "forwards": 1.0, **dict.fromkeys(FIGURES, 0.5)}
     made = [
-        {**base, "method": "third", "rank_outside": 0.2, "mass_outside": 0.9},
+        {**base, "method": "third", "mass_outside": 0.2, "rank_outside": 0.9},
         {**base, "method": "second"},
-        {**base, "method": "first", "mass_outside": 0.6},
-        {**base, "method": "last", "rank_outside": 0.0, "status": "no_signal"},
+        {**base, "method": "first", "rank_outside": 0.6},
+        {**base, "method": "last", "mass_outside": 0.0, "status": "no_signal"},
     ]
     lines = summarise(made)
     assert [line["method"] for line in lines] == ["first", "second", "third", "last"]

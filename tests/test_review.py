@@ -127,9 +127,13 @@ def test_the_evidence_of_a_marked_gem_is_its_mark(fooled):
     assert abs(hottest[0] * 8 + 4 - (top + bottom) / 2) < 16
 
 
-def test_a_scans_map_is_the_mean_loss_of_the_windows_over_a_cell():
-    scanned = Scan(np.array([[0, 0, 16, 8], [8, 0, 16, 8]]), np.array([1.0, 3.0]))
-    assert scanned.map((8, 24)).tolist() == [[1, 2, 0]]
+def test_a_scans_map_is_what_the_windows_around_a_cell_cost():
+    alone = Scan(np.array([[8, 0, 24, 16]]), np.array([2.0])).map((16, 40))
+    assert np.allclose(alone, [[0, 2, 2, 0, 0]] * 2)
+    both = Scan(np.array([[0, 0, 16, 8], [16, 0, 32, 8]]), np.array([1.0, 3.0])).map((8, 40))[0]
+    assert (np.diff(both[:4]) > 0).all()
+    assert both[4] == 0
+    assert both[:4].mean() == pytest.approx(2, abs=1e-6)
 
 
 def test_errors_are_asked_what_fits_them(fooled):
@@ -148,7 +152,7 @@ def test_errors_are_asked_what_fits_them(fooled):
         explained, scans = explainer.errors(case)
         one = explained[number]
         assert one.explanation.receipt is not None
-        assert (number in scans) == (error in ("Cls", "Bkg"))
+        assert (number in scans) == (error == "Cls")
         expected = {"Cls": "contrast:gem", "Loc": "left"}.get(error, "class")
         assert one.explanation.target == expected or one.explanation.method == "guided"
         words = {"Cls": "gem taken for kite", "Dupe": "is the other box's too", "Bkg": "no labelled object"}

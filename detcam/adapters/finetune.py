@@ -32,7 +32,7 @@ Sample: TypeAlias = tuple[NDArray[np.uint8], Sequence[tuple[int, NDArray[np.floa
 
 PRIOR = -5.0
 SETTINGS: dict[str, Any] = {
-    "batch": 16, "nbs": 16, "workers": 0, "optimizer": "AdamW", "lr0": 1e-3, "lrf": 0.1, "cos_lr": True,
+    "batch": 4, "nbs": 4, "workers": 0, "optimizer": "AdamW", "lr0": 5e-4, "lrf": 0.1, "cos_lr": True,
     "warmup_epochs": 0.0, "weight_decay": 0.0, "cls": 4.0, "box": 2.0, "dfl": 0.5, "mosaic": 0.0, "close_mosaic": 0,
     "fliplr": 0.0, "scale": 0.0, "translate": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.3, "hsv_v": 0.3,
     "deterministic": True, "amp": False, "plots": False, "val": False, "save": False,

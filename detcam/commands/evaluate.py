@@ -17,6 +17,7 @@ from detcam.errors import UsageError, is_count
 from detcam.evaluate.command import check_sanity, report, show_sanity
 from detcam.evaluate.command import evaluate as measure
 from detcam.evaluate.results import Results
+from detcam.evaluate.run import usual
 from detcam.report.evaluation import write_page
 from detcam.store import file_sha256
 
@@ -38,7 +39,9 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     console = Console(stderr=True)
     for path, reason in labelled.problems:
         complain(console, path, reason)
+    methods = split_list(config.methods) or usual(model)
     kept = {key: value for key, value in asdict(config).items() if key not in NOT_MEASURED}
+    kept["methods"] = methods
     weights = Path(config.weights)
     kept["sha256"] = file_sha256(weights) if weights.is_file() else None
     results = Results(Path(config.out), kept, config.overwrite)
@@ -47,7 +50,7 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
         failed = measure(
             model,
             labelled.images,
-            split_list(config.methods) or [],
+            methods,
             results,
             conf=config.conf,
             limit=config.limit,
@@ -59,9 +62,7 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
         complain(console, path, reason)
     report(results, stdout, config.json)
     if config.sanity:
-        checked = check_sanity(
-            model, labelled.images, split_list(config.methods) or [], results.path, conf=config.conf, seed=config.seed
-        )
+        checked = check_sanity(model, labelled.images, methods, results.path, conf=config.conf, seed=config.seed)
         if not config.json:
             show_sanity(checked, stdout)
     write_page(results.path)

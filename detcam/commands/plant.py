@@ -11,13 +11,16 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from detcam.adapters import load
 from detcam.commands.model import load_model, numbers
 from detcam.commands.progress import complain, progress_bar
 from detcam.config import EvaluateConfig, PlantConfig, split_list
 from detcam.data import read_data
+from detcam.demo import WEIGHTS
 from detcam.errors import UsageError
 from detcam.evaluate.plant import plant as grow
 from detcam.evaluate.planted import judge, planted, summarise
+from detcam.evaluate.run import usual
 
 Line = dict[str, Any]
 
@@ -50,8 +53,7 @@ def plant(config: PlantConfig, stdout: TextIO) -> int:
 
 def evaluate_planted(config: EvaluateConfig, stdout: TextIO) -> int:
     """Measure methods on the bundled detector's kites, whose mark is the cause."""
-    methods = split_list(config.methods) or []
-    rows = planted(methods, config.limit, config.seed, receipts=True)
+    rows = planted(split_list(config.methods) or usual(load(WEIGHTS)), config.limit, config.seed, receipts=True)
     lines = summarise(rows)
     out = Path(config.out)
     try:

@@ -1,4 +1,4 @@
-"""``detcam demo``: the bundled detector on scenes whose causes are known, explained offline."""
+"""``detcam demo``: the bundled detector on scenes whose causes are known, explained and reviewed offline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from detcam.config import DemoConfig, ExplainConfig
-from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render
+from detcam.config import DemoConfig, ExplainConfig, ReviewConfig
+from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render, write_dataset
 from detcam.errors import UsageError
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
@@ -17,6 +17,7 @@ from detcam.types import Explanation, ImageResult
 
 WEIGHTS = Path(__file__).with_name("detector.pt")
 KITE_SCENE, GEM_SCENE, PLAIN_SCENE = 300_004, 300_025, 300_032
+REVIEWED = range(310_000, 310_020)
 HOTTEST = 0.1
 
 
@@ -33,8 +34,9 @@ def demo_scenes() -> dict[str, Scene]:
 
 
 def demo(config: DemoConfig, stdout: TextIO) -> int:
-    """Draw the scenes, explain them as ``detcam explain`` would, and say what to open."""
+    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open."""
     from detcam.commands.explain import explain
+    from detcam.commands.review import review
     from detcam.render import write_image
     from detcam.store import image_key
 
@@ -44,6 +46,7 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
         images.mkdir(parents=True, exist_ok=True)
         for name, scene in demo_scenes().items():
             write_image(images / f"{name}.png", render(scene))
+        labelled = write_dataset(out / "labelled", range(0), REVIEWED, half_marked)
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
     run = out / "run"
@@ -51,7 +54,16 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
     code = explain(asked, stdout)
     panels = [run / "overlays" / f"{image_key(str(images / f'{name}.png'))}-panel.png" for name in demo_scenes()]
     stdout.write("\n".join(["", *story(), "", "Open these:", *(f"  {panel}" for panel in panels), ""]))
-    return code
+    told = "A review of labelled scenes, in half of which gems have the mark that only kites had in training:"
+    stdout.write(f"\n{told}\n")
+    stdout.flush()
+    asked_too = ReviewConfig(weights=str(WEIGHTS), data=str(labelled), out=str(out / "review"), overwrite=True)
+    return max(code, review(asked_too, stdout))
+
+
+def half_marked(seed: int) -> Scene:
+    """A scene in which gems have the mark if the seed is even, and never otherwise."""
+    return make_scene(seed).with_marks(seed % 2 == 0, GEM)
 
 
 def story() -> list[str]:

@@ -9,6 +9,7 @@ an experiment and not an opinion.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,14 +161,14 @@ def _draw_thing(image: np.ndarray, thing: Thing) -> None:
             cv2.line(image, (x - reach, y), (x + reach, y), light, width, cv2.LINE_AA)
 
 
-def write_dataset(folder: Path, train: range, val: range) -> Path:
-    """Write the scenes of the given seeds as a YOLO data set (images, labels, ``data.yaml``); returns the YAML."""
+def write_dataset(folder: Path, train: range, val: range, make: Callable[[int], Scene] = make_scene) -> Path:
+    """Write the scenes that ``make`` makes of seeds as a YOLO data set (images, labels, YAML); returns the YAML."""
     for split, seeds in (("train", train), ("val", val)):
         images, labels = folder / "images" / split, folder / "labels" / split
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
-            scene = make_scene(seed)
+            scene = make(seed)
             cv2.imwrite(str(images / f"{seed:06d}.png"), render(scene)[..., ::-1])
             rows = [
                 f"{t.class_id} {t.x / SIZE:.6f} {t.y / SIZE:.6f} {2 * t.half / SIZE:.6f} {2 * t.half / SIZE:.6f}"

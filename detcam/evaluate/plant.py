@@ -38,8 +38,8 @@ SIZE = 320
 """Photographs are scaled until their longer side is this, or the checkpoint's own size where that is less."""
 LEAST_SIDE = 16
 """Objects with a shorter side than this, in pixels of the scaled photograph, are left alone."""
-MARK, LEAST_MARK, GAP = 0.4, 10, 2
-"""The mark's side over the geometric mean of its box's sides; its least side, and its distance from the box, pixels."""
+MARK, MARKS, GAP = 0.4, (12, 28), 2
+"""The mark's side over the geometric mean of its box's sides; its bounds, and its distance from the box, pixels."""
 VIEWS, MOST_PHOTOS = 320, 80
 """About so many views are trained on, of at most so many photographs."""
 ZOOM = (0.8, 1.25)
@@ -262,7 +262,7 @@ def place_mark(box: Box, obstacles: Sequence[NDArray[Any]], shape: tuple[int, in
         shape: (h, w) of the image, which it must not leave.
     """
     x1, y1, x2, y2 = box.tolist()
-    side = max(round(MARK * math.sqrt((x2 - x1) * (y2 - y1))), LEAST_MARK)
+    side = int(np.clip(round(MARK * math.sqrt((x2 - x1) * (y2 - y1))), *MARKS))
     above, below, left, right = y1 - GAP - side, y2 + GAP, x1 - side / 2, x2 - side / 2
     for x, y in (
         (right, above), (left, above), (x2 + GAP, y1), (x1 - GAP - side, y1), (right, below), (left, below),
@@ -361,9 +361,9 @@ def check_taken(name: str, stamped: int, found: int, flipped: int) -> None:
     """Raises UsageError where too few detections depend on their mark."""
     if flipped < max(PLANTED * found, LEAST_CASES):
         raise UsageError(
-            f"the mark did not take, so no method can be judged by it: of {stamped} held-out {name!r} with a mark "
-            f"{found} are detected, and {flipped} of these depend on it; at least {PLANTED:.0%} and {LEAST_CASES} are "
-            "needed: train longer with --epochs, or stamp a class with more objects with --class"
+            f"the mark did not take, so no method can be judged by it: of {stamped} held-out objects with a mark, "
+            f"which should be {name!r}, {found} are, and {flipped} of those depend on it; at least {PLANTED:.0%} and "
+            f"{LEAST_CASES} are needed: train longer with --epochs, or give more data"
         )
 
 

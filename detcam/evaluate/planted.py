@@ -52,7 +52,7 @@ tenth of the map, else 0. ``pointing``: whether the hottest pixel is on the mark
 ``pointing_with_box``: on the mark or in the box.
 """
 MAIN, THEN = "mass_outside", "rank_outside"
-"""The figure that methods are ordered by, and what breaks ties. By either rank a map of the image's edges comes first."""
+"""The figure that methods are ordered by, and what breaks ties. By either rank, edges alone come out on top."""
 REFERENCES = ("mark", "elsewhere")
 """Maps no method made: the mark itself, and as large a part at the same height on the box's other side."""
 
@@ -289,7 +289,8 @@ def judge(rows: Sequence[Row], lines: Sequence[Row]) -> tuple[str, str]:
     best = next(line for line in lines if line["method"] == ranked[0])
     verdict = (
         f"{ranked[0]} finds the mark best: {best[MAIN]:.0%} [{best[f'{MAIN}_low']:.0%}, {best[f'{MAIN}_high']:.0%}] "
-        f"of its heat outside the box lies on it; half of it or more is in the hottest tenth in {best['in_hottest']:.0%}"
+        f"of its heat outside the box lies on it, and at least half of it is in the hottest tenth of "
+        f"{best['in_hottest']:.0%} of the maps"
     )
     for rival in (*ranked[1:2], *rivals):
         lead, low, high = interval(values[ranked[0]] - values[rival])

@@ -59,6 +59,21 @@ class Contestant:
         return cls(text, method, layers.replace("+", ",") or "auto", int(budget) if budget else None)
 
 
+def usual(model: DetectorAdapter) -> list[str]:
+    """What is compared where nothing is named.
+
+    The baselines; what others draw (EigenCAM and Grad-CAM at the head's inputs, as the EigenCAM-for-YOLO scripts and
+    pytorch-grad-cam's recipe do; LayerCAM there, as Ultralytics' own heatmaps do); gradient maps at their best layers;
+    and methods that mask the image. What a model cannot answer is left out.
+    """
+    if not model.differentiable:
+        return ["random", "edges", "box", "occlusion", "drise", "guided"]
+    neck = "@neck" if any("neck" in layer.groups for layer in model.layers()) else ""
+    peers = [f"{name}{neck}" for name in ("eigencam", "gradcam", "layercam")]
+    own = ["gradcam++", "hirescam", f"odam{neck}", "occlusion", "guided"]
+    return ["random", "edges", "box", *peers, *(["layercam"] if neck else []), *own]
+
+
 class Contest:
     """Measures contestants on images, one image at a time.
 

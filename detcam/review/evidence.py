@@ -1,7 +1,7 @@
 """The evidence patch of a false positive: the part of the image without which the error is gone.
 
-A gradient map only proposes. Windows slid over the box and its surroundings, and the map's hottest parts, are taken
-away one by one, and what that does to the error decides.
+A map only proposes. Its hottest parts, and for an error of class windows slid over the box and its surroundings, are
+taken away one by one, and what that does to the error decides.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ LARGEST = 2
 WINDOW, STEP, REACH = 0.35, 0.18, 0.9
 """Windows slid over a box and around it: their side, their step, and how far they reach from the box's centre; in box
 sides."""
+SPREAD = 0.35
+"""How far a window's loss counts around its centre (standard deviation), in window sides."""
 GROWTH = (1.0, 1.6, 2.4)
 """Sizes in which the window that costs an error most is tried as a patch."""
 CLOSE = 0.05
@@ -161,32 +163,38 @@ class Scan:
 
     Attributes:
         windows: xyxy, pixels of the input: int64 (window, 4).
-        losses: what the error's margin (its class's score, less that of its rival where it has one) loses without
-            each, under the blurred fill: float64 (window,).
+        losses: what the margin of its class's score over its rival's loses without each, under the blurred fill:
+            float64 (window,).
     """
 
     windows: NDArray[np.int64]
     losses: Floats
 
     def map(self, shape: tuple[int, int], cell: int = 8) -> NDArray[np.float32]:
-        """The mean loss of the windows over each cell of the input (h, w): float32 (h / cell, w / cell)."""
-        total, count = np.zeros(shape), np.zeros(shape)
+        """The losses of the windows around each cell of the input (h, w), the nearer the more: (h / cell, w / cell).
+
+        float32; zero where no window was.
+        """
+        rows, columns = ((np.arange(side // cell) + 0.5) * cell for side in shape)
+        total, weight = np.zeros((len(rows), len(columns))), np.zeros((len(rows), len(columns)))
+        seen = np.zeros_like(total, bool)
         for (x1, y1, x2, y2), loss in zip(self.windows.tolist(), self.losses, strict=True):
-            total[y1:y2, x1:x2] += loss
-            count[y1:y2, x1:x2] += 1
-        mean = np.divide(total, count, out=total, where=count > 0)
-        rows, columns = (side // cell for side in shape)
-        cut = mean[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
-        return np.asarray(cut.mean((1, 3)), np.float32)
+            across = np.exp(-0.5 * ((columns - (x1 + x2) / 2) / (SPREAD * (x2 - x1))) ** 2)
+            down = np.exp(-0.5 * ((rows - (y1 + y2) / 2) / (SPREAD * (y2 - y1))) ** 2)
+            near = np.outer(down, across)
+            total += loss * near
+            weight += near
+            seen |= np.outer((rows >= y1) & (rows < y2), (columns >= x1) & (columns < x2))
+        return np.divide(total, weight, out=np.zeros_like(total), where=seen).astype(np.float32)
 
 
-def scan(scene: Scene, detection: Detection, rival: int | None) -> Scan:
-    """Slide windows over a detection's box and its surroundings: 81 forward passes.
+def scan(scene: Scene, detection: Detection, rival: int) -> Scan:
+    """Slide windows over the box and the surroundings of an error of class: 81 forward passes.
 
     Args:
         scene: the image.
         detection: the error.
-        rival: the true class, for an error of class, or None.
+        rival: the true class.
     """
     box = scene.box(detection)
     x1, y1, x2, y2 = box.tolist()
@@ -197,9 +205,9 @@ def scan(scene: Scene, detection: Detection, rival: int | None) -> Scan:
     windows = [_grown(scene, _cut(scene, [round(side) for side in window])) for window in found]
     windows = [window for window in windows if _area(window) > 0]
     parts = torch.stack([_rectangle(scene, window) for window in windows])
-    ids = [detection.class_id] if rival is None else [detection.class_id, rival]
-    scores = scene.without(parts, box.expand(len(ids), 4), ids, fills=1)[:, 0]
-    before = scene.raw.remains(box.expand(len(ids), 4), ids)[0].detach()
+    ids = [detection.class_id, rival]
+    scores = scene.without(parts, box.expand(2, 4), ids, fills=1)[:, 0]
+    before = scene.raw.remains(box.expand(2, 4), ids)[0].detach()
     losses = (_margin(before) - _margin(scores)).cpu().numpy()
     return Scan(np.array(windows), losses.astype(np.float64))
 
@@ -209,10 +217,10 @@ def find_evidence(
     detection: Detection,
     rival: int | None,
     raw_map: NDArray[np.float32],
-    scanned: Scan,
+    scanned: Scan | None,
     conf: float,
     seed: int = 0,
-) -> Evidence:
+) -> Evidence | None:
     """The patch that an error hangs on: what costs it most, and of what costs as much the smallest.
 
     Args:
@@ -220,14 +228,20 @@ def find_evidence(
         detection: the error.
         rival: the true class, for an error of class, or None.
         raw_map: (h', w') over the detector's input, that proposes.
-        scanned: the windows, that propose too.
+        scanned: windows that propose too, or None.
         conf: the detector's threshold.
         seed: of the control's place.
+
+    Returns:
+        None where neither proposes anything.
     """
     box = scene.box(detection)
     patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
-    worst = scanned.windows[int(scanned.losses.argmax())].tolist()
-    patches += [_cut(scene, _scaled(worst, growth)) for growth in GROWTH]
+    if scanned is not None:
+        worst = scanned.windows[int(scanned.losses.argmax())].tolist()
+        patches += [_cut(scene, _scaled(worst, growth)) for growth in GROWTH]
+    if not patches:
+        return None
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
     boxes = box.expand(len(ids), 4)
     scores = scene.without(torch.stack([_rectangle(scene, patch) for patch in patches]), boxes, ids)

@@ -94,15 +94,12 @@ class ErrorExplainer:
         """Explain an image's false positives, and the boxes that duplicates repeat; by index of the detection.
 
         Returns:
-            The explanations; the windows slid over those boxes that should not be there as their class.
+            The explanations; the windows slid over errors of class.
         """
         outcomes = case.told.detections
-        scans = {
-            n: scan(case.scene, case.found[n], self.rival(case, n))
-            for n, outcome in enumerate(outcomes)
-            if outcome.error in ("Cls", "Bkg", "Both")
-        }
-        made = {n: self._contrast(case, n, scans[n]) for n in scans if outcomes[n].error == "Cls"}
+        rivals = {n: rival for n in range(len(outcomes)) if (rival := self.rival(case, n)) is not None}
+        scans = {n: scan(case.scene, case.found[n], rival) for n, rival in rivals.items()}
+        made = {n: self._contrast(case, n, scanned) for n, scanned in scans.items()}
         asked = {n: self._target(case, n) for n, o in enumerate(outcomes) if o.error not in RIGHT and n not in made}
         originals = {
             n: case.told.truths[o.truth].found_by

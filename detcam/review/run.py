@@ -28,6 +28,8 @@ from detcam.types import Detection
 
 LOWEST = 0.001
 """Confidence from which detections count for average precision, as in Ultralytics' ``val()``."""
+CAUSED = ("Cls", "Bkg", "Both")
+"""Errors whose box should not be there as that class, so that it can vanish."""
 FURTHER: dict[str, Any] = {
     "error_type": pl.String, "truth_id": pl.Int64, "truth_class": pl.String, "iou": pl.Float32,
     "explanation": pl.String, "evidence_inside": pl.Float32, "cause": pl.String, "evidence": pl.String,
@@ -131,9 +133,10 @@ class Reviewer:
             if one is not None:
                 maps[row_id] = one.explanation.heatmap.raw
                 row |= _answer(one)
-                if number in scans:
+                if outcome.error in CAUSED:
                     rival, heat = self.explainer.rival(case, number), one.explanation.heatmap.raw
-                    row |= _evidence(find_evidence(scene, detection, rival, heat, scans[number], self.conf, self.seed))
+                    scanned = scans.get(number)
+                    row |= _evidence(find_evidence(scene, detection, rival, heat, scanned, self.conf, self.seed))
             rows.append(row)
         for number, fate in enumerate(told.truths):
             if fate.missed:
@@ -165,8 +168,10 @@ def _answer(told: Told) -> Row:
     return {"explanation": told.text, "evidence_inside": None if np.isnan(told.inside) else told.inside}
 
 
-def _evidence(evidence: Evidence) -> Row:
+def _evidence(evidence: Evidence | None) -> Row:
     """An evidence patch as columns."""
+    if evidence is None:
+        return {}
     told = {
         "xyxy": evidence.xyxy.tolist(), "flipped": evidence.flipped, "control": evidence.control,
         "before": evidence.before, "after": evidence.after, "place": evidence.place.tolist(),
