@@ -72,7 +72,11 @@ class RunFolder:
         if (path / LOCK).exists():
             self._hold()
         old = read_description(path)
-        same = old is not None and all(old.get(key) == self._description[key] for key in ("command", "configuration"))
+        same = old is not None and all(
+            old.get(key) == self._description[key] for key in ("schema", "command", "configuration")
+        )
+        if old is not None and overwrite and old["command"] != command:
+            raise UsageError(f"{path} holds a run of detcam {old['command']}; choose another --out")
         if old is not None and not same and not overwrite:
             raise UsageError(
                 f"{path} holds a run of detcam {old['command']} with another configuration"
@@ -83,12 +87,17 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._hold()
-            if old is not None and overwrite:
+            if old is not None and (overwrite or old.get("state") == "removing"):
+                self._description["state"] = "removing"
+                self._write_description()  # if it ends here, the folder is this run's
                 _remove_run(path, tables)
+            elif old is None:
+                self._description["state"] = "opening"
+                self._write_description()
             for folder in ("heatmaps", PARTS):
                 (path / folder).mkdir(exist_ok=True)
-                for partial in (path / folder).glob(".*.partial"):  # a process that was killed left them
-                    partial.unlink()
+            for partial in (*path.glob(".*.partial*"), *path.glob("*/.*.partial*")):  # a killed process left them
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
         self._known: dict[str, list[dict[str, Any]]] | None = None
@@ -146,18 +155,22 @@ class RunFolder:
 
     def fail(self, source: str, reason: str) -> None:
         """Record an input that failed."""
-        self._errors.append(json.dumps({"path": printable(source), "reason": reason}, ensure_ascii=False) + "\n")
+        self._errors.append(json.dumps({"path": printable(source), "reason": reason}) + "\n")
         self._write_errors()
 
-    def finish(self, complete: bool) -> dict[str, int]:
+    def finish(self, complete: bool, hold: bool = False) -> dict[str, int]:
         """Gather the parts into the tables, record the counts, which are returned, and let the folder go.
 
         Args:
             complete: whether every image was tried; where not, the same run can go on later.
+            hold: keep the folder, for more to be written, until :meth:`release`.
         """
         self._gather()
-        self._write_errors()
+        if complete:
+            self._write_errors()
         table = self._read("detections.parquet", self._columns)
+        if "error_type" in table.columns:  # a review's misses are no detections
+            table = table.filter(pl.col("error_type").is_null() | (pl.col("error_type") != "Miss"))
         status = table["status"].to_list()
         counts = {
             "images": len(self._done), "failed": len(self._errors), "detections": len(table),
@@ -166,8 +179,13 @@ class RunFolder:
         state = "finished" if complete else "interrupted"
         self._description |= {"state": state, "ended": _now(), "counts": counts}
         self._write_description()
-        self._lock.release()
+        if not hold:
+            self.release()
         return counts
+
+    def release(self) -> None:
+        """Let other processes write."""
+        self._lock.release()
 
     def _gather(self) -> None:
         """Parts into tables, in the order of images' names, so that the same rows are the same bytes."""
@@ -194,7 +212,7 @@ class RunFolder:
             (self.path / "errors.jsonl").unlink(missing_ok=True)
 
     def _write_description(self) -> None:
-        text = json.dumps(self._description, indent=2, ensure_ascii=False, default=str)
+        text = json.dumps(self._description, indent=2, default=str)
         write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
 
 
@@ -245,7 +263,7 @@ def _draw(
 
 def _key() -> pl.Expr:
     """An image's key, from the ids of its detections."""
-    return pl.col("id").str.replace(r"-\d+$", "")
+    return pl.col("id").str.replace(r"-m?\d+$", "")
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -259,12 +277,12 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _remove_run(path: Path, tables: Sequence[str]) -> None:
     """Remove the files that a run wrote, known by their names, and folders that are then empty."""
-    for name in ("run.json", "errors.jsonl", *TABLES, *tables):
+    for name in ("errors.jsonl", *TABLES, *tables):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / PARTS, ignore_errors=True)
     for folder in (path / "heatmaps", path / "overlays"):
         for file in folder.glob("*"):
-            if re.fullmatch(r".*-[0-9a-f]{8}(\.npz|-panel\.png|-frame\.png|-\d{3,}-.*\.png)", file.name):
+            if re.fullmatch(r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel\.png|-frame\.png|-\d{3,}-.*\.png)", file.name):
                 file.unlink()
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -206,7 +206,13 @@ def write_image(path: str | Path, picture: Picture) -> None:
         raise UsageError(f"{path}: no picture format ends in {path.suffix!r}; use .png or .jpg") from error
     if not written:
         raise InputError(f"{path}: the picture could not be encoded")
-    path.write_bytes(data.tobytes())
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _subtitle(explanation: Explanation) -> str:

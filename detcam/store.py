@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,13 @@ def read_description(path: Path) -> dict[str, Any] | None:
         UsageError: it cannot be read, is somebody else's, or a newer detcam's.
     """
     try:
-        text = (path / "run.json").read_text(encoding="utf-8")
+        data = (path / "run.json").read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UsageError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
     try:
-        description = json.loads(text)
+        description = json.loads(data.decode("utf-8"))
         schema = description["schema"]
         ours = isinstance(schema, int) and isinstance(description["command"], str)
     except (ValueError, TypeError, KeyError):  # no JSON, no object, or not our keys
@@ -111,7 +112,7 @@ def printable(source: str) -> str:
 
 def image_key(source: str) -> str:
     """A file name for an image's results: its own name and a short hash of its whole path, so no two meet."""
-    digest = hashlib.sha1(os.fsencode(source), usedforsecurity=False).hexdigest()[:8]
+    digest = hashlib.sha1(os.fsencode(source), usedforsecurity=False).hexdigest()[:16]
     clip, _, frame = source.rpartition("#")
     stem = f"{Path(clip).stem}-{frame}" if clip and frame.isdigit() else Path(source).stem
     return f"{slug(stem)}-{digest}"
@@ -198,10 +199,11 @@ def _half(raw: NDArray[np.float32]) -> NDArray[np.float16]:
 
 def write_whole(path: Path, write: Any) -> None:
     """Write a file under another name and rename it, so that no reader ever sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
+    made = BytesIO()  # so that a full disk is Python's own error, whatever library writes
+    write(made)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            write(file)
+        partial.write_bytes(made.getbuffer())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

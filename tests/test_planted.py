@@ -8,10 +8,12 @@ from hypothesis.extra.numpy import arrays
 from ultralytics import YOLO
 
 from detcam.demo import WEIGHTS
-from detcam.demo.scenes import KITE, make_scene, render
+from detcam.demo.scenes import KITE, Scene, Thing, make_scene, render
 from detcam.errors import UsageError
+from detcam.evaluate import planted as planting
 from detcam.evaluate.planted import FIGURES, REFERENCES, hottest_inside, planted, planted_kites, recovery, summarise
 from detcam.geometry import iou_matrix
+from detcam.types import Detection
 
 MARK, BOX = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
 MARK[2:5, 20:24] = True
@@ -105,6 +107,18 @@ def test_a_planted_kite_is_a_kite_with_its_mark_alone(demo_detector):
         box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         assert called(vendor, kite.image, box) == KITE
         assert called(vendor, without, box) != KITE
+
+
+def test_a_kite_that_stays_one_without_its_mark_is_left_out(monkeypatch):
+    thing = Thing(KITE, 120, 130, 30, (90, 120, 200), marked=True)
+    marked = render(Scene(1, (thing,)))
+    monkeypatch.setattr(planting, "make_scene", lambda seed: Scene(1, (thing,)))
+    monkeypatch.setattr(planting, "count", lambda first: range(first, first + 3))
+    kite = Detection(thing.xyxy, KITE, "kite", 0.9, 0, 8)
+    monkeypatch.setattr(planting, "detections_of", lambda model, image: (kite,))
+    assert list(planted_kites(None)) == []
+    monkeypatch.setattr(planting, "detections_of", lambda model, image: (kite,) * np.array_equal(image, marked))
+    assert len(list(planted_kites(None))) == 3
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def raw_of(boxes, probabilities):
 
 
 LETTERBOX = Letterbox((100, 100), (100, 100), (100, 100), (0, 0))
-BOX, BESIDE, FAR = [10, 10, 50, 50], [14, 10, 54, 50], [60, 60, 90, 90]
+BOX, NEAR, BESIDE, FAR = [10, 10, 50, 50], [16, 10, 56, 50], [24, 10, 64, 50], [60, 60, 90, 90]
 
 
 def row(gem, kite=0.0):
@@ -63,11 +63,14 @@ def row(gem, kite=0.0):
         ([FAR], [row(0.9)], [], "never_fired", None, "no raw prediction overlaps it by half"),
         ([BOX], [row(0.2)], [], "below_threshold", None, "20% sure of gem, below the threshold of 25%"),
         ([BOX], [row(0.1, 0.7)], [], "other_class", None, "seen as kite (70%) rather than gem (10%)"),
-        ([BOX, BESIDE], [row(0.6), row(0.8)], [detection(BESIDE, anchor=1)], "suppressed", 0, "box beside it was kept"),
+        ([NEAR, BESIDE], [row(0.6), row(0.8)], [detection(BESIDE, anchor=1)], "suppressed", 0, "box beside it was"),
+        ([NEAR], [row(0.6)], [], "suppressed", None, "the limit of boxes per image cut it off"),
+        ([BOX], [row(0.6)], [detection(BOX)], "suppressed", 0, "was reported, and found another object"),
+        ([BOX], [row(0.4, 0.8)], [detection(BOX, KITE)], "other_class", 0, "reported as kite (80%)"),
     ],
 )  # fmt: skip
 def test_where_a_miss_died(boxes, probabilities, found, where, suppressor, words):
-    death = trace(truth(BOX), raw_of(boxes, probabilities), 0, LETTERBOX, found, NAMES, 0.25)
+    death = trace(truth(BOX), raw_of(boxes, probabilities), 0, LETTERBOX, found, NAMES, 0.25, 0.6)
     assert (death.where, death.suppressor) == (where, suppressor)
     assert words in death.text
     assert death.detection.class_id == (KITE if where == "other_class" else GEM)
@@ -304,7 +307,9 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
         table.with_columns(pl.col("truth_id").cast(pl.Int64)).write_parquet(folder / "detections.parquet")
         missed = pl.DataFrame([{**row, **box} for row in misses]) if misses else pl.DataFrame(schema=schema)
         missed.write_parquet(folder / "misses.parquet")
-        pl.DataFrame({"id": [0, 1, 2], "found_by": [name, None, None]}).write_parquet(folder / "truths.parquet")
+        pl.DataFrame({"id": [0, 1, 2], "class_id": [len(name)] * 3, "found_by": [name, None, None]}).write_parquet(
+            folder / "truths.parquet"
+        )
         return folder
 
     def error(name, kind, truth_id, class_name="kite"):
@@ -319,7 +324,7 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
     assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in counted(table)} == {
         "Cls": (1, 0, 0), "Loc": (0, 1, 0), "Both": (0, 0, 0), "Dupe": (0, 0, 0), "Bkg": (0, 1, 1), "Miss": (0, 0, 0),
     }  # fmt: skip
-    pl.DataFrame({"id": [0], "found_by": [None]}).write_parquet(after / "truths.parquet")
+    pl.DataFrame({"id": [0], "class_id": [1], "found_by": [None]}).write_parquet(after / "truths.parquet")
     with pytest.raises(UsageError, match="different labels"):
         compare(before, after)
 

@@ -31,6 +31,7 @@ Sample: TypeAlias = tuple[NDArray[np.uint8], Sequence[tuple[int, NDArray[np.floa
 """RGB uint8 (side, side, 3), and the class and the box (4,), xyxy in its pixels, of every label."""
 
 PRIOR = -5.0
+"""A class's logit before it is learnt: hardly ever."""
 SETTINGS: dict[str, Any] = {
     "batch": 4, "nbs": 4, "workers": 0, "optimizer": "AdamW", "lr0": 5e-4, "lrf": 0.1, "cos_lr": True,
     "warmup_epochs": 0.0, "weight_decay": 0.0, "cls": 4.0, "box": 2.0, "dfl": 0.5, "mosaic": 0.0, "close_mosaic": 0,
@@ -89,10 +90,10 @@ def finetune(
     settings = dict(getattr(private, "args", None) or {})
     private.criterion = None  # a checkpoint may carry its loss along
     _forget(private.model[-1], forget)
-    index = place.index or 0
     overrides = {
-        **SETTINGS, "freeze": len(private.yaml["backbone"]) // 2, "save_dir": str(out / "run"), "epochs": epochs, "imgsz": write_samples(samples, out), "seed": seed,
-        "device": str(index) if place.type == "cuda" else place.type, "model": "a copy.pt",
+        **SETTINGS, "model": "a copy.pt", "save_dir": str(out / "run"), "imgsz": write_samples(samples, out),
+        "epochs": epochs, "seed": seed, "device": str(place.index or 0) if place.type == "cuda" else place.type,
+        "freeze": len(private.yaml["backbone"]) // 2,  # spares time, and what few photographs would spoil
     }  # fmt: skip
     with quiet_ultralytics(), _put_back():
         trainer = _Finetuning(overrides, private, out / "images", settings, advance)

@@ -22,7 +22,7 @@ from detcam.images import read_image
 from detcam.loading import Item, count_items, find_items
 from detcam.render import colourmap
 from detcam.store import file_sha256, image_key
-from detcam.video import Clip, VideoWriter
+from detcam.video import Clip, VideoWriter, is_stream
 
 PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")
@@ -39,6 +39,8 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     explainer = build_explainer(config)
     resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
     weights = Path(config.weights)
+    if any(not is_stream(source) and not Path(source).is_absolute() for source in config.source):
+        resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     folder = RunFolder(Path(config.out), "explain", resolved, config.overwrite)
     folder.describe(
@@ -108,6 +110,8 @@ def _work(
             names.append(item.name)
         else:  # a source that names nothing, or frames: only this process has them
             yield from run_here(explainer, [item], folder, pictures, 1)
+    if not names:
+        return
     gpus = int(str(config.device or "cpu").startswith("cuda"))
     yield from run_on_ray(
         partial(build_explainer, config), names, folder,
@@ -130,7 +134,7 @@ def _write_video(folder: Path, clip: Clip, every: int) -> None:
 
 def _print_rows(rows: Sequence[dict[str, Any]], stdout: TextIO) -> None:
     for row in rows:
-        stdout.write(json.dumps({**row, "layers": row["layers"].split(",")}, ensure_ascii=False) + "\n")
+        stdout.write(json.dumps({**row, "layers": row["layers"].split(",")}) + "\n")
     stdout.flush()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import webbrowser
 from dataclasses import asdict, replace
@@ -15,7 +17,7 @@ from rich.table import Table
 from detcam.commands.model import load_model
 from detcam.commands.progress import complain, progress_bar
 from detcam.config import ExportConfig, ReportConfig, ReviewConfig, split_list
-from detcam.data import read_data
+from detcam.data import LabelledSet, read_data
 from detcam.errors import InputError, UsageError
 from detcam.folder import RunFolder
 from detcam.report.build import build_report
@@ -23,7 +25,7 @@ from detcam.review.closing import close
 from detcam.review.compare import compare, counted
 from detcam.review.errors import TYPES, find_errors
 from detcam.review.explaining import ErrorExplainer
-from detcam.review.run import REVIEW_COLUMNS, TABLES, Reviewer, detect, summary, truth_table, write_json
+from detcam.review.run import REVIEW_COLUMNS, TABLES, Reviewer, detect, first_truths, summary, truth_table, write_json
 from detcam.store import file_sha256, write_whole
 
 NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
@@ -47,6 +49,9 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     weights = Path(config.weights)
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     out = Path(config.out)
+    resolved["labels_sha256"] = fingerprint(labelled)
+    if config.overwrite and (out / "verdicts.json").is_file():  # a person's work, of detections that will be others
+        (out / "verdicts.json").replace(out / "verdicts-before.json")
     folder = RunFolder(out, "review", resolved, config.overwrite, REVIEW_COLUMNS, TABLES)
     folder.describe(device=str(model.device), imgsz=getattr(model, "imgsz", None), classes=model.names)
     console = Console(stderr=True)
@@ -66,29 +71,29 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
             for path, reason in found.failed:
                 folder.fail(str(path), reason)
                 complain(console, path, reason)
+            first = first_truths(labelled)
             errors = find_errors(found.images, found.detections)
             write_json(out / "summary.json", summary(found, errors, labelled))
-            write_whole(out / "truths.parquet", truth_table(found, errors).write_parquet)
-            reviewer = Reviewer(model, config.conf, explainer, config.seed)
+            write_whole(out / "truths.parquet", truth_table(found, errors, first).write_parquet)
+            reviewer = Reviewer(model, config.conf, config.iou, explainer, config.seed)
             task = progress.add_task("explaining", total=len(found.images))
-            first = 0
             for image, several, told in zip(found.images, found.detections, errors.images, strict=True):
                 if str(image.path) not in folder:
                     try:
-                        reviewer(folder, image, several, told, first)
+                        reviewer(folder, image, several, told, first[image.path])
                     except (InputError, RuntimeError, MemoryError) as error:
                         reason = " ".join(str(error).split())
                         folder.fail(str(image.path), reason)
                         complain(console, image.path, reason)
-                first += len(image.truths)
                 progress.advance(task)
         complete = True
     finally:
-        counts = folder.finish(complete)
+        counts = folder.finish(complete, hold=complete)
     with progress_bar(console) as progress:
         task = progress.add_task("causes", total=None)
         causes = close(model, out, found, errors, config.conf, lambda: progress.advance(task))
     page = build_report(out)
+    folder.release()
     _tell(
         stdout, config, json.loads((out / "summary.json").read_text(encoding="utf-8")), [c.text for c in causes], page
     )
@@ -118,6 +123,16 @@ def _against(config: ReviewConfig, out: Path, stdout: TextIO) -> int:
         f"each error, and how its evidence moved: {out / 'comparison.parquet'}", highlight=False, soft_wrap=True
     )
     return code
+
+
+def fingerprint(labelled: LabelledSet) -> str:
+    """SHA-256 of the labels: a review of others is another review."""
+    digest = hashlib.sha256()
+    for image in labelled.images:
+        digest.update(os.fsencode(image.path))
+        for truth in image.truths:
+            digest.update(f"{truth.class_id} {truth.crowd} {truth.xyxy.tolist()}".encode())
+    return digest.hexdigest()
 
 
 def report(config: ReportConfig, stdout: TextIO) -> int:

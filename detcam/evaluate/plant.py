@@ -97,7 +97,7 @@ class Plant:
 
     Attributes:
         weights: the planted copy.
-        class_name: the class that was stamped.
+        class_name: what a mark makes of an object.
         stamped, found, flipped: held-out objects; those detected as the class; those of which the detection's score
             falls below half without the mark.
         best: the method and its layers, as :class:`~detcam.evaluate.run.Contestant` writes them.
@@ -130,7 +130,7 @@ def plant(
     methods: Sequence[str],
     layers: Sequence[str],
     class_name: str | None = None,
-    epochs: int = 10,
+    epochs: int = 12,
     limit: int = 40,
     imgsz: int | None = None,
     device: Any = None,
@@ -147,7 +147,7 @@ def plant(
             and ``maps.csv``.
         methods: ``NAME`` or ``NAME:BUDGET``.
         layers: for methods that take some, each of these: groups or module paths, joined by ``+``.
-        class_name: what to stamp; None takes the class with the most objects that are large enough.
+        class_name: what a mark makes of an object; None takes the class with the most objects that are large enough.
         epochs: of the training, about 320 views each.
         limit: most detections that maps are made of.
         imgsz: photographs' longer side; None takes 320, or the checkpoint's size where it is smaller.

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from detcam.errors import UsageError
-from detcam.store import SCHEMA_VERSION, image_key, versions, write_whole
+from detcam.store import SCHEMA_VERSION, image_key, read_description, versions, write_whole
 
-PARTS = ".evaluation"
+PARTS, LOCK = ".evaluation", ".lock"
 
 
 class Results:
@@ -32,8 +33,9 @@ class Results:
         self._parts = path / PARTS
         described = {"schema": SCHEMA_VERSION, "command": "evaluate", "configuration": dict(configuration)}
         known = path / "run.json"
+        self._lock = FileLock(path / LOCK)
         try:
-            there = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else None
+            there = read_description(path)
             same = json.loads(json.dumps(described))
             if there is not None and any(there.get(key) != value for key, value in same.items()):
                 if not (overwrite and isinstance(there, dict) and there.get("command") == "evaluate"):
@@ -45,9 +47,12 @@ class Results:
             elif there is None and path.is_dir() and any(path.iterdir()):
                 raise UsageError(f"{path} holds something else; choose another --out")
             self._parts.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
             write_whole(
                 known, lambda file: file.write(json.dumps({**described, "versions": versions()}, indent=2).encode())
             )
+        except Timeout as error:
+            raise UsageError(f"another process is writing to {path}; wait, or choose another --out") from error
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot write to {path}: {error}; choose another --out") from error
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ GROW = 0.15
 """How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
 BESIDE = 0.5
 """A patch of which this share lies outside the box is beside the object."""
+HIDDEN = 0.1
+"""No patch is pasted where it hides this share of an object."""
 EACH = 300
 """Images that a cause is put into at most."""
 
@@ -67,7 +69,7 @@ def write_counterfactuals(run: Run, out: Path) -> str:
     with (out / "counterfactuals.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "kind", "image", "cause"])
-        for kind, image, cause, pixels in _made(run, causes):
+        for kind, image, cause, pixels in _made(run, truths, causes):
             name = f"{counts.total():06d}"
             counts[kind] += 1
             write_image(out / "images" / "train" / f"{name}.png", pixels)
@@ -81,7 +83,7 @@ def write_counterfactuals(run: Run, out: Path) -> str:
     return f"{counts.total()} images for {len(causes)} confirmed causes ({told}): train with them beside your own"
 
 
-def _made(run: Run, causes: Sequence[Row]) -> Iterator[Made]:
+def _made(run: Run, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]) -> Iterator[Made]:
     """Every image of the set; an image that cannot be read is left out."""
     rows = {row["id"]: row for row in run.detections.iter_rows(named=True)}
     for cause in causes:
@@ -93,11 +95,13 @@ def _made(run: Run, causes: Sequence[Row]) -> Iterator[Made]:
                 if row["error_type"] != "Cls" or evidence["outside"] >= BESIDE:
                     yield "removed", row["image"], cause["id"], _without(pixels, evidence["xyxy"])
         beside = [row for row in members if json.loads(row["evidence"])["outside"] >= BESIDE]
-        yield from _pasted(run.detections, cause["id"], beside)
+        yield from _pasted(run.detections, truths, cause["id"], beside)
 
 
-def _pasted(table: pl.DataFrame, cause: str, members: Sequence[Row]) -> Iterator[Made]:
-    """A cause's patches, in turn, beside objects of the class that its errors were taken for."""
+def _pasted(
+    table: pl.DataFrame, truths: Mapping[str, Sequence[Row]], cause: str, members: Sequence[Row]
+) -> Iterator[Made]:
+    """A cause's patches, in turn, beside objects of the class that its errors were taken for; on no other object."""
     rivals = Counter(row["truth_class"] for row in members if row["error_type"] == "Cls")
     if not rivals:
         return
@@ -110,11 +114,19 @@ def _pasted(table: pl.DataFrame, cause: str, members: Sequence[Row]) -> Iterator
         evidence = json.loads(row["evidence"])
         x1, y1, x2, y2 = evidence["xyxy"]
         put = paste(source[y1:y2, x1:x2], np.array(evidence["place"]), _box(row), pixels, _box(target))
-        if put is not None:
+        others = [truth for truth in truths.get(target["image"], []) if _covered(put, truth)] if put is not None else []
+        if put is not None and not others:
             yield "pasted", target["image"], cause, put[0]
 
 
-@lru_cache(maxsize=64)
+def _covered(put: tuple[NDArray[np.uint8], NDArray[np.int64]], truth: Row) -> bool:
+    """Whether a pasted patch hides a tenth or more of an object."""
+    patch, box = put[1].astype(float), _box(truth)
+    shared = np.clip(np.minimum(patch[2:], box[2:]) - np.maximum(patch[:2], box[:2]), 0, None).prod()
+    return bool(shared >= HIDDEN * np.prod(np.maximum(box[2:] - box[:2], 1)))
+
+
+@lru_cache(maxsize=4)
 def _pixels(path: str) -> NDArray[np.uint8] | None:
     try:
         return read_image(path)

@@ -29,6 +29,10 @@ LEAST = 3
 """A cause has at least so many members."""
 CONFIRMED = 0.5
 """A cause is confirmed where this share of its errors vanishes without it, and twice as many as without others."""
+TRANSFERS = 0.25
+"""And, where it was put elsewhere, where it makes this share of objects wrong."""
+BESIDE = 0.5
+"""A patch of which this share lies outside the box is beside the object."""
 PASTES = 24
 """Places a cause is put at most."""
 
@@ -62,9 +66,9 @@ class Cause:
         id: ``cause-1`` has the most errors that vanish without it.
         members: those nearest to the group's middle first.
         flipped: how many vanish without their patch.
-        control: how many vanish without as large a patch elsewhere.
+        control: how many vanish without the best of as many patches elsewhere.
         pasted, appeared: how often the first member's patch was put beside something judged rightly, and how often the
-            same error appeared.
+            same error appeared. Patches inside their boxes are put nowhere.
     """
 
     id: str
@@ -76,8 +80,14 @@ class Cause:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the errors vanish without the patch, and not without any patch."""
-        return self.flipped >= CONFIRMED * len(self.members) and self.flipped >= 2 * self.control
+        """Whether the errors vanish without the patch, not without any patch, and appear where it is put."""
+        vanish = self.flipped >= CONFIRMED * len(self.members) and self.flipped >= 2 * self.control
+        return vanish and self.appeared >= TRANSFERS * self.pasted
+
+    @property
+    def beside(self) -> bool:
+        """Whether the patches lie outside their boxes."""
+        return bool(np.mean([member.evidence.outside for member in self.members]) >= BESIDE)
 
     @property
     def name(self) -> str:
@@ -90,7 +100,7 @@ class Cause:
     @property
     def where(self) -> str:
         """Where the patches lie, in words."""
-        if np.mean([member.evidence.outside for member in self.members]) < 0.5:
+        if not self.beside:
             return "a patch inside the box"
         x, y = np.mean([member.evidence.place for member in self.members], 0)
         words = [
@@ -104,8 +114,9 @@ class Cause:
     def text(self) -> str:
         """What was tested, in a sentence."""
         count = len(self.members)
-        told = f"{count} false positives share this cause; {self.flipped} of {count} vanish without it"
-        told += f" ({self.control} of {count} without another patch of its size)"
+        told = f"{count} false positives {'share this cause' if self.confirmed else 'may share a cause'}"
+        told += f"; {self.flipped} of {count} vanish without it"
+        told += f" ({self.control} of {count} without the best of as many patches elsewhere)"
         if self.pasted:
             told += f"; put beside {self.pasted} objects judged rightly, it made the same error {self.appeared} times"
         return told

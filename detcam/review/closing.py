@@ -25,7 +25,7 @@ TESTED = 12
 """Causes whose patch is put elsewhere."""
 
 
-def suspects(table: pl.DataFrame, found: Found) -> list[Suspect]:
+def suspects(table: pl.DataFrame, found: Found, errors: Errors) -> list[Suspect]:
     """The false positives of a review's table that hang on a patch."""
     by_key = {image_key(str(image.path)): n for n, image in enumerate(found.images)}
     told = []
@@ -33,25 +33,22 @@ def suspects(table: pl.DataFrame, found: Found) -> list[Suspect]:
         key, _, number = row["id"].rpartition("-")
         if key in by_key:  # an image that is no longer there has no patch to look at
             image = by_key[key]
-            truth = row["truth_class"] if row["error_type"] == "Cls" else None
-            rival = None if truth is None else (_class_id(found, image, truth), truth)
+            outcome = errors.images[image].detections[int(number)]
+            truth = None if outcome.truth is None else found.images[image].truths[outcome.truth]
+            rival = (truth.class_id, truth.class_name) if truth is not None and outcome.error == "Cls" else None
             detection = found.detections[image][int(number)]
             name = str(found.images[image].path)
             told.append(Suspect(row["id"], name, detection, row["error_type"], rival, evidence_of(row)))
     return told
 
 
-def _class_id(found: Found, image: int, name: str) -> int:
-    return next(truth.class_id for truth in found.images[image].truths if truth.class_name == name)
-
-
 def tried_elsewhere(model: DetectorAdapter, cause: Cause, found: Found, errors: Errors, conf: float) -> Cause:
     """A cause whose patch was put beside objects of its rival class that were judged rightly, in other images.
 
-    Causes of errors without a rival stay as they are: a patch inside the box is the thing itself.
+    Causes of errors without a rival stay as they are, and so do patches inside the box, which are the thing itself.
     """
     first = cause.members[0]
-    if first.rival is None:
+    if first.rival is None or not cause.beside:
         return cause
     patch = crop(first)
     pasted = appeared = 0
@@ -61,6 +58,8 @@ def tried_elsewhere(model: DetectorAdapter, cause: Cause, found: Found, errors: 
         for detection, outcome in zip(several, told.detections, strict=True):
             if outcome.error != "TP" or detection.class_id != first.rival[0] or pasted == PASTES:
                 continue
+            if appears(Scene.of(model, read_image(image.path)), first.detection.class_id, detection, conf):
+                continue  # it is taken for that already
             put = paste(patch, first.evidence.place, first.detection.xyxy, read_image(image.path), detection.xyxy)
             if put is not None:
                 pasted += 1
@@ -88,8 +87,11 @@ def close(
         advance: called after each cause.
     """
     table = pl.read_parquet(path / "detections.parquet")
+    (path / "causes").mkdir(exist_ok=True)
+    for old in (path / "causes").glob("cause-*.png"):
+        old.unlink()
     causes: list[Cause] = []
-    for cause in find_causes(suspects(table, found)):
+    for cause in find_causes(suspects(table, found, errors)):
         tested = tried_elsewhere(model, cause, found, errors, conf) if len(causes) < TESTED else cause
         causes.append(tested)
         advance()
@@ -105,7 +107,6 @@ def close(
 
 def _pictures(path: Path, cause: Cause) -> Sequence[str]:
     """Write the patches of a cause's first members; their paths below the run folder."""
-    (path / "causes").mkdir(exist_ok=True)
     names = []
     for number, member in enumerate(cause.members[:SHOWN]):
         try:

@@ -46,8 +46,8 @@ def compare(before: Path, after: Path) -> pl.DataFrame:
     """
     if (
         not pl.read_parquet(before / "truths.parquet")
-        .drop("found_by")
-        .equals(pl.read_parquet(after / "truths.parquet").drop("found_by"))
+        .drop("found_by", "class_id")
+        .equals(pl.read_parquet(after / "truths.parquet").drop("found_by", "class_id"))
     ):
         raise UsageError(f"{before} and {after} are reviews of different labels; review the same --data and --split")
     first, second = _errors(before), _errors(after)

@@ -59,7 +59,7 @@ class Evidence:
     Attributes:
         xyxy: the patch, original pixels, whole numbers: int64 (4,).
         flipped: whether the error was gone without it, under every fill.
-        control: whether it was gone without as large a patch elsewhere near the box.
+        control: whether it was gone without the best of as many patches of its size elsewhere near the box.
         before: the predicted class's score as it was, in [0, 1].
         after: without the patch, the mean over the fills.
         place: where the patch's centre lies from the box's, in box widths and heights: (2,).
@@ -233,25 +233,30 @@ def find_evidence(
         seed: of the control's place.
 
     Returns:
-        None where neither proposes anything.
+        None where neither proposes anything, or the error's score is below the threshold already.
     """
     box = scene.box(detection)
     patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
     if scanned is not None:
         worst = scanned.windows[int(scanned.losses.argmax())].tolist()
         patches += [_cut(scene, _scaled(worst, growth)) for growth in GROWTH]
-    if not patches:
-        return None
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
+    before = scene.raw.remains(box.expand(len(ids), 4), ids)[0].detach()
+    if gone(
+        before, conf
+    ):  # the true class scores more there already, for another box: then it is the error's own score
+        ids, before = ids[:1], before[:1]
+    if not patches or gone(before, conf):
+        return None
     boxes = box.expand(len(ids), 4)
-    scores = scene.without(torch.stack([_rectangle(scene, patch) for patch in patches]), boxes, ids)
-    flips = gone(scores, conf).all(1).tolist()
-    margins = _margin(scores).mean(1).cpu().numpy()
-    sizes = np.array([_area(patch) for patch in patches])
-    best = int(np.where(margins <= margins.min() + CLOSE, sizes, np.inf).argmin())
-    (control,) = _elsewhere(scene, box, [patches[best]], seed)
-    part, other = _rectangle(scene, patches[best]), _rectangle(scene, control)
-    lost = bool(gone(scene.without(other[None], boxes, ids), conf).all())
+    parts = torch.stack([_rectangle(scene, patch) for patch in patches])
+    scores = scene.without(parts, boxes, ids)
+    best = _most(scores, patches)
+    # As many patches of its size elsewhere, and of those too the one that costs most: a choice alone is no cause.
+    controls = _elsewhere(scene, box, [patches[best]] * len(patches), seed)
+    others = torch.stack([_rectangle(scene, patch) for patch in controls])
+    control_scores = scene.without(others, boxes, ids)
+    control = _most(control_scores, controls)
     own = np.array(patches[best])
     x1, y1, x2, y2 = box.tolist()
     centre = (own[:2] + own[2:]) / 2 - np.array([x1 + x2, y1 + y2]) / 2
@@ -259,15 +264,22 @@ def find_evidence(
     where = scene.letterbox.clip(scene.letterbox.to_original(own))
     return Evidence(
         xyxy=np.concatenate([np.floor(where[:2]), np.ceil(where[2:])]).astype(np.int64),
-        flipped=flips[best],
-        control=lost,
-        before=float(scene.raw.remains(box[None], ids[:1])[0, 0]),
+        flipped=bool(gone(scores[best], conf).all()),
+        control=bool(gone(control_scores[control], conf).all()),
+        before=float(before[0]),
         after=float(scores[best, :, 0].mean()),
         place=centre / np.maximum([x2 - x1, y2 - y1], 1),
         outside=1 - _area(cut) / max(_area(patches[best]), 1),
-        features=scene.features(part),
-        chance=scene.features(other),
+        features=scene.features(parts[best]),
+        chance=scene.features(others[control]),
     )
+
+
+def _most(scores: Tensor, patches: Sequence[Sequence[int]]) -> int:
+    """Which patch costs an error most, by scores (patch, fill, K); of those that cost as much, the smallest."""
+    margins = _margin(scores).mean(1).cpu().numpy()
+    sizes = np.array([_area(patch) for patch in patches])
+    return int(np.where(margins <= margins.min() + CLOSE, sizes, np.inf).argmin())
 
 
 def _margin(scores: Tensor) -> Tensor:

@@ -11,11 +11,14 @@ import torch
 
 from detcam.adapters.base import RawOutput
 from detcam.data import Truth
+from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.types import Detection
 
 NEAR = 0.5
 """Least IoU of a raw prediction that could have found the object."""
+SLACK = 0.02
+"""Boxes are cut to the image and scaled back after suppression, so their overlap is not quite what it was."""
 FIRED = 0.05
 """A class probability below this is no answer at all."""
 
@@ -50,6 +53,7 @@ def trace(
     found: Sequence[Detection],
     names: Mapping[int, str],
     conf: float,
+    iou: float,
 ) -> Death:
     """Follow a missed object through the raw predictions.
 
@@ -61,16 +65,25 @@ def trace(
         found: the reported detections.
         names: the model's classes.
         conf: the threshold they passed.
+        iou: the overlap above which the weaker of two boxes was suppressed.
+
+    Raises:
+        InputError: the detector made no raw prediction at all.
     """
     box = letterbox.to_network(letterbox.clip(truth.xyxy))
     with torch.no_grad():
         every = raw.probability(index, slice(None), slice(None)).float().cpu().numpy()
         boxes = raw.boxes_for(truth.class_id)[index].float().cpu().numpy()
+    if not len(boxes):
+        raise InputError("the detector made no raw prediction for this image")
     overlap = iou_matrix(box[None], boxes)[0]
     own = every[:, truth.class_id]
     # The best of those that overlap enough; where none does, what speaks most for the box.
     near = overlap >= NEAR
     best = int(np.where(near, own, -1).argmax()) if near.any() else int((overlap * own).argmax())
+    if not overlap.any():  # nothing touches it: then the prediction made nearest to it
+        centre = torch.tensor((box[:2] + box[2:]) / 2)
+        best = int((raw.places(index).double().cpu() - centre).norm(dim=1).argmin())
     others = every.copy()
     others[:, truth.class_id] = -1
     others[:, : raw.first_class] = -1
@@ -78,16 +91,26 @@ def trace(
     rival, class_id = np.unravel_index(others.argmax(), others.shape)
 
     def told(anchor: int, as_class: int) -> Detection:
-        where = letterbox.clip(letterbox.to_original(boxes[anchor]))
+        own_box = raw.box_of(index, anchor, as_class).detach().float().cpu().numpy()
+        where = letterbox.clip(letterbox.to_original(own_box))
         sure = float(np.clip(every[anchor, as_class], 0, 1))
         return Detection(where, as_class, names[as_class], sure, anchor, int(raw.strides[anchor]), asked=truth.xyxy)
 
     name, sure = truth.class_name, float(own[best])
     if near.any() and sure >= conf:
-        taker = _taker(told(best, truth.class_id), found)
+        own_raw = told(best, truth.class_id)
         text = f"a raw prediction was {sure:.0%} sure of {name} here; "
-        text += "no box took it: the limit of boxes per image did" if taker is None else "a box beside it was kept"
-        return Death("suppressed", taker, told(best, truth.class_id), float(overlap[best]), text)
+        reported = next((n for n, other in enumerate(found) if other.anchor == best), None)
+        if reported is not None and found[reported].class_id != truth.class_id:
+            taken = told(best, found[reported].class_id)
+            text += f"the same box was reported as {taken.class_name} ({taken.confidence:.0%})"
+            return Death("other_class", reported, taken, float(overlap[best]), text)
+        if reported is not None:
+            text += "its box was reported, and found another object"
+            return Death("suppressed", reported, own_raw, float(overlap[best]), text)
+        taker = _taker(own_raw, found, iou)
+        text += "the limit of boxes per image cut it off" if taker is None else "a stronger box beside it was kept"
+        return Death("suppressed", taker, own_raw, float(overlap[best]), text)
     if near.any() and others.max() >= conf:
         taken = told(int(rival), int(class_id))
         text = f"seen as {taken.class_name} ({taken.confidence:.0%}) rather than {name} ({own[rival]:.0%})"
@@ -97,14 +120,14 @@ def trace(
         return Death("below_threshold", None, told(best, truth.class_id), float(overlap[best]), text)
     text = f"no raw prediction over it was more than {sure:.1%} sure of {name}"
     if not near.any():
-        text = f"no raw prediction overlaps it by half: the closest has IoU {overlap.max():.2f}"
+        text = f"no raw prediction overlaps it by half: the closest has IoU {overlap[best]:.2f}"
     return Death("never_fired", None, told(best, truth.class_id), float(overlap[best]), text)
 
 
-def _taker(raw: Detection, found: Sequence[Detection]) -> int | None:
-    """The reported box of the same class that overlaps a raw prediction most, its own among them."""
+def _taker(raw: Detection, found: Sequence[Detection], iou: float) -> int | None:
+    """The reported box of the same class that overlaps a raw prediction most, if it overlaps it enough to take it."""
     alike = [number for number, other in enumerate(found) if other.class_id == raw.class_id]
     if not alike:
         return None
     overlap = iou_matrix(raw.xyxy[None], np.stack([found[number].xyxy for number in alike]))[0]
-    return alike[int(overlap.argmax())] if overlap.max() > 0 else None
+    return alike[int(overlap.argmax())] if overlap.max() > iou - SLACK else None

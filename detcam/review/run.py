@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ FURTHER: dict[str, Any] = {
 """What a review's rows hold beyond those of ``detcam explain``; the last seven of misses alone."""
 MISS_ONLY = ("where_it_died", "suppressor", "raw_confidence", "raw_x1", "raw_y1", "raw_x2", "raw_y2")
 REVIEW_COLUMNS = {**COLUMNS, **FURTHER}
-TABLES = ("misses.parquet", "truths.parquet", "causes.json", "summary.json")
+TABLES = ("misses.parquet", "truths.parquet", "causes.json", "summary.json", "comparison.parquet")
 
 Row = dict[str, Any]
 
@@ -78,7 +78,7 @@ def detect(
             failed.append((one.path, " ".join(str(error).split())))
         else:
             images.append(one)
-            every.append(found)
+            every.append(tuple(replace(one, polygons=None, keypoints=None) for one in found))
             kept.append(tuple(detection for detection in found if detection.confidence >= conf))
         advance()
     return Found(tuple(images), tuple(kept), tuple(every), tuple(failed))
@@ -90,13 +90,14 @@ class Reviewer:
 
     Attributes:
         model: the detector.
-        conf: its threshold.
+        conf, iou: its thresholds.
         explainer: of errors.
         seed: of everything random.
     """
 
     model: DetectorAdapter
     conf: float
+    iou: float
     explainer: ErrorExplainer
     seed: int
 
@@ -140,7 +141,9 @@ class Reviewer:
             rows.append(row)
         for number, fate in enumerate(told.truths):
             if fate.missed:
-                death = trace(image.truths[number], scene.raw, 0, scene.letterbox, found, self.model.names, self.conf)
+                death = trace(
+                    image.truths[number], scene.raw, 0, scene.letterbox, found, self.model.names, self.conf, self.iou
+                )
                 row_id = f"{key}-m{number:03d}"
                 one = self.explainer.miss(name, array, death)
                 maps[row_id] = one.explanation.heatmap.raw
@@ -194,16 +197,22 @@ def evidence_of(row: Row) -> Evidence:
     )
 
 
-def truth_table(found: Found, errors: Errors) -> pl.DataFrame:
-    """Every truth, and the detection that found it."""
+def first_truths(labelled: LabelledSet) -> dict[Path, int]:
+    """The id of each image's first truth: truths are numbered over the whole set, whatever can be read of it."""
+    starts = np.cumsum([0, *(len(image.truths) for image in labelled.images)]).tolist()
+    return {image.path: start for image, start in zip(labelled.images, starts, strict=False)}
+
+
+def truth_table(found: Found, errors: Errors, first: Mapping[Path, int]) -> pl.DataFrame:
+    """Every truth, by :func:`first_truths`, and the detection that found it."""
     rows: list[Row] = []
     for image, told in zip(found.images, errors.images, strict=True):
         name = str(image.path)
-        for truth, fate in zip(image.truths, told.truths, strict=True):
+        for number, (truth, fate) in enumerate(zip(image.truths, told.truths, strict=True), first[image.path]):
             x1, y1, x2, y2 = truth.xyxy.tolist()
             by = None if fate.found_by is None else f"{image_key(name)}-{fate.found_by:03d}"
             rows.append(
-                {"id": len(rows), "image": printable(name), "class_id": truth.class_id,
+                {"id": number, "image": printable(name), "class_id": truth.class_id,
                  "class_name": truth.class_name, "x1": x1, "y1": y1, "x2": x2, "y2": y2, "crowd": truth.crowd,
                  "found_by": by}
             )  # fmt: skip
