@@ -44,7 +44,7 @@ def plant(config: PlantConfig, stdout: TextIO) -> int:
             trust_weights=config.trust_weights, advance=lambda epoch: progress.update(task, completed=epoch),
         )  # fmt: skip
     text = (
-        f"{made.flipped} of {made.found} detections of {made.class_name!r} hang on the mark. {made.verdict}. "
+        f"{made.flipped} of {made.found} detections that a mark made {made.class_name!r} hang on it. {made.verdict}. "
         f"Best for this architecture: {made.best}"
     )
     _tell(stdout, made.lines, text, config.json)
