@@ -127,7 +127,9 @@ class PlantConfig(ModelConfig):
         "random,box,edges,gradcam,layercam,hirescam,odam,guided", "what to compare, NAME[:BUDGET]"
     )
     layers: str | list[str] = option("backbone,neck", "layers to compare, for methods that work at some")
-    class_name: str | None = option(None, "what a mark makes of an object; default: the class with the most objects", flag="class")
+    class_name: str | None = option(
+        None, "what a mark makes of an object; default: the class with the most objects", flag="class"
+    )
     epochs: int = option(12, "of the training")
     limit: int = option(40, "detections to measure")
     out: str = option("runs/plant", "a new folder")
