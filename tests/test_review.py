@@ -66,6 +66,7 @@ def row(gem, kite=0.0):
         ([NEAR, BESIDE], [row(0.6), row(0.8)], [detection(BESIDE, anchor=1)], "suppressed", 0, "box beside it was"),
         ([NEAR], [row(0.6)], [], "suppressed", None, "the limit of boxes per image cut it off"),
         ([BOX], [row(0.6)], [detection(BOX)], "suppressed", 0, "was reported, and found another object"),
+        ([NEAR], [row(0.4, 0.8)], [], "other_class", None, "the same one was more sure of kite (80%)"),
         ([BOX], [row(0.4, 0.8)], [detection(BOX, KITE)], "other_class", 0, "reported as kite (80%)"),
     ],
 )  # fmt: skip

@@ -108,6 +108,11 @@ def trace(
         if reported is not None:
             text += "its box was reported, and found another object"
             return Death("suppressed", reported, own_raw, float(overlap[best]), text)
+        top = int(every[best, raw.first_class :].argmax()) + raw.first_class
+        if top != truth.class_id:  # a prediction is suppressed as what it is most sure of
+            taken = told(best, top)
+            text += f"the same one was more sure of {taken.class_name} ({taken.confidence:.0%}), and went as that"
+            return Death("other_class", None, taken, float(overlap[best]), text)
         taker = _taker(own_raw, found, iou)
         text += "the limit of boxes per image cut it off" if taker is None else "a stronger box beside it was kept"
         return Death("suppressed", taker, own_raw, float(overlap[best]), text)
