@@ -48,8 +48,8 @@ class ExplainConfig(ModelConfig):
     layers: str | list[str] = option("auto", "auto, backbone, neck, or module paths such as model.15,model.18")
     target: str = option(
         "class",
-        "what is explained: class, against, probability, score, box, left, top, right, bottom, combined, iou, objectness, "
-        "mask, keypoint:N, contrast:CLASS",
+        "what is explained: class, against, probability, score, box, left, top, right, bottom, combined, iou, "
+        "objectness, mask, keypoint:N, contrast:CLASS",
     )
     smoothing: str | list[str] | None = option(None, "average the maps: aug, eigen, noise, or several")
     fusion: str = option("sum", "how the maps of several layers become one: sum, mean, max")
