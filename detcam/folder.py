@@ -27,9 +27,9 @@ from detcam.store import (
     slug,
     versions,
     write_maps,
-    write_whole,
 )
 from detcam.types import ImageResult
+from detcam.whole import write_whole
 
 PARTS, LOCK = ".parts", ".lock"
 TABLES = ("detections.parquet", "images.parquet")

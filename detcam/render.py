@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detcam.errors import InputError, UsageError, nearest
 from detcam.methods import METHODS
+from detcam.whole import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,13 +207,7 @@ def write_image(path: str | Path, picture: Picture) -> None:
         raise UsageError(f"{path}: no picture format ends in {path.suffix!r}; use .png or .jpg") from error
     if not written:
         raise InputError(f"{path}: the picture could not be encoded")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data.tobytes())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: file.write(data.tobytes()))
 
 
 def _subtitle(explanation: Explanation) -> str:

@@ -21,7 +21,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from detcam.errors import UsageError
 from detcam.geometry import Letterbox
 from detcam.types import Detection, Explanation
 from detcam.version import __version__
+from detcam.whole import write_whole
 
 SCHEMA_VERSION = 1
 COLUMNS: dict[str, Any] = {
@@ -195,16 +195,3 @@ def write_maps(path: Path, source: str, maps: Mapping[str, NDArray[np.float32]])
 def _half(raw: NDArray[np.float32]) -> NDArray[np.float16]:
     peak = float(np.abs(raw).max())
     return np.asarray(raw / peak if peak > 0 else raw, np.float16)
-
-
-def write_whole(path: Path, write: Any) -> None:
-    """Write a file under another name and rename it, so that no reader ever sees half of it."""
-    made = BytesIO()  # so that a full disk is Python's own error, whatever library writes
-    write(made)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(made.getbuffer())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -7,7 +7,7 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors"},
+    {"version", "errors", "whole"},
     {"geometry", "images", "maps", "fills", "methods.subject"},
     {"video"},
     {"sources"},

@@ -26,7 +26,8 @@ from detcam.review.compare import compare, counted
 from detcam.review.errors import TYPES, find_errors
 from detcam.review.explaining import ErrorExplainer
 from detcam.review.run import REVIEW_COLUMNS, TABLES, Reviewer, detect, first_truths, summary, truth_table, write_json
-from detcam.store import file_sha256, write_whole
+from detcam.store import file_sha256
+from detcam.whole import write_whole
 
 NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
 """Options that a review's rows do not depend on."""

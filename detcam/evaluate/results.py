@@ -11,7 +11,8 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from detcam.errors import UsageError
-from detcam.store import SCHEMA_VERSION, image_key, read_description, versions, write_whole
+from detcam.store import SCHEMA_VERSION, image_key, read_description, versions
+from detcam.whole import write_whole
 
 PARTS, LOCK = ".evaluation", ".lock"
 

@@ -21,7 +21,7 @@ from detcam.errors import UsageError
 from detcam.evaluate.pictures import MOST_MAPS, charts, examples
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
 from detcam.methods import METHODS
-from detcam.store import write_whole
+from detcam.whole import write_whole
 
 
 class Column(NamedTuple):

@@ -18,7 +18,7 @@ import polars as pl
 
 from detcam.errors import UsageError
 from detcam.report.build import build_report, check_verdict, read_verdicts
-from detcam.store import write_whole
+from detcam.whole import write_whole
 
 try:
     import uvicorn

@@ -23,8 +23,9 @@ from detcam.review.evidence import Evidence, Scene, find_evidence
 from detcam.review.explaining import Case, ErrorExplainer, Told
 from detcam.review.matching import average_precision
 from detcam.review.misses import Death, trace
-from detcam.store import COLUMNS, detection_row, image_key, printable, row_of, write_whole
+from detcam.store import COLUMNS, detection_row, image_key, printable, row_of
 from detcam.types import Detection
+from detcam.whole import write_whole
 
 LOWEST = 0.001
 """Confidence from which detections count for average precision, as in Ultralytics' ``val()``."""
