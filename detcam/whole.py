@@ -13,7 +13,8 @@ def write_whole(path: Path, write: Any) -> None:
 
     Args:
         path: the file; what is there is replaced.
-        write: called with a binary file to write to, into memory first, so that a full disk is an OSError whatever library writes.
+        write: called with a binary file to write to; it is in memory, so that a full disk is an OSError whatever
+            library writes.
     """
     made = BytesIO()
     write(made)
