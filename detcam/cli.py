@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TextIO, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from detcam.commands.progress import shown_log
 from detcam.config import (
     BenchConfig,
     DemoConfig,
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = to_config(CONFIGS[command], parsed[command])
     stdout = sys.stdout
     # Ultralytics logs to stdout, and binds the stream it finds at its first import: stdout is for results alone.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), shown_log():
         try:
             return _commands()[command](config, stdout)
         except DetcamError as error:

@@ -20,7 +20,7 @@ class ModelConfig:
 
     weights: str = option("", "checkpoint (.pt), or an official Ultralytics name such as yolo26n.pt")
     imgsz: int | str | list[int] | None = option(None, "input size, one side or height,width; default: as trained")
-    device: str | None = option(None, "cpu, cuda:0, ...; default: cpu")
+    device: str | None = option(None, "cpu, cuda:0, ...; default: cpu, but with --engine ray the GPUs there are")
     half: bool = option(False, "compute in float16 (CUDA only)")
     nms: bool | None = option(None, "end-to-end models: false takes the NMS-free branch; default: as predict() does")
     yolov5_repo: str | None = option(None, "a clone of ultralytics/yolov5, for weights in its original format")
@@ -40,7 +40,7 @@ class ExplainConfig(ModelConfig):
             "flag": None,
         },
     )
-    out: str = option("runs/explain", "the run folder")
+    out: str = option("runs/explain", "the run folder, local or an address of fsspec's such as s3://bucket/run")
     method: str = option(
         "auto",
         "how a map is made; auto: guided, or layercam where layers or another target are asked for",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
 from detcam.explainer import Explainer
+from detcam.files import locate
 from detcam.folder import RunFolder, write_result
 from detcam.images import read_image
 from detcam.loading import Item, decoded
@@ -23,6 +25,11 @@ from detcam.types import ImageResult
 
 Row: TypeAlias = dict[str, Any]
 Pixels: TypeAlias = "NDArray[np.uint8] | Exception"
+
+HANDED = 16
+"""Images handed to a worker of Ray's together: it decodes ahead within them."""
+BLOCKS = 10_000
+"""Most pieces that Ray's driver keeps account of."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,25 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
                 yield Done(name, [], reason_of(name, error))
 
 
-def run_here(
-    explainer: Explainer, items: Iterable[Item], folder: RunFolder, pictures: Pictures, workers: int
+def explain_items(
+    explainer: Explainer, items: Iterable[Item], workers: int, write: Callable[[ImageResult], list[Row]]
 ) -> Iterator[Done]:
-    """Explain items in this process; ``workers`` threads decode ahead of the detector."""
+    """Explain items and write each one's result; ``workers`` threads decode ahead of the detector."""
     with closing(decoded(items, workers, ahead=workers + explainer.batch)) as stream:
         while chunk := [(item.name, pixels) for item, pixels in islice(stream, explainer.batch)]:
             for outcome in explain_chunk(explainer, chunk):
-                if isinstance(outcome, Done):
-                    yield outcome
-                else:
-                    rows = folder.add(outcome, set(pictures.save), pictures.colormap, pictures.opacity)
-                    yield Done(outcome.source, rows)
+                yield outcome if isinstance(outcome, Done) else Done(outcome.source, write(outcome))
+
+
+def run_here(
+    explainer: Explainer, items: Iterable[Item], folder: RunFolder, pictures: Pictures, workers: int
+) -> Iterator[Done]:
+    """Explain items in this process."""
+
+    def write(result: ImageResult) -> list[Row]:
+        return folder.add(result, set(pictures.save), pictures.colormap, pictures.opacity)
+
+    yield from explain_items(explainer, items, workers, write)
 
 
 class Worker:
@@ -90,24 +104,48 @@ class Worker:
     """
 
     def __init__(self, make: Callable[[], Explainer], path: str, pictures: Pictures) -> None:
-        self.explainer, self.path, self.pictures = make(), Path(path), pictures
+        self.explainer, self.path, self.pictures = make(), locate(path), pictures
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Names and paths -> names, each one's rows as JSON, and the reason of a failure, empty where there is none."""
-        names = [str(name) for name in batch["name"]]
-        chunk = [(name, _read(str(path))) for name, path in zip(names, batch["path"], strict=True)]
-        told = {name: Done(name, [], "no result") for name in names}
-        for outcome in explain_chunk(self.explainer, chunk):
-            if isinstance(outcome, Done):
-                told[outcome.name] = outcome
-            else:
-                save, (colormap, opacity) = set(self.pictures.save), (self.pictures.colormap, self.pictures.opacity)
-                told[outcome.source] = Done(outcome.source, write_result(self.path, outcome, save, colormap, opacity))
+        given = zip(batch["name"], batch["path"], strict=True)
+        items = [Item(str(name), partial(read_image, str(path))) for name, path in given]
+        done = list(explain_items(self.explainer, items, 1, self._write))
         return {
-            "name": names,
-            "rows": [json.dumps(told[name].rows) for name in names],
-            "reason": [told[name].reason or "" for name in names],
+            "name": [one.name for one in done],
+            "rows": [json.dumps(one.rows) for one in done],
+            "reason": [one.reason or "" for one in done],
         }
+
+    def _write(self, result: ImageResult) -> list[Row]:
+        pictures = self.pictures
+        return write_result(self.path, result, set(pictures.save), pictures.colormap, pictures.opacity)
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[int]:
+    """A Ray cluster joined, or, where ``address`` is None, one of this machine's; gives the number of its GPUs.
+
+    One that this process is part of already is used, and stays.
+
+    Raises:
+        UsageError: Ray is not installed, or no cluster answers there.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--engine ray needs Ray: pip install 'detcam[ray]'") from error
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UsageError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
+    try:
+        yield int(ray.cluster_resources().get("GPU", 0))
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def run_on_ray(
@@ -118,10 +156,9 @@ def run_on_ray(
     *,
     workers: int,
     batch: int,
-    address: str | None,
     gpus: int,
 ) -> Iterator[Done]:
-    """Explain image files on a Ray cluster: a detector to each worker, batches handed out and retried by Ray Data.
+    """Explain image files on the cluster joined: a detector to each worker, batches handed out and retried by Ray Data.
 
     Every worker writes its parts of the run folder itself, so all must reach it by the same path.
 
@@ -131,47 +168,43 @@ def run_on_ray(
         folder: the run folder, held by this process.
         pictures: what to draw.
         workers: detectors at work at once.
-        batch: images handed out together.
-        address: of the cluster; ``None`` starts one on this machine.
+        batch: images that share a forward pass.
         gpus: of each worker.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: the workers cannot be started.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--engine ray needs Ray: pip install 'detcam[ray]'") from error
-    if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    import ray
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    handed = batch * max(min(HANDED, -(-len(names) // workers)) // batch, 1)
     work = ray.data.from_items(
         [{"name": name, "path": str(Path(name).absolute())} for name in names],
-        override_num_blocks=max(len(names) // batch, 1),
+        override_num_blocks=min(-(-len(names) // handed), BLOCKS),
     )
     told = work.map_batches(
         Worker,
         fn_constructor_args=(make, str(folder.path.absolute()), pictures),
-        batch_size=batch,
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        batch_size=handed,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         num_gpus=gpus,
         num_cpus=1,
     )
-    for row in told.iter_rows():
-        if not row["reason"]:
-            folder.did(row["name"])
-        yield Done(row["name"], json.loads(row["rows"]), row["reason"] or None)
-
-
-def _read(name: str) -> Pixels:
     try:
-        return read_image(name)
-    except (InputError, MemoryError) as error:
-        return error
+        for row in told.iter_rows():
+            if not row["reason"]:
+                folder.did(row["name"])
+            yield Done(row["name"], json.loads(row["rows"]), row["reason"] or None)
+    except ray.exceptions.RayError as error:
+        raise UsageError(f"Ray's workers cannot go on: {_last_line(error)}; what was finished is kept") from error
 
 
 def reason_of(name: str, error: Exception) -> str:
     """Why an image failed, without its name, which is told beside it, on one line."""
     text = str(error).removeprefix(f"{name}: ").strip() or type(error).__name__
     return " ".join(text.split())
+
+
+def _last_line(error: Exception) -> str:
+    """What a remote traceback ends with."""
+    return [line for line in str(error).splitlines() if line.strip()][-1].strip()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
+from detcam.files import is_local, locate, make_folder, reaching, read_table, read_tables, remove_files, write_whole
 from detcam.render import is_small, overlay, panel, together, write_image, zoom
 from detcam.store import (
     COLUMNS,
@@ -29,7 +30,6 @@ from detcam.store import (
     write_maps,
 )
 from detcam.types import ImageResult
-from detcam.whole import write_whole
 
 PARTS, LOCK = ".parts", ".lock"
 TABLES = ("detections.parquet", "images.parquet")
@@ -38,13 +38,13 @@ IMAGES: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
 
 
 class RunFolder:
-    """A run folder, held by one process at a time.
+    """A run folder, held by one process at a time; on a remote file system, which has no locks, by whoever comes.
 
     Made again with the same configuration, a run goes on: images that are done (``name in folder``) stay as they are,
-    those that failed can be tried again.
+    those that failed can be tried again. An image is known by its name.
 
     Args:
-        path: the folder; made where it does not exist.
+        path: the folder, local or an address of fsspec's; made where it does not exist.
         command: the command's name.
         configuration: the resolved configuration; with ``command``, what makes two runs the same.
         overwrite: remove the run that is there, whatever its configuration.
@@ -57,19 +57,30 @@ class RunFolder:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         command: str,
         configuration: Mapping[str, Any],
         overwrite: bool = False,
         columns: Mapping[str, Any] = COLUMNS,
         tables: Sequence[str] = (),
     ) -> None:
-        self.path, self._columns = path, dict(columns)
+        self.path, self._columns = locate(path), dict(columns)
         described = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
         self._description = json.loads(json.dumps(described, default=str))
         self._errors: list[str] = []
-        self._lock = FileLock(path / LOCK)
-        if (path / LOCK).exists():
+        self._lock = FileLock(self.path / LOCK) if is_local(self.path) else None
+        self._known: dict[str, list[dict[str, Any]]] | None = None
+        try:
+            with reaching(self.path):
+                self._open(command, overwrite, tables)
+                done = [part.stem for part in (self.path / PARTS).glob("*.parquet")]
+                self._done = {*done, *self._read("images.parquet", IMAGES)["key"]}
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from error
+
+    def _open(self, command: str, overwrite: bool, tables: Sequence[str]) -> None:
+        path = self.path
+        if is_local(path) and (path / LOCK).exists():
             self._hold()
         old = read_description(path)
         same = old is not None and all(
@@ -84,35 +95,26 @@ class RunFolder:
             )
         if old is None and (strange := [name for name in OWN if (path / name).exists()]):
             raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another --out")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._hold()
-            if old is not None and (overwrite or old.get("state") == "removing"):
-                self._description["state"] = "removing"
-                self._write_description()  # if it ends here, the folder is this run's
-                _remove_run(path, tables)
-            elif old is None:
-                self._description["state"] = "opening"
-                self._write_description()
-            for folder in ("heatmaps", PARTS):
-                (path / folder).mkdir(exist_ok=True)
-            for partial in (*path.glob(".*.partial*"), *path.glob("*/.*.partial*")):  # a killed process left them
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error
-        self._known: dict[str, list[dict[str, Any]]] | None = None
-        done = [part.stem for part in (path / PARTS).glob("*.parquet")]
-        self._done = {*done, *self._read("images.parquet", IMAGES)["key"]}
+        make_folder(path)
+        self._hold()
+        if old is not None and (overwrite or old.get("state") == "removing"):
+            self._description["state"] = "removing"
+            self._write_description()  # if it ends here, the folder is this run's
+            _remove_run(path, tables)
+        elif old is None:
+            self._description["state"] = "opening"
+            self._write_description()
+        for name in ("heatmaps", PARTS):
+            make_folder(path / name)
+        remove_files([*path.glob(".*.partial*"), *path.glob("*/.*.partial*")])  # a killed process left them
 
     def _hold(self) -> None:
         """Keep other processes out; the lock goes with this one, however it ends."""
         try:
-            if not self._lock.is_locked:
+            if self._lock is not None and not self._lock.is_locked:
                 self._lock.acquire(timeout=0)
         except Timeout as error:
             raise UsageError(f"another process is writing to {self.path}; wait, or choose another --out") from error
-        except OSError as error:
-            raise UsageError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from error
 
     def describe(self, **facts: Any) -> None:
         """Record what the run stands on (weights, device, ...) in ``run.json``."""
@@ -130,7 +132,7 @@ class RunFolder:
         key = image_key(source)
         part = self.path / PARTS / f"{key}.parquet"
         if part.is_file():
-            return pl.read_parquet(part).to_dicts()
+            return read_table(part).to_dicts()
         if self._known is None:
             table = self._read("detections.parquet", self._columns).with_columns(_key().alias("key"))
             self._known = {one["key"][0]: one.drop("key").to_dicts() for one in table.partition_by("key")}
@@ -185,25 +187,30 @@ class RunFolder:
 
     def release(self) -> None:
         """Let other processes write."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _gather(self) -> None:
         """Parts into tables, in the order of images' names, so that the same rows are the same bytes."""
         parts = sorted((self.path / PARTS).glob("*.parquet"))
-        fresh = {part.stem: pl.read_parquet(part) for part in parts}
-        counts = {"key": list(fresh), "detections": [len(frame) for frame in fresh.values()]}
-        images = pl.concat([self._read("images.parquet", IMAGES), pl.DataFrame(counts, schema=IMAGES)])
-        kept = self._read("detections.parquet", self._columns).filter(~_key().is_in(list(fresh)))
-        joined = pl.concat([pl.DataFrame(schema=self._columns), kept, *fresh.values()], how="diagonal_relaxed")
-        table = joined.sort("image", "id").rechunk()
-        write_whole(self.path / "detections.parquet", table.write_parquet)
-        images = images.unique("key", keep="last").sort("key").rechunk()
-        write_whole(self.path / "images.parquet", images.write_parquet)
-        shutil.rmtree(self.path / PARTS, ignore_errors=True)
+        fresh = [pl.DataFrame(schema=self._columns), *read_tables(parts)]
+        rows = pl.concat(fresh, how="diagonal_relaxed").with_columns(_key().alias("key"))
+        keys = pl.DataFrame({"key": [part.stem for part in parts]}, schema={"key": pl.String})
+        counts = keys.join(rows.group_by("key").len("detections"), "key", "left", maintain_order="left")
+        counts = counts.with_columns(pl.col("detections").fill_null(0).cast(pl.Int32))
+        images = pl.concat([self._read("images.parquet", IMAGES), counts]).unique("key", keep="last").sort("key")
+        kept = self._read("detections.parquet", self._columns).filter(~_key().is_in(keys["key"].to_list()))
+        table = pl.concat([kept, rows.drop("key")], how="diagonal_relaxed").sort("image", "id")
+        write_whole(self.path / "detections.parquet", table.rechunk().write_parquet)
+        write_whole(self.path / "images.parquet", images.rechunk().write_parquet)
+        remove_files(parts)  # and no others, which another process may have written meanwhile
+        if is_local(self.path):
+            with suppress(OSError):
+                (self.path / PARTS).rmdir()
 
     def _read(self, name: str, columns: Mapping[str, Any]) -> pl.DataFrame:
         path = self.path / name
-        return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
+        return read_table(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
 
     def _write_errors(self) -> None:
         if self._errors:
@@ -245,7 +252,7 @@ def _draw(
     folder: Path, key: str, rows: list[dict[str, Any]], result: ImageResult, save: set[str], colormap: str,
     opacity: float,
 ) -> None:  # fmt: skip
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for row, explanation in zip(rows, result, strict=True):
         stem = f"{row['id']}-{slug(explanation.detection.class_name)}"
         if "overlay" in save:
@@ -277,14 +284,12 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _remove_run(path: Path, tables: Sequence[str]) -> None:
     """Remove the files that a run wrote, known by their names, and folders that are then empty."""
-    for name in ("errors.jsonl", *TABLES, *tables):
-        (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / PARTS, ignore_errors=True)
+    remove_files([path / name for name in ("errors.jsonl", *TABLES, *tables)])
+    remove_files(list((path / PARTS).glob("*")))
     for folder in (path / "heatmaps", path / "overlays"):
-        for file in folder.glob("*"):
-            if re.fullmatch(r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel\.png|-frame\.png|-\d{3,}-.*\.png)", file.name):
-                file.unlink()
-        if folder.is_dir() and not any(folder.iterdir()):
+        made = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel\.png|-frame\.png|-\d{3,}-.*\.png)"
+        remove_files([file for file in folder.glob("*") if re.fullmatch(made, file.name)])
+        if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 

@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from detcam.errors import InputError, UsageError, nearest
+from detcam.files import locate, write_whole
 from detcam.methods import METHODS
-from detcam.whole import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,7 +200,7 @@ def write_image(path: str | Path, picture: Picture) -> None:
         UsageError: no format has that suffix.
         InputError: the file cannot be written.
     """
-    path = Path(path)
+    path = locate(path)
     try:
         written, data = cv2.imencode(path.suffix, picture[..., ::-1])
     except cv2.error as error:

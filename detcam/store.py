@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
+from detcam.files import is_local, locate, read_table, write_whole
 from detcam.geometry import Letterbox
 from detcam.types import Detection, Explanation
 from detcam.version import __version__
-from detcam.whole import write_whole
 
 SCHEMA_VERSION = 1
 COLUMNS: dict[str, Any] = {
@@ -65,7 +66,7 @@ COLUMNS: dict[str, Any] = {
 
 def read_detections(path: str | Path) -> pl.DataFrame:
     """The table of a run folder: one row per detection, columns as :data:`COLUMNS`."""
-    return pl.read_parquet(Path(path) / "detections.parquet")
+    return read_table(locate(path) / "detections.parquet")
 
 
 def read_letterbox(text: str) -> Letterbox:
@@ -76,7 +77,8 @@ def read_letterbox(text: str) -> Letterbox:
 def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32]:
     """A raw map of a run folder, float32 (h, w), from the row's ``heatmap`` and ``scale``; float16's precision."""
     file, _, name = key.partition("#")
-    with np.load(Path(path) / "heatmaps" / file) as maps:
+    place = locate(path) / "heatmaps" / file
+    with np.load(place if is_local(place) else BytesIO(place.read_bytes())) as maps:
         return np.asarray(maps[name].astype(np.float32) * scale, np.float32)
 
 
@@ -91,7 +93,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path / 'run.json'}: {error.strerror or error}") from error
     try:
         description = json.loads(data.decode("utf-8"))
         schema = description["schema"]

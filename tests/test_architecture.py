@@ -7,7 +7,8 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors", "whole"},
+    {"version", "errors"},
+    {"files"},
     {"geometry", "images", "maps", "fills", "methods.subject"},
     {"video"},
     {"sources"},

@@ -191,9 +191,9 @@ def test_ray_gives_the_same_rows(images, tmp_path, cluster):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_ray_survives_the_death_of_a_worker(tmp_path, cluster):
-    images = write_images(tmp_path / "images", 60)
+    images = write_images(tmp_path / "images", 300)
     assert explain(images, "--out", tmp_path / "local") == 0
-    killer = subprocess.Popen([sys.executable, "-c", KILLER, str(tmp_path / "ray")])
+    killer = subprocess.Popen([sys.executable, "-c", KILLER, str(tmp_path / "ray"), "150"])
     assert explain(images, "--out", tmp_path / "ray", "--engine", "ray", "--workers", "2") == 0
     assert killer.wait() == 0
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
@@ -203,11 +203,12 @@ KILLER = """
 import pathlib, sys, time, psutil
 parts = pathlib.Path(sys.argv[1]) / ".parts"
 for _ in range(30000):
-    if parts.is_dir() and len(list(parts.glob("*.parquet"))) >= 5:
-        workers = [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(p.info["cmdline"] or [])]
+    if parts.is_dir() and 5 <= (done := len(list(parts.glob("*.parquet")))):
+        called = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
+        workers = [p for p, name in called.items() if name.startswith("ray::") and "MapWorker" in name]
         if workers:
             workers[0].kill()
-            sys.exit(0)
-    time.sleep(0.02)
+            sys.exit(done > int(sys.argv[2]) and f"killed too late: {done} images were done")
+    time.sleep(0.01)
 sys.exit("no worker was found at work")
 """

@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-
 from detcam.commands.model import load_model
 from detcam.commands.plant import evaluate_planted
 from detcam.commands.progress import complain, progress_bar
@@ -18,6 +16,7 @@ from detcam.evaluate.command import check_sanity, report, show_sanity
 from detcam.evaluate.command import evaluate as measure
 from detcam.evaluate.results import Results
 from detcam.evaluate.run import usual
+from detcam.files import on_this_machine
 from detcam.report.evaluation import write_page
 from detcam.store import file_sha256
 
@@ -34,18 +33,18 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     for name, count in (("limit", config.limit), ("per_image", config.per_image)):
         if not is_count(count):
             raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
+    out = on_this_machine(config.out, "an evaluation keeps its folder")
     model = load_model(config)
     labelled = read_data(config.data, config.split, names=model.names)
-    console = Console(stderr=True)
     for path, reason in labelled.problems:
-        complain(console, path, reason)
+        complain(path, reason)
     methods = split_list(config.methods) or usual(model)
     kept = {key: value for key, value in asdict(config).items() if key not in NOT_MEASURED}
     kept["methods"] = methods
     weights = Path(config.weights)
     kept["sha256"] = file_sha256(weights) if weights.is_file() else None
-    results = Results(Path(config.out), kept, config.overwrite)
-    with progress_bar(console) as progress:
+    results = Results(out, kept, config.overwrite)
+    with progress_bar() as progress:
         task = progress.add_task("measuring", total=config.limit)
         failed = measure(
             model,
@@ -59,7 +58,7 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
             advance=lambda measured: progress.update(task, completed=measured),
         )
     for path, reason in failed:
-        complain(console, path, reason)
+        complain(path, reason)
     report(results, stdout, config.json)
     if config.sanity:
         checked = check_sanity(model, labelled.images, methods, results.path, conf=config.conf, seed=config.seed)

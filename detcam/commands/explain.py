@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any, TextIO
 
-from rich.console import Console
+import torch
 
 from detcam.commands.model import build_explainer
-from detcam.commands.progress import complain, progress_bar
+from detcam.commands.progress import complain, logger, progress_bar
 from detcam.config import ExplainConfig, split_list
-from detcam.engine import Done, Pictures, run_here, run_on_ray
+from detcam.engine import Done, Pictures, cluster, run_here, run_on_ray
 from detcam.errors import UsageError, is_count, nearest
 from detcam.explainer import Explainer
+from detcam.files import is_local, write_whole
 from detcam.folder import RunFolder
 from detcam.images import read_image
 from detcam.loading import Item, count_items, find_items
@@ -36,27 +39,40 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     """Explain every image of the sources into a run folder; 1 if some could not be."""
     pictures = _pictures(config)
     _check(config)
-    explainer = build_explainer(config)
+    if config.engine == "local":
+        return _explain(config, config, build_explainer(config), pictures, stdout)
+    with cluster(config.ray_address) as gpus:
+        remote = _on_workers(config, gpus)
+        here = remote if torch.cuda.is_available() else replace(remote, device="cpu", half=False)
+        return _explain(config, remote, build_explainer(here), pictures, stdout)
+
+
+def _explain(
+    config: ExplainConfig, remote: ExplainConfig, explainer: Explainer, pictures: Pictures, stdout: TextIO
+) -> int:
+    """The run; ``remote`` is the configuration in the workers' words."""
     resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
     weights = Path(config.weights)
     if any(not is_stream(source) and not Path(source).is_absolute() for source in config.source):
         resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
-    folder = RunFolder(Path(config.out), "explain", resolved, config.overwrite)
+    folder = RunFolder(config.out, "explain", resolved, config.overwrite)
     folder.describe(
         weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
-        device=str(explainer.model.device),
+        device=str(remote.device or explainer.model.device),
         imgsz=getattr(explainer.model, "imgsz", None),
         layers=explainer.layers,
         classes=explainer.model.names,
         engine=config.engine,
     )
-    console = Console(stderr=True)
     clips: dict[str, Clip] = {}
     complete, earlier, failed = False, 0, 0
     try:
-        with progress_bar(console) as progress:
-            task = progress.add_task("explaining", total=count_items(config.source, config.every))
+        with progress_bar() as progress:
+            task = progress.add_task("explaining", total=None, failed=0)
+
+            def count() -> None:
+                progress.update(task, total=count_items(config.source, config.every))
 
             def left() -> Iterator[Item]:
                 """What is not done; what is, is told."""
@@ -72,11 +88,12 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
                     if config.json:
                         _print_rows(folder.rows(item.name), stdout)
 
-            for done in _work(config, explainer, left(), folder, pictures):
+            Thread(target=count, daemon=True, name="detcam-count").start()  # of millions it takes minutes
+            for done in _work(config.engine, remote, explainer, left(), folder, pictures):
                 if done.reason is not None:
                     failed += 1
                     folder.fail(done.name, done.reason)
-                    complain(console, done.name, done.reason)
+                    complain(done.name, done.reason)
                 elif config.json:
                     _print_rows(done.rows, stdout)
                 progress.update(task, advance=1, failed=failed)
@@ -85,23 +102,42 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
         complete = True
     finally:
         counts = folder.finish(complete)
-    done_before = f" ({earlier} of them by an earlier run)" if earlier else ""
-    silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
-    silent += f", {counts['unsupported']} unsupported by their receipts" if counts["unsupported"] else ""
-    lost = f"; {counts['failed']} inputs failed, see {config.out}/errors.jsonl" if counts["failed"] else ""
-    console.print(
-        f"{counts['detections']} detections in {counts['images']} images explained{done_before}{silent}"
-        f" -> {config.out}{lost}",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+    logger.info("%s", _summary(counts, earlier, config.out))
     return 1 if counts["failed"] else 0
 
 
+def _summary(counts: Mapping[str, int], earlier: int, out: str) -> str:
+    done_before = f" ({earlier} of them by an earlier run)" if earlier else ""
+    silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
+    silent += f", {counts['unsupported']} unsupported by their receipts" if counts["unsupported"] else ""
+    lost = f"; {counts['failed']} inputs failed, see {out}/errors.jsonl" if counts["failed"] else ""
+    return (
+        f"{counts['detections']} detections in {counts['images']} images explained{done_before}{silent} -> {out}{lost}"
+    )
+
+
+def _on_workers(config: ExplainConfig, gpus: int) -> ExplainConfig:
+    """The configuration as a worker of Ray's needs it: full paths, and the one GPU that Ray shows it."""
+    device = config.device or ("cuda:0" if gpus else None)
+    if device is not None and (device.startswith("cuda") or device.isdigit()):
+        if not gpus:
+            raise UsageError(f"--device {device}: the cluster has no GPU")
+        device = "cuda:0"
+    weights = str(Path(config.weights).absolute()) if Path(config.weights).exists() else config.weights
+    clone = config.yolov5_repo and str(Path(config.yolov5_repo).absolute())
+    return replace(config, device=device, weights=weights, yolov5_repo=clone)
+
+
 def _work(
-    config: ExplainConfig, explainer: Explainer, items: Iterator[Item], folder: RunFolder, pictures: Pictures
+    engine: str,
+    config: ExplainConfig,
+    explainer: Explainer,
+    items: Iterator[Item],
+    folder: RunFolder,
+    pictures: Pictures,
 ) -> Iterator[Done]:
     """The engine asked for, at work on what is left."""
-    if config.engine == "local":
+    if engine == "local":
         yield from run_here(explainer, items, folder, pictures, config.workers)
         return
     names = []
@@ -110,26 +146,36 @@ def _work(
             names.append(item.name)
         else:  # a source that names nothing, or frames: only this process has them
             yield from run_here(explainer, [item], folder, pictures, 1)
-    if not names:
-        return
-    gpus = int(str(config.device or "cpu").startswith("cuda"))
-    yield from run_on_ray(
-        partial(build_explainer, config), names, folder,
-        pictures, workers=config.workers, batch=max(config.batch, 1), address=config.ray_address, gpus=gpus,
-    )  # fmt: skip
+    if names:
+        yield from run_on_ray(
+            partial(build_explainer, config), names, folder, pictures,
+            workers=config.workers, batch=config.batch, gpus=int(config.device == "cuda:0"),
+        )  # fmt: skip
 
 
 def _write_video(folder: Path, clip: Clip, every: int) -> None:
     """The pictures of a clip's frames, those of earlier runs among them, as one video."""
-    key = image_key(clip.name)
-    with VideoWriter(folder / f"{key}.mp4", clip.fps) as video:
-        number, missing = 0, 0
-        while missing < GAP:
-            picture = folder / f"{image_key(f'{clip.name}#{number:06d}')}-frame.png"
-            missing = 0 if picture.is_file() else missing + 1
-            if not missing:
-                video.write(read_image(picture))
-            number += every
+    with TemporaryDirectory() as spare:  # for a remote folder: OpenCV writes and reads files of this machine
+        made = (folder if is_local(folder) else Path(spare)) / f"{image_key(clip.name)}.mp4"
+        with VideoWriter(made, clip.fps) as video:
+            number, missing = 0, 0
+            while missing < GAP:
+                picture = folder / f"{image_key(f'{clip.name}#{number:06d}')}-frame.png"
+                missing = 0 if picture.is_file() else missing + 1
+                if not missing:
+                    video.write(read_image(_fetched(picture, Path(spare))))
+                number += every
+        if not is_local(folder) and made.is_file():
+            write_whole(folder / made.name, lambda file: file.write(made.read_bytes()))
+
+
+def _fetched(picture: Path, spare: Path) -> Path:
+    """A picture on this machine."""
+    if is_local(picture):
+        return picture
+    copy = spare / "frame.png"
+    copy.write_bytes(picture.read_bytes())
+    return copy
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], stdout: TextIO) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 import polars as pl
@@ -21,6 +20,7 @@ from detcam.errors import UsageError
 from detcam.evaluate.plant import plant as grow
 from detcam.evaluate.planted import judge, planted, summarise
 from detcam.evaluate.run import usual
+from detcam.files import on_this_machine
 
 Line = dict[str, Any]
 
@@ -29,16 +29,16 @@ def plant(config: PlantConfig, stdout: TextIO) -> int:
     """Plant a cause in a copy of the weights; 1 if some of the data could not be read."""
     if not config.data:
         raise UsageError("nothing to plant in: name a COCO .json or a data.yaml with --data")
+    out = on_this_machine(config.out, "a planted copy is written to a folder")
     model = load_model(config)
     labelled = read_data(config.data, config.split, names=model.names)
-    console = Console(stderr=True)
     for path, reason in labelled.problems:
-        complain(console, path, reason)
+        complain(path, reason)
     sides = numbers(config.imgsz, "imgsz", int)
-    with progress_bar(console) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("training", total=config.epochs)
         made = grow(
-            config.weights, labelled, Path(config.out), methods=split_list(config.methods) or [],
+            config.weights, labelled, out, methods=split_list(config.methods) or [],
             layers=split_list(config.layers) or [], class_name=config.class_name, epochs=config.epochs,
             limit=config.limit, imgsz=None if sides is None else max(sides), device=config.device, seed=config.seed,
             trust_weights=config.trust_weights, advance=lambda epoch: progress.update(task, completed=epoch),
@@ -55,7 +55,7 @@ def evaluate_planted(config: EvaluateConfig, stdout: TextIO) -> int:
     """Measure methods on the bundled detector's kites, whose mark is the cause."""
     rows = planted(split_list(config.methods) or usual(load(WEIGHTS)), config.limit, config.seed, receipts=True)
     lines = summarise(rows)
-    out = Path(config.out)
+    out = on_this_machine(config.out, "an evaluation keeps its folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(out / "planted.parquet")

@@ -1,34 +1,117 @@
-"""What a command says while it works: its progress, and the inputs that failed."""
+"""What a command says while it works: a bar where somebody watches, and log records, which the command line shows."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
+logger = logging.getLogger("detcam")
+EVERY = 60.0
+"""Seconds between two lines about the progress, where nobody watches."""
 
-def complain(console: Console, source: object, reason: str) -> None:
-    """One red line about one input."""
-    console.print(f"detcam: {source}: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
+
+def complain(source: object, reason: str) -> None:
+    """A warning about one input."""
+    logger.warning("%s: %s", source, reason)
+
+
+class Lines(logging.Handler):
+    """Log records as lines on stderr, above the progress bar: warnings red, none of them wrapped."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        prefix, style = ("detcam: ", "red") if record.levelno >= logging.WARNING else ("", None)
+        text = prefix + self.format(record)
+        Console(stderr=True).print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Show what detcam logs while a command runs; logging is left as it was."""
+    handler, level = Lines(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _Rate(ProgressColumn):
-    """Images a second."""
+    """Images a second, and how many failed."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.2f} images/s")
+        failed = task.fields.get("failed", 0)
+        return Text(f"{_speed(task):.2f} images/s" + (f", {failed} failed" if failed else ""))
 
 
-def progress_bar(console: Console) -> Progress:
-    """Images done, the rate, and the time that is left; silent where nobody watches."""
-    return Progress(
+class _Told(Progress):
+    """A bar, or, without a terminal, a line in the log once a minute."""
+
+    _last = 0.0
+
+    def start(self) -> None:
+        super().start()
+        self._last = time.monotonic()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        now = time.monotonic()
+        if self.disable and now - self._last >= EVERY:
+            self._last = now
+            logger.info("%s", _line(self._tasks[task_id]))
+
+
+def _line(task: Task) -> str:
+    """``explaining: 1200/10000 in 0:12:30, 1.60 images/s, 1:31:40 left, 2 failed``."""
+    total = "" if task.total is None else f"/{task.total:.0f}"
+    parts = [f"{task.description}: {task.completed:.0f}{total} in {timedelta(seconds=int(task.elapsed or 0))}"]
+    parts.append(f"{_speed(task):.2f} images/s")
+    if task.time_remaining is not None:
+        parts.append(f"{timedelta(seconds=int(task.time_remaining))} left")
+    if failed := task.fields.get("failed"):
+        parts.append(f"{failed} failed")
+    return ", ".join(parts)
+
+
+def _speed(task: Task) -> float:
+    return task.finished_speed or task.speed or 0.0
+
+
+def progress_bar() -> Progress:
+    """Images done, the rate, how many failed, and the time that is left, on stderr."""
+    return _Told(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )

@@ -19,6 +19,7 @@ from detcam.commands.progress import complain, progress_bar
 from detcam.config import ExportConfig, ReportConfig, ReviewConfig, split_list
 from detcam.data import LabelledSet, read_data
 from detcam.errors import InputError, UsageError
+from detcam.files import on_this_machine, write_whole
 from detcam.folder import RunFolder
 from detcam.report.build import build_report
 from detcam.review.closing import close
@@ -27,7 +28,6 @@ from detcam.review.errors import TYPES, find_errors
 from detcam.review.explaining import ErrorExplainer
 from detcam.review.run import REVIEW_COLUMNS, TABLES, Reviewer, detect, first_truths, summary, truth_table, write_json
 from detcam.store import file_sha256
-from detcam.whole import write_whole
 
 NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
 """Options that a review's rows do not depend on."""
@@ -40,6 +40,7 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     for name, value in (("conf", config.conf), ("iou", config.iou)):
         if not 0 <= value <= 1:
             raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
+    out = on_this_machine(config.out, "a review keeps its folder")
     model = load_model(config)
     labelled = read_data(config.data, config.split, model.names, _renames(config.map), config.images_dir)
     if not labelled.labelled:
@@ -49,21 +50,19 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     resolved = {key: value for key, value in asdict(config).items() if key not in NOT_REVIEWED}
     weights = Path(config.weights)
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
-    out = Path(config.out)
     resolved["labels_sha256"] = fingerprint(labelled)
     if config.overwrite and (out / "verdicts.json").is_file():  # a person's work, of detections that will be others
         (out / "verdicts.json").replace(out / "verdicts-before.json")
     folder = RunFolder(out, "review", resolved, config.overwrite, REVIEW_COLUMNS, TABLES)
     folder.describe(device=str(model.device), imgsz=getattr(model, "imgsz", None), classes=model.names)
-    console = Console(stderr=True)
     for name, count in labelled.unmapped.items():
-        complain(console, config.data, f"class {name!r} ({count} labels) is none of the model's; see --map")
+        complain(config.data, f"class {name!r} ({count} labels) is none of the model's; see --map")
     complete = False
     try:
-        with progress_bar(console) as progress:
+        with progress_bar() as progress:
             for path, reason in labelled.problems:
                 folder.fail(str(path), reason)
-                complain(console, path, reason)
+                complain(path, reason)
             task = progress.add_task("detecting", total=len(labelled.images))
             found = detect(
                 model, labelled, conf=config.conf, iou=config.iou, max_det=config.max_det,
@@ -71,7 +70,7 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
             )  # fmt: skip
             for path, reason in found.failed:
                 folder.fail(str(path), reason)
-                complain(console, path, reason)
+                complain(path, reason)
             first = first_truths(labelled)
             errors = find_errors(found.images, found.detections)
             write_json(out / "summary.json", summary(found, errors, labelled))
@@ -85,12 +84,12 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
                     except (InputError, RuntimeError, MemoryError) as error:
                         reason = " ".join(str(error).split())
                         folder.fail(str(image.path), reason)
-                        complain(console, image.path, reason)
+                        complain(image.path, reason)
                 progress.advance(task)
         complete = True
     finally:
         counts = folder.finish(complete, hold=complete)
-    with progress_bar(console) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("causes", total=None)
         causes = close(model, out, found, errors, config.conf, lambda: progress.advance(task))
     page = build_report(out)
@@ -140,10 +139,11 @@ def report(config: ReportConfig, stdout: TextIO) -> int:
     """Build the report of a review again."""
     if not config.run:
         raise UsageError("no run folder: name one, as in detcam report runs/review")
-    page = build_report(Path(config.run))
+    run = on_this_machine(config.run, "the report is built in a run folder")
+    page = build_report(run)
     stdout.write(f"{page}\n")
     if config.serve:
-        _serve(Path(config.run), config.port)
+        _serve(run, config.port)
     return 0
 
 
@@ -153,9 +153,8 @@ def export(config: ExportConfig, stdout: TextIO) -> int:
 
     if not config.run or not config.to:
         raise UsageError("name a run folder and a format, as in detcam export runs/review --to coco")
-    run = Path(config.run)
-    out = config.out or f"{run}-{config.to}"
-    stdout.write(f"{write(run, config.to, out, config.name)}\n")
+    out = config.out or f"{config.run.rstrip('/')}-{config.to}"
+    stdout.write(f"{write(config.run, config.to, out, config.name)}\n")
     return 0
 
 

@@ -11,8 +11,8 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from detcam.errors import UsageError
+from detcam.files import write_whole
 from detcam.store import SCHEMA_VERSION, image_key, read_description, versions
-from detcam.whole import write_whole
 
 PARTS, LOCK = ".evaluation", ".lock"
 

@@ -18,6 +18,7 @@ from detcam.export.supervision import read_supervision as read_supervision
 from detcam.export.supervision import to_supervision as to_supervision
 from detcam.export.supervision import write_supervision
 from detcam.export.tables import write_csv
+from detcam.files import on_this_machine
 
 WRITERS: Mapping[str, Callable[[Run, Path], str]] = {
     "coco": write_coco,
@@ -52,7 +53,7 @@ def export(run: str | Path, to: str, out: str | Path, name: str | None = None) -
         raise UsageError(f"cannot export to {to!r}{nearest(to, WRITERS)}")
     if name is not None and to != "fiftyone":
         raise UsageError(f"name={name!r} names a data set of FiftyOne's, and goes with 'fiftyone' only, not {to!r}")
-    found, out = read_run(run), Path(out)
+    found, out = read_run(run), on_this_machine(out, "an export is written to a folder")
     write = WRITERS[to] if name is None else partial(write_fiftyone, name=name)
     try:
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):

@@ -18,6 +18,7 @@ import polars as pl
 
 from detcam.data.labels import image_size
 from detcam.errors import InputError, UsageError
+from detcam.files import locate, read_table
 from detcam.store import read_description, read_detections, read_heatmap, read_letterbox
 from detcam.types import Heatmap
 
@@ -71,7 +72,7 @@ def read_run(path: str | Path) -> Run:
     Raises:
         UsageError: no run of detcam, or one without its table of detections; a file of it that is damaged.
     """
-    path = Path(path)
+    path = locate(path)
     description = read_description(path)
     if description is None:
         raise UsageError(f"{path} is no run of detcam: it has no run.json")
@@ -81,7 +82,7 @@ def read_run(path: str | Path) -> Run:
     try:
         detections = _judged(read_detections(path), verdicts)
         truths, misses = (
-            pl.read_parquet(path / name) if (path / name).is_file() else None
+            read_table(path / name) if (path / name).is_file() else None
             for name in ("truths.parquet", "misses.parquet")
         )
     except (OSError, pl.exceptions.PolarsError) as error:

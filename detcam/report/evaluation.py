@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from detcam.errors import UsageError
 from detcam.evaluate.pictures import MOST_MAPS, charts, examples
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
+from detcam.files import write_whole
 from detcam.methods import METHODS
-from detcam.whole import write_whole
 
 
 class Column(NamedTuple):

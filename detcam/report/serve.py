@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 
 from detcam.errors import UsageError
+from detcam.files import write_whole
 from detcam.report.build import build_report, check_verdict, read_verdicts
-from detcam.whole import write_whole
 
 try:
     import uvicorn

@@ -11,6 +11,7 @@ import polars as pl
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.errors import InputError
+from detcam.files import write_whole
 from detcam.images import read_image
 from detcam.render import write_image
 from detcam.review.causes import PASTES, Cause, Suspect, appears, described, find_causes, paste
@@ -18,7 +19,6 @@ from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
 from detcam.review.run import MISS_ONLY, Found, evidence_of, write_json
 from detcam.store import image_key
-from detcam.whole import write_whole
 
 SHOWN = 6
 """Patches of a cause that are kept as pictures."""

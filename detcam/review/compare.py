@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from detcam.errors import UsageError
+from detcam.files import write_whole
 from detcam.geometry import iou_matrix
 from detcam.review.errors import ERRORS
 from detcam.store import read_heatmap, read_letterbox
 from detcam.types import Heatmap
-from detcam.whole import write_whole
 
 SAME = 0.5
 """IoU at which two boxes without a truth are one error."""

@@ -16,6 +16,7 @@ import torch
 from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledImage, LabelledSet
 from detcam.errors import InputError
+from detcam.files import write_whole
 from detcam.folder import RunFolder
 from detcam.images import read_image
 from detcam.review.errors import Errors, ImageErrors
@@ -25,7 +26,6 @@ from detcam.review.matching import average_precision
 from detcam.review.misses import Death, trace
 from detcam.store import COLUMNS, detection_row, image_key, printable, row_of
 from detcam.types import Detection
-from detcam.whole import write_whole
 
 LOWEST = 0.001
 """Confidence from which detections count for average precision, as in Ultralytics' ``val()``."""

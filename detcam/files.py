@@ -1,0 +1,140 @@
+"""Files of a run, on this machine or wherever fsspec reaches: there as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+from upath import UPath
+
+from detcam.errors import UsageError
+
+OBJECT_STORES = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf")
+"""Protocols whose files appear whole when their writing ends: nothing is gained there by renaming, which copies."""
+_TOGETHER = 1000
+"""Tables read at once."""
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """A run folder's path: a local one, or, of an address such as ``s3://bucket/run``, one that fsspec reaches.
+
+    The latter has the methods of a ``Path`` (universal-pathlib) without being one; see :func:`is_local`.
+
+    Raises:
+        UsageError: an address of an unknown kind, or one that needs a package that is not installed.
+    """
+    text = str(path)
+    if isinstance(path, Path | UPath):
+        return path
+    if "://" not in text:
+        return Path(path)
+    if text.startswith(("file://", "local://")):
+        return Path(UPath(text).path)
+    try:
+        found = UPath(text)
+        _ = found.fs
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{text}: {error}") from error
+    return cast(Path, found)
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path that :func:`locate` gave lies in this machine's file system."""
+    return isinstance(path, Path)
+
+
+def on_this_machine(path: str | os.PathLike[str], what: str) -> Path:
+    """The local path of something that has to be one.
+
+    Raises:
+        UsageError: it is elsewhere; ``what`` begins the sentence.
+    """
+    found = locate(path)
+    if not is_local(found):
+        raise UsageError(f"{what} on this machine, got {found}; copy it here first, or name a local folder")
+    return found
+
+
+@contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Work on files; whatever a remote file system raises is an OSError with a reason, as a local one's is."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise
+        if is_local(path) or isinstance(error, UsageError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(errno.EIO, reason, str(path)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where the file system has folders."""
+    if is_local(path) or cast(UPath, path).protocol not in OBJECT_STORES:
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Write a file under another name and rename it, so that no reader ever sees half of it.
+
+    Args:
+        path: the file; what is there is replaced.
+        write: called with a binary file to write to; it is in memory, so that a full disk is an OSError whatever
+            library writes.
+    """
+    made = BytesIO()
+    write(made)
+    with reaching(path):
+        if not is_local(path) and cast(UPath, path).protocol in OBJECT_STORES:
+            path.write_bytes(made.getvalue())
+            return
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(made.getvalue())
+            if is_local(path):
+                partial.replace(path)
+            else:
+                cast(UPath, path).fs.mv(cast(UPath, partial).path, cast(UPath, path).path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
+    """The rows of Parquet files of the same columns, many files in one table."""
+    for start in range(0, len(paths), _TOGETHER):
+        some = list(paths[start : start + _TOGETHER])
+        with reaching(some[0]):
+            if is_local(some[0]):
+                yield pl.read_parquet(some, glob=False).rechunk()
+            else:  # asked for at once: one by one, a million answers take hours
+                remote = [cast(UPath, path) for path in some]
+                found = remote[0].fs.cat([path.path for path in remote])
+                data = list(found.values()) if isinstance(found, dict) else [found]
+                yield pl.concat([pl.read_parquet(BytesIO(one)) for one in data]).rechunk()
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """The rows of one Parquet file."""
+    return next(read_tables([path]))
+
+
+def remove_files(paths: Sequence[Path]) -> None:
+    """Remove files; those that are gone already do not matter."""
+    for start in range(0, len(paths), _TOGETHER):
+        some = paths[start : start + _TOGETHER]
+        with reaching(some[0]):
+            if is_local(some[0]):
+                for path in some:
+                    path.unlink(missing_ok=True)
+            else:
+                remote = [cast(UPath, path) for path in some]
+                with suppress(FileNotFoundError):
+                    remote[0].fs.rm([path.path for path in remote])
