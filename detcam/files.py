@@ -27,7 +27,8 @@ def locate(path: str | os.PathLike[str]) -> Path:
     The latter has the methods of a ``Path`` (universal-pathlib) without being one; see :func:`is_local`.
 
     Raises:
-        UsageError: an address of an unknown kind, or one that needs a package that is not installed.
+        UsageError: an address of an unknown kind, with a pattern's characters, or one that needs a package that is not
+            installed.
     """
     text = str(path)
     if isinstance(path, Path | UPath):
@@ -36,6 +37,8 @@ def locate(path: str | os.PathLike[str]) -> Path:
         return Path(path)
     if text.startswith(("file://", "local://")):
         return Path(UPath(text).path)
+    if set(text) & set("*?[]"):
+        raise UsageError(f"{text}: remote file systems take *, ?, [ and ] for patterns; choose another name")
     try:
         found = UPath(text)
         _ = found.fs

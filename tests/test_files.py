@@ -143,6 +143,8 @@ def test_addresses():
     assert is_local(locate("file:///tmp/x"))
     assert str(locate("file:///tmp/x")) == "/tmp/x"
     assert not is_local(locate("memory://x"))
+    with pytest.raises(UsageError, match="for patterns"):
+        locate("memory://bucket/run[1]")
     with pytest.raises(UsageError, match="nowhere"):
         locate("nowhere://x/y")
     with pytest.raises(UsageError, match="a review keeps its folder on this machine, got memory://x/y"):
@@ -161,7 +163,7 @@ def test_commands_whose_folder_is_local_say_so(command, capsys):
 def test_many_tables_are_read_in_few(place, tmp_path, monkeypatch):
     monkeypatch.setattr("detcam.files._TOGETHER", 3)
     folder = locate(place or tmp_path)
-    paths = [folder / f"[{number}].parquet" for number in range(7)]  # brackets are no pattern here
+    paths = [folder / (f"{number}.parquet" if place else f"[{number}].parquet") for number in range(7)]
     for number, path in enumerate(paths):
         write_whole(path, pl.DataFrame({"number": [number]}).write_parquet)
     tables = list(read_tables(paths))
