@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -134,10 +134,12 @@ def remove_files(paths: Sequence[Path]) -> None:
     for start in range(0, len(paths), _TOGETHER):
         some = paths[start : start + _TOGETHER]
         with reaching(some[0]):
-            if is_local(some[0]):
-                for path in some:
-                    path.unlink(missing_ok=True)
-            else:
+            if not is_local(some[0]):
                 remote = [cast(UPath, path) for path in some]
-                with suppress(FileNotFoundError):
+                try:
                     remote[0].fs.rm([path.path for path in remote])
+                    continue
+                except FileNotFoundError:  # which keeps some stores from removing the others
+                    pass
+            for path in some:
+                path.unlink(missing_ok=True)
