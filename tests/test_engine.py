@@ -1,13 +1,9 @@
-"""Runs that are killed, repeated, shared and handed to many processes: the same rows and bytes, nothing doubled."""
+"""Runs that are repeated, of videos and lists, and handed to many processes: the same rows, nothing doubled."""
 
 import json
 import logging
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -18,7 +14,6 @@ from PIL import Image
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
-from detcam.folder import RunFolder
 from detcam.store import read_detections
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
@@ -46,39 +41,6 @@ def contents(run):
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
-def killed_and_resumed(images, out, kills, longest, seed):
-    """A run killed at random moments, at most ``longest`` seconds after its folder was opened; then left alone."""
-    rng = random.Random(seed)
-    command = [sys.executable, "-m", "detcam", "explain", str(images), "--out", str(out), *QUICK]
-    for _ in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        started = (out / "run.json").stat().st_mtime_ns if (out / "run.json").exists() else 0
-        while process.poll() is None:
-            if (out / "run.json").exists() and (out / "run.json").stat().st_mtime_ns != started:
-                break
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, longest))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
-
-
-def test_a_killed_run_ends_as_an_undisturbed_one(images, tmp_path):
-    assert explain(images, "--out", tmp_path / "whole") == 0
-    killed_and_resumed(images, tmp_path / "killed", kills=2, longest=0.6, seed=0)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_two_thousand_images_killed_twenty_times(tmp_path):
-    images = write_images(tmp_path / "images", 2000)
-    assert explain(images, "--out", tmp_path / "whole") == 0
-    killed_and_resumed(images, tmp_path / "killed", kills=20, longest=6, seed=1)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert len(json.loads((tmp_path / "killed" / "run.json").read_text())["configuration"]) > 0
-    print(f"{len(read_detections(tmp_path / 'killed'))} rows, byte for byte")
-
-
 def test_a_finished_run_is_not_done_again_and_tells_its_rows(images, tmp_path, capsys):
     assert explain(images, "--out", tmp_path / "r", "--json") == 0
     first = capsys.readouterr().out
@@ -101,30 +63,6 @@ def test_new_images_join_a_finished_run(images, tmp_path):
     assert explain(some, "--out", tmp_path / "r") == 0
     assert explain(some, "--out", tmp_path / "whole") == 0
     assert contents(tmp_path / "r") == contents(tmp_path / "whole")
-
-
-def test_one_process_at_a_time(images, tmp_path, capsys):
-    holder = RunFolder(tmp_path / "r", "explain", {})
-    before = contents(tmp_path / "r")
-    code = subprocess.run(
-        [sys.executable, "-c", "import sys; from detcam.folder import RunFolder; from pathlib import Path\n"
-         "from detcam.errors import UsageError\n"
-         "try: RunFolder(Path(sys.argv[1]), 'explain', {})\n"
-         "except UsageError as error: print(error)", str(tmp_path / "r")],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert "another process is writing to" in code.stdout
-    assert contents(tmp_path / "r") == before
-    holder.describe()
-    holder.finish(True)
-    RunFolder(tmp_path / "r", "explain", {})
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="to root no folder is read-only")
-def test_a_read_only_folder(images, tmp_path, capsys):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    assert explain(images, "--out", tmp_path / "closed" / "r") == 2
-    assert "cannot write to" in capsys.readouterr().err
 
 
 def test_a_list_on_stdin_and_an_image_that_fails(images, tmp_path, capsys, monkeypatch):

@@ -1,0 +1,179 @@
+"""Runs that end before their time, however they end: made again, they end as an undisturbed run, byte for byte."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detcam.cli import main
+from detcam.demo import WEIGHTS
+from detcam.demo.scenes import make_scene, render
+from detcam.folder import RunFolder
+from detcam.store import read_detections
+
+QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
+COUNT = 40
+
+
+def write_images(folder, count):
+    folder.mkdir()
+    for seed in range(count):
+        Image.fromarray(render(make_scene(seed))).save(folder / f"{seed:05d}.png", compress_level=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("interrupted") / "images", COUNT)
+
+
+@pytest.fixture(scope="module")
+def whole(images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert main(command(images, out)) == 0
+    return out
+
+
+def command(images, out, *options):
+    return ["explain", str(images), "--out", str(out), *QUICK, *options]
+
+
+def contents(run):
+    """The bytes of everything that a run leaves behind, but for ``run.json``, which tells times."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def start(images, out, *options, **keywords):
+    return subprocess.Popen([sys.executable, "-m", "detcam", *command(images, out, *options)], **keywords)
+
+
+def done_by(process, out, count):
+    """Wait until ``count`` images are done; how many are."""
+    for _ in range(6000):
+        done = len(list((out / ".parts").glob("*.parquet")))
+        if done >= count:
+            return done
+        assert process.poll() is None, "it ended before it could be disturbed"
+        time.sleep(0.005)
+    raise AssertionError("a minute without progress")
+
+
+def resumed(images, out, capsys):
+    """Run again in this process; what it said."""
+    capsys.readouterr()
+    assert main(command(images, out)) == 0
+    return capsys.readouterr().err
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(images, whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    for count in (3, 12):
+        process = start(images, out)
+        assert done_by(process, out, count) < COUNT
+        process.kill()
+        process.wait()
+    done = len(list((out / ".parts").glob("*.parquet")))
+    assert f"({done} of them by an earlier run)" in resumed(images, out, capsys)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+def test_two_thousand_images_killed_twenty_times(tmp_path):
+    """At moments of the whole of a process's life: before the folder is there, while it opens, at work."""
+    images, out = write_images(tmp_path / "images", 2000), tmp_path / "killed"
+    assert main(command(images, tmp_path / "whole")) == 0
+    rng, done = random.Random(1), []
+    for _ in range(20):
+        process = start(images, out, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, 10))
+        process.kill()
+        process.wait()
+        done.append(len(list((out / ".parts").glob("*.parquet"))))
+    assert len(set(done)) > 5, f"hardly a kill fell into the work: {done}"
+    assert done[-1] < 2000
+    assert subprocess.run([sys.executable, "-m", "detcam", *command(images, out)], check=False).returncode == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    print(f"images done after each kill: {done}; {len(read_detections(out))} rows, byte for byte")
+
+
+def test_ctrl_c(images, whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    process = start(images, out, stderr=subprocess.PIPE, text=True)
+    assert done_by(process, out, 3) < COUNT
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "detcam explain: interrupted; what was finished is kept\n"
+    assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
+    kept = read_detections(out)
+    assert 3 <= kept["image"].n_unique() < COUNT
+    assert kept.equals(read_detections(whole).filter(read_detections(whole)["image"].is_in(kept["image"].to_list())))
+    assert "by an earlier run)" in resumed(images, out, capsys)
+    assert contents(out) == contents(whole)
+
+
+def test_the_reader_of_its_lines_goes_away(images, whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    with start(images, out, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert json.loads(process.stdout.readline())["status"] == "ok"
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert process.stderr.read() == b""
+    assert read_detections(out)["image"].n_unique() < COUNT
+    resumed(images, out, capsys)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3, 20])
+def test_a_full_disk(images, whole, tmp_path, capsys, monkeypatch, after):
+    out, left, real = tmp_path / "run", after, Path.write_bytes
+
+    def full(path, data):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            real(path, bytes(data)[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert main(command(images, out)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in line
+    assert not list(out.rglob("*.partial*"))
+    resumed(images, out, capsys)
+    assert contents(out) == contents(whole)
+
+
+def test_one_process_at_a_time(tmp_path):
+    holder = RunFolder(tmp_path / "r", "explain", {})
+    before = contents(tmp_path / "r")
+    code = subprocess.run(
+        [sys.executable, "-c", "import sys; from detcam.folder import RunFolder; from pathlib import Path\n"
+         "from detcam.errors import UsageError\n"
+         "try: RunFolder(Path(sys.argv[1]), 'explain', {})\n"
+         "except UsageError as error: print(error)", str(tmp_path / "r")],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "another process is writing to" in code.stdout
+    assert contents(tmp_path / "r") == before
+    holder.describe()
+    holder.finish(True)
+    RunFolder(tmp_path / "r", "explain", {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root no folder is read-only")
+def test_a_read_only_folder(images, tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert main(command(images, tmp_path / "closed" / "run")) == 2
+    assert "cannot write to" in capsys.readouterr().err
