@@ -176,7 +176,6 @@ def run_on_ray(
     """
     import ray
 
-    ray.data.DataContext.get_current().enable_progress_bars = False
     handed = batch * max(min(HANDED, -(-len(names) // workers)) // batch, 1)
     work = ray.data.from_items(
         [{"name": name, "path": str(Path(name).absolute())} for name in names],
@@ -187,16 +186,30 @@ def run_on_ray(
         fn_constructor_args=(make, str(folder.path.absolute()), pictures),
         batch_size=handed,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-        num_gpus=gpus,
-        num_cpus=1,
+        **({"num_gpus": gpus} if gpus else {"num_cpus": 1}),
     )
     try:
-        for row in told.iter_rows():
-            if not row["reason"]:
-                folder.did(row["name"])
-            yield Done(row["name"], json.loads(row["rows"]), row["reason"] or None)
+        with _quiet(ray.data.DataContext.get_current()):
+            for row in told.iter_rows():
+                if not row["reason"]:
+                    folder.did(row["name"])
+                yield Done(row["name"], json.loads(row["rows"]), row["reason"] or None)
     except ray.exceptions.RayError as error:
         raise UsageError(f"Ray's workers cannot go on: {_last_line(error)}; what was finished is kept") from error
+
+
+@contextmanager
+def _quiet(context: Any) -> Iterator[None]:
+    """Without Ray Data's own account of a run, of which ours is told."""
+    log = logging.getLogger("ray.data")
+    before = (context.enable_progress_bars, log.level)
+    context.enable_progress_bars = False
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = before[0]
+        log.setLevel(before[1])
 
 
 def reason_of(name: str, error: Exception) -> str:

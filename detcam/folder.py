@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detcam.errors import UsageError
 from detcam.files import is_local, locate, make_folder, reaching, read_table, read_tables, remove_files, write_whole
+from detcam.reduced import reduced
 from detcam.render import is_small, overlay, panel, together, write_image, zoom
 from detcam.store import (
     COLUMNS,
@@ -253,17 +254,18 @@ def _draw(
     opacity: float,
 ) -> None:  # fmt: skip
     make_folder(folder)
-    for row, explanation in zip(rows, result, strict=True):
+    drawn = reduced(result)
+    for row, explanation, small in zip(rows, result, drawn, strict=True):
         stem = f"{row['id']}-{slug(explanation.detection.class_name)}"
         if "overlay" in save:
-            write_image(folder / f"{stem}.png", overlay(explanation, colormap, opacity))
+            write_image(folder / f"{stem}.png", overlay(small, colormap, opacity))
             if is_small(explanation):
                 write_image(folder / f"{stem}-zoom.png", zoom(explanation, colormap, opacity))
         if "heatmap" in save:
-            grey = np.rint(explanation.heatmap.array * 255).astype(np.uint8)
+            grey = np.rint(small.heatmap.array * 255).astype(np.uint8)
             write_image(folder / f"{stem}-heatmap.png", np.repeat(grey[..., None], 3, 2))
     if "video" in save:
-        write_image(folder / f"{key}-frame.png", together(result, colormap, opacity))
+        write_image(folder / f"{key}-frame.png", together(drawn, colormap, opacity))
     if "panel" in save:
         write_image(folder / f"{key}-panel.png", panel(result, colormap, opacity))
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 PADDING_GREY = 114
+STRIPE = 512
+"""Rows of a map made at once."""
 
 
 def iou_matrix(a: Floats, b: Floats) -> Floats:
@@ -118,7 +120,10 @@ class Letterbox:
         low, high, part = rows
         tall = raw[low] * (1 - part)[:, None] + raw[high] * part[:, None]
         low, high, part = columns
-        full = (tall[:, low] * (1 - part) + tall[:, high] * part).astype(np.float32, copy=False)
+        full = np.empty(self.original, np.float32)
+        for top in range(0, len(full), STRIPE):  # what is made on the way is three times as large
+            stripe = tall[top : top + STRIPE]
+            full[top : top + STRIPE] = stripe[:, low] * (1 - part) + stripe[:, high] * part
         for axis in (0, 1):
             network = self._centres(axis)
             np.moveaxis(full, axis, 0)[(network < 0) | (network > self.network[axis])] = 0

@@ -20,12 +20,14 @@ from PIL import Image, ImageDraw, ImageFont
 from detcam.errors import InputError, UsageError, nearest
 from detcam.files import locate, write_whole
 from detcam.methods import METHODS
+from detcam.reduced import reduced
+from detcam.types import ImageResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from detcam.types import Detection, Explanation, ImageResult
+    from detcam.types import Detection, Explanation
 
     Picture = NDArray[np.uint8]
 
@@ -35,6 +37,8 @@ SMALL = 0.02
 """A box that covers less of the image than this is also shown zoomed."""
 PIXELWISE = 64
 """A raw map as large as the detector's input and larger than this has single pixels for cells."""
+STRIPE = 512
+"""Rows blended at once."""
 MOST_MAPS = 24
 """How many maps one panel shows; the most confident ones."""
 
@@ -63,11 +67,15 @@ def blend(image: Picture, heat: NDArray[np.float32], colormap: str = "inferno", 
     """
     if not 0 <= opacity <= 1:
         raise UsageError(f"opacity must lie in [0, 1], got {opacity!r}")
-    alpha = opacity * np.sqrt(heat)[..., None]
-    colour = colourmap(colormap)[np.rint(heat * 255).astype(np.uint8)]
-    grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
-    muted = 0.4 * image + 0.5 * grey[..., None]
-    return np.asarray(np.rint(muted * (1 - alpha) + colour * alpha), np.uint8)
+    colours, picture = colourmap(colormap), np.empty(image.shape, np.uint8)
+    for top in range(0, len(image), STRIPE):  # of a large image the whole would take tens of gigabytes
+        rows = slice(top, top + STRIPE)
+        alpha = opacity * np.sqrt(heat[rows])[..., None]
+        colour = colours[np.rint(heat[rows] * 255).astype(np.uint8)]
+        grey = image[rows] @ np.array([0.299, 0.587, 0.114], np.float32)
+        muted = 0.4 * image[rows] + 0.5 * grey[..., None]
+        picture[rows] = np.rint(muted * (1 - alpha) + colour * alpha)
+    return picture
 
 
 def heat_of(explanation: Explanation) -> NDArray[np.float32]:
@@ -111,15 +119,31 @@ def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0
 
     A rotated box is turned upright.
     """
-    whole = blend(explanation.image, heat_of(explanation), colormap, opacity)
-    if (corners := rotated_corners(explanation.detection)) is not None:
-        return _zoom_upright(whole, corners, side)
+    drawn = reduced(ImageResult("", explanation.image, (), (explanation,)))[0]
+    heat = heat_of(drawn)
+    if (corners := rotated_corners(drawn.detection)) is not None:
+        return _zoom_upright(blend(drawn.image, heat, colormap, opacity), corners, side)
     x1, y1, x2, y2 = zoom_window(explanation)
     scale = side / max(x2 - x1, y2 - y1)
-    crop = whole[y1:y2, x1:x2]
+    crop = blend(explanation.image[y1:y2, x1:x2], _part(heat, explanation, (x1, y1, x2, y2)), colormap, opacity)
     size = (max(round((x2 - x1) * scale), 1), max(round((y2 - y1) * scale), 1))
     picture = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
     return _draw_shape(picture, explanation.detection, (x1, y1), scale, 2)
+
+
+def _part(
+    heat: NDArray[np.float32], explanation: Explanation, window: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
+    """A window, in the pixels of an explanation's image, of a map drawn as large or smaller."""
+    x1, y1, x2, y2 = window
+    height, width = explanation.image.shape[:2]
+    if heat.shape == (height, width):
+        return heat[y1:y2, x1:x2]
+    down, across = heat.shape[0] / height, heat.shape[1] / width
+    place = np.array([[across, 0, (x1 + 0.5) * across - 0.5], [0, down, (y1 + 0.5) * down - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    part = cv2.warpAffine(heat, place, (x2 - x1, y2 - y1), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(part, np.float32)
 
 
 def _zoom_upright(picture: Picture, corners: NDArray[np.float32], side: int) -> Picture:
@@ -160,16 +184,16 @@ def is_small(explanation: Explanation) -> bool:
 
 def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
     """One picture per image: the photograph, all its boxes, and each map with its caption; small boxes also zoomed."""
-    shown = result.explanations[:MOST_MAPS]
-    tiles: list[tuple[str, str, Picture]] = [("image", "", result.image)]
-    boxed = result.image.copy()
-    for detection in result.detections:
+    drawn, shown = reduced(result), result.explanations[:MOST_MAPS]
+    tiles: list[tuple[str, str, Picture]] = [("image", "", drawn.image)]
+    boxed = drawn.image.copy()
+    for detection in drawn.detections:
         boxed = _draw_box(boxed, detection, detection.caption)
     count = len(result.detections)
     tiles.append((f"{count} detection{'' if count == 1 else 's'}", "", boxed))
-    for explanation in shown:
+    for explanation, small in zip(shown, drawn, strict=False):
         title = explanation.detection.caption
-        tiles.append((title, _subtitle(explanation), overlay(explanation, colormap, opacity)))
+        tiles.append((title, _subtitle(explanation), overlay(small, colormap, opacity)))
         if is_small(explanation):
             tiles.append((f"{title}, zoomed", "", zoom(explanation, colormap, opacity)))
     columns = min(len(tiles), 4)

@@ -93,10 +93,11 @@ class Heatmap:
         All zeros where there is nothing positive. Made anew at each access, because hundreds of full-size maps would
         fill the memory; keep a reference where it is used often.
         """
-        positive = np.maximum(self.letterbox.map_to_original(self.raw), 0)
+        positive = self.letterbox.map_to_original(self.raw)
+        np.maximum(positive, 0, out=positive)
         peak = positive.max()
         # The division may meet subnormal peaks, whose inverse is not finite: scale by the quotient, never the inverse.
-        return np.asarray(positive / peak, np.float32) if peak > 0 else positive
+        return np.divide(positive, peak, out=positive) if peak > 0 else positive
 
     @property
     def peak(self) -> float:

@@ -32,6 +32,7 @@ FLOORS = [
     {"layerwise"},
     {"imagewise"},
     {"explainer"},
+    {"reduced"},
     {"render"},
     {"bench", "evaluate", "evaluate.faithfulness", "evaluate.localization"},
     {"evaluate.sanity", "evaluate.summary"},
