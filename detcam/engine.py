@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
 from detcam.explainer import Explainer
-from detcam.files import locate
+from detcam.files import is_remote, locate
 from detcam.folder import RunFolder, write_result
 from detcam.images import read_image
 from detcam.loading import Item, decoded
@@ -178,7 +178,7 @@ def run_on_ray(
 
     handed = batch * max(min(HANDED, -(-len(names) // workers)) // batch, 1)
     work = ray.data.from_items(
-        [{"name": name, "path": str(Path(name).absolute())} for name in names],
+        [{"name": name, "path": name if is_remote(name) else str(Path(name).absolute())} for name in names],
         override_num_blocks=min(-(-len(names) // handed), BLOCKS),
     )
     told = work.map_batches(

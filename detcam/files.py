@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
+from fsspec.core import has_magic, url_to_fs
 from upath import UPath
 
 from detcam.errors import UsageError
 
 OBJECT_STORES = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf")
 """Protocols whose files appear whole when their writing ends: nothing is gained there by renaming, which copies."""
+STORED = (*OBJECT_STORES, "ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs")
+"""Protocols of images; of others, an address is a stream's."""
 _TOGETHER = 1000
 """Tables read at once."""
 
@@ -47,7 +50,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
     return cast(Path, found)
 
 
-def is_local(path: Path) -> bool:
+def is_local(path: Path | str) -> bool:
     """Whether a path that :func:`locate` gave lies in this machine's file system."""
     return isinstance(path, Path)
 
@@ -64,8 +67,41 @@ def on_this_machine(path: str | os.PathLike[str], what: str) -> Path:
     return found
 
 
+def is_remote(source: str) -> bool:
+    """Whether a source is an address of stored files, ``s3://bucket/photographs``."""
+    return source.partition("://")[0] in STORED and "://" in source
+
+
+def list_remote(address: str, suffixes: tuple[str, ...]) -> list[str]:
+    """The addresses of files of some kinds at an address: below a folder, matching a pattern, or the file's own.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if address.lower().endswith(suffixes) and not has_magic(address):
+        return [address]
+    with reaching(address):
+        system, path = url_to_fs(address)
+        found = system.glob(path) if has_magic(address) else system.find(path)
+        if not found and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
+            found = [path]
+        start = address.rstrip("/").removesuffix(path.strip("/"))  # with the host, which paths leave out
+        return [start + name.lstrip("/") for name in sorted(found) if name.lower().endswith(suffixes)]
+
+
+def read_remote(address: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with reaching(address):
+        system, path = url_to_fs(address)
+        return bytes(system.cat_file(path))
+
+
 @contextmanager
-def reaching(path: Path) -> Iterator[None]:
+def reaching(path: Path | str) -> Iterator[None]:
     """Work on files; whatever a remote file system raises is an OSError with a reason, as a local one's is."""
     try:
         yield
@@ -74,8 +110,8 @@ def reaching(path: Path) -> Iterator[None]:
             raise
         if is_local(path) or isinstance(error, UsageError):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise OSError(errno.EIO, reason, str(path)) from error
+        number = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EIO
+        raise OSError(number, " ".join(str(error).split()) or type(error).__name__, str(path)) from error
 
 
 def make_folder(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from detcam.errors import InputError
+from detcam.files import is_remote, read_remote
 
 ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor"
 
@@ -33,16 +36,18 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
     alpha (an 8-bit TIFF's colours are multiplied by it first). Colours are taken as they stand, without their profile.
 
     Args:
-        image: a path, an RGB uint8 (H, W, 3) or grey (H, W) array, a PIL image, or a torch tensor (3, H, W), uint8 or
-            floating in [0, 1], RGB.
+        image: a path or an address that fsspec reads (``s3://bucket/a.jpg``), an RGB uint8 (H, W, 3) or grey (H, W)
+            array, a PIL image, or a torch tensor (3, H, W), uint8 or floating in [0, 1], RGB.
         bgr: the array or tensor is BGR.
 
     Raises:
         InputError: not an image, unreadable, cut off, or of another shape, dtype or range. Bytes changed in the middle
             of a JPEG go unnoticed: the decoder goes on with what it finds.
     """
-    if isinstance(image, str | PathLike):
-        array = _read_file(Path(image))
+    if isinstance(image, str) and is_remote(image):
+        array = _read_file(image, partial(read_remote, image))
+    elif isinstance(image, str | PathLike):
+        array = _read_file(image, Path(image).read_bytes)
     elif isinstance(image, torch.Tensor):
         array = _from_tensor(image, bgr)
     elif isinstance(image, np.ndarray):
@@ -55,9 +60,9 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
     return array
 
 
-def _read_file(path: Path) -> NDArray[np.uint8]:
+def _read_file(path: str | PathLike[str], read: Callable[[], bytes]) -> NDArray[np.uint8]:
     try:
-        return _decode(np.frombuffer(path.read_bytes(), np.uint8))
+        return _decode(np.frombuffer(read(), np.uint8))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:

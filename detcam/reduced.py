@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DRAWN = 4096
-"""Pixels: pictures of longer images are drawn this long. A map of 400 megapixels takes 1.6 GB, and no screen shows it."""
+"""Pixels: pictures of longer images are drawn this long. A map of 400 megapixels takes 1.6 GB; no screen shows it."""
 
 
 def reduced(result: ImageResult, side: int = DRAWN) -> ImageResult:

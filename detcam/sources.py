@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from detcam import video
+from detcam.files import is_remote, list_remote
 from detcam.images import SUFFIXES
 from detcam.video import is_stream
 
@@ -34,8 +36,8 @@ def find_images(sources: Sequence[str]) -> tuple[list[Path], list[Missing]]:
     for found in expand(sources):
         if isinstance(found, Missing):
             missing.append(found)
-        elif is_stream(found):
-            missing.append(Missing(found, "a stream, where images are asked for"))
+        elif is_stream(found) or is_remote(found):
+            missing.append(Missing(found, "a stream or an address, where images of this machine are asked for"))
         else:
             images.append(Path(found))
     return images, missing
@@ -49,10 +51,10 @@ def expand(
     """The files and streams of all sources in order, each once, as they are found, and the sources that name none.
 
     A source is a file, a folder (searched recursively, in the order of names; links to folders are not followed), a
-    glob pattern (``**`` included), a stream (``camera:0``, ``rtsp://...``), a ``.txt`` list, or ``-``: a list on
-    standard input. A list holds one source a line, relative to the list or else to the working directory; lines that
-    start with ``#`` are comments; it is UTF-8, or UTF-16 with a byte-order mark. A named file is taken whatever its
-    suffix.
+    glob pattern (``**`` included), images at an address that fsspec reads (``s3://bucket/photographs``), a stream
+    (``camera:0``, ``rtsp://...``), a ``.txt`` list, or ``-``: a list on standard input. A list holds one source a line,
+    relative to the list or else to the working directory; lines that start with ``#`` are comments; it is UTF-8, or
+    UTF-16 with a byte-order mark. A named file is taken whatever its suffix.
 
     Args:
         sources: what a run was given.
@@ -65,7 +67,7 @@ def expand(
     for source in sources:
         for found in finder.expand(source, Path(), top=True):
             if repeats and isinstance(found, str):
-                key = found if is_stream(found) else str(Path(found).absolute())
+                key = found if is_stream(found) or is_remote(found) else str(Path(found).absolute())
                 if key in once:
                     continue
                 once.add(key)
@@ -81,6 +83,9 @@ class _Finder:
         """What one source names; ``top`` is not inside a list."""
         if is_stream(source):
             yield source
+            return
+        if is_remote(source):
+            yield from self._remote(source)
             return
         if source == STDIN and top:
             yield from self._stdin()
@@ -109,6 +114,17 @@ class _Finder:
             yield from self.read_set(path)
         else:
             yield str(path)
+
+    def _remote(self, source: str) -> Iterator[str | Missing]:
+        if source.lower().endswith((".txt", *SETS, *video.SUFFIXES)):
+            yield Missing(source, "a list, a labelled set or a video has to be on this machine; copy it here first")
+            return
+        try:
+            found = list_remote(source, SUFFIXES)
+        except OSError as error:
+            yield Missing(source, f"cannot be looked at: {error.strerror or error}")
+            return
+        yield from _unless_empty(found, source, f"no images there; known kinds: {_kinds(SUFFIXES)}")
 
     def _walk(self, folder: Path) -> Iterator[str | Missing]:
         """The files of a folder and those below it; memory holds the names of one folder a level."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
+from detcam.files import is_remote
 from detcam.images import read_image
 
 SUFFIXES = (".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
@@ -48,8 +49,8 @@ class Frame:
 
 
 def is_stream(source: str) -> bool:
-    """Whether a source is ``camera:NUMBER`` or an address such as ``rtsp://``, and so no path."""
-    return bool(_CAMERA.fullmatch(source) or _ADDRESS.fullmatch(source))
+    """Whether a source is ``camera:NUMBER`` or an address such as ``rtsp://``, and so no path and no stored file."""
+    return bool(_CAMERA.fullmatch(source) or (_ADDRESS.fullmatch(source) and not is_remote(source)))
 
 
 def is_video(source: str) -> bool:

@@ -1,4 +1,6 @@
-"""Run folders that are not on this machine: the same bytes, nothing half-written, and clear words when it fails."""
+"""Run folders and images that are not on this machine: the same bytes, nothing half-written, clear words."""
+
+import json
 
 import fsspec
 import numpy as np
@@ -8,12 +10,15 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
+import detcam
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
-from detcam.errors import UsageError
+from detcam.errors import InputError, UsageError
 from detcam.export import export
 from detcam.files import is_local, locate, on_this_machine, read_tables, remove_files, write_whole
+from detcam.images import read_image
+from detcam.sources import expand, find_images
 from detcam.store import read_detections, read_heatmap
 
 pytestmark = pytest.mark.filterwarnings("ignore:UPath .* not explicitly implemented")
@@ -171,3 +176,53 @@ def test_many_tables_are_read_in_few(place, tmp_path, monkeypatch):
     assert sorted(pl.concat(tables)["number"]) == list(range(7))
     remove_files([*paths, folder / "gone"])
     assert not any(path.exists() for path in paths)
+
+
+@pytest.fixture
+def photographs(images):
+    """The images in a store, beside a file of another kind and one whose name looks like a pattern."""
+    store = fsspec.filesystem("memory")
+    for path in images.iterdir():
+        store.pipe_file(f"/bucket/photographs/deep/{path.name}", path.read_bytes())
+    store.pipe_file("/bucket/photographs/notes.txt", b"not an image")
+    store.pipe_file("/bucket/photographs/odd[1].png", (images / "0.png").read_bytes())
+    return "memory://bucket/photographs"
+
+
+def test_images_in_a_store_are_found_and_read(photographs, images):
+    deep = [f"{photographs}/deep/{number}.png" for number in range(4)]
+    assert list(expand([photographs])) == [*deep, f"{photographs}/odd[1].png"]
+    assert list(expand([f"{photographs}/deep/*.png"])) == deep
+    assert list(expand([f"{photographs}/**/2.png", deep[3], deep[3]])) == deep[2:]
+    assert list(expand([f"{photographs}/odd[1].png"])) == [f"{photographs}/odd[1].png"]
+    for number, address in enumerate(deep):
+        assert np.array_equal(read_image(address), read_image(images / f"{number}.png"))
+    assert np.array_equal(read_image(f"{photographs}/odd[1].png"), read_image(images / "0.png"))
+    assert detcam.explain(WEIGHTS, deep[1], method="random").source == deep[1]
+
+
+def test_what_a_store_does_not_hold_is_told(photographs):
+    sources = [f"{photographs}/none", f"{photographs}/*.tif", f"{photographs}/a.mp4", f"{photographs}/list.txt"]
+    missing = list(expand(sources))
+    assert [one.source for one in missing] == sources
+    assert [one.reason.split(";")[0] for one in missing] == ["no images there"] * 2 + [
+        "a list, a labelled set or a video has to be on this machine"
+    ] * 2
+    with pytest.raises(InputError, match=r"memory://bucket/photographs/gone.png: no such file"):
+        read_image(f"{photographs}/gone.png")
+    assert find_images([f"{photographs}/deep/0.png"])[0] == []
+
+
+def test_a_run_from_a_store_to_a_store(photographs, images, whole, tmp_path, capsys):
+    run = "memory://bucket/run"
+    assert explain(f"{photographs}/deep", run, "--every", "1") == 0
+    ours, known = read_detections(run), read_detections(whole)
+    assert ours["image"].str.split("/").list.last().to_list() == known["image"].str.split("/").list.last().to_list()
+    assert ours.drop("id", "image", "heatmap").equals(known.drop("id", "image", "heatmap"))
+    assert "working_directory" not in json.loads((locate(run) / "run.json").read_text())["configuration"]
+    capsys.readouterr()
+    assert explain(f"{photographs}/deep", run, "--every", "1") == 0
+    assert "(4 of them by an earlier run)" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text(f"{photographs}/deep/0.png\n{photographs}/gone.png\n")
+    assert explain(tmp_path / "list.txt", tmp_path / "run") == 1
+    assert "gone.png: no such file" in capsys.readouterr().err

@@ -205,7 +205,10 @@ def test_no_standard_input(monkeypatch, stdin):
 
 
 def test_a_stream_is_no_image():
-    assert find_images(["camera:0"]) == ([], [Missing("camera:0", "a stream, where images are asked for")])
+    assert find_images(["camera:0"]) == (
+        [],
+        [Missing("camera:0", "a stream or an address, where images of this machine are asked for")],
+    )
 
 
 def test_items_are_images_frames_and_what_fails(tmp_path):

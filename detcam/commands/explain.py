@@ -19,7 +19,7 @@ from detcam.config import ExplainConfig, split_list
 from detcam.engine import Done, Pictures, cluster, run_here, run_on_ray
 from detcam.errors import UsageError, is_count, nearest
 from detcam.explainer import Explainer
-from detcam.files import is_local, write_whole
+from detcam.files import is_local, is_remote, write_whole
 from detcam.folder import RunFolder
 from detcam.images import read_image
 from detcam.loading import Item, count_items, find_items
@@ -53,7 +53,7 @@ def _explain(
     """The run; ``remote`` is the configuration in the workers' words."""
     resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
     weights = Path(config.weights)
-    if any(not is_stream(source) and not Path(source).is_absolute() for source in config.source):
+    if not all(is_stream(name) or is_remote(name) or Path(name).is_absolute() for name in config.source):
         resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     folder = RunFolder(config.out, "explain", resolved, config.overwrite)
@@ -142,7 +142,7 @@ def _work(
         return
     names = []
     for item in items:
-        if Path(item.name).is_file() and item.clip is None:
+        if item.clip is None and (is_remote(item.name) or Path(item.name).is_file()):
             names.append(item.name)
         else:  # a source that names nothing, or frames: only this process has them
             yield from run_here(explainer, [item], folder, pictures, 1)
