@@ -14,10 +14,11 @@ from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, NoReturn, TextIO, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from detcam.commands.progress import shown_log
 from detcam.config import (
@@ -32,7 +33,7 @@ from detcam.config import (
     ReportConfig,
     ReviewConfig,
 )
-from detcam.errors import DetcamError, InputError, WeightsError, nearest
+from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
 from detcam.version import __version__
 
 CONFIGS: dict[str, Any] = {
@@ -55,12 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["run"]:
         given = _from_file(given[1:])
     parsed = build_parser().parse_args(given)
-    command = parsed.subcommand
-    config = to_config(CONFIGS[command], parsed[command])
-    stdout = sys.stdout
+    command, stdout, config = parsed.subcommand, sys.stdout, None
     # Ultralytics logs to stdout, and binds the stream it finds at its first import: stdout is for results alone.
     with contextlib.redirect_stdout(sys.stderr), shown_log():
         try:
+            config = to_config(CONFIGS[command], parsed[command])
             return _commands()[command](config, stdout)
         except DetcamError as error:
             _say(f"detcam {command}: {error}")
@@ -79,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _from_file(arguments: Sequence[str]) -> list[str]:
     """``CONFIG.yaml [--key value ...]`` as the command that the file names."""
-    known = ", ".join(CONFIGS)
     if not arguments or arguments[0].startswith("-"):
         _say("detcam run: usage: detcam run CONFIG.yaml [--key value ...]")
         sys.exit(2)
@@ -90,30 +89,47 @@ def _from_file(arguments: Sequence[str]) -> list[str]:
         sys.exit(2)
     command = document.get("command") if isinstance(document, dict) else None
     if command not in CONFIGS:
-        _say(f"detcam run: {arguments[0]} must say `command:`, one of {known}; got {command!r}")
+        _say(f"detcam run: {arguments[0]} must say `command:`, got {command!r}{nearest(str(command), CONFIGS)}")
         sys.exit(2)
     return [command, "--config", *arguments]
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
+_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+_MODE = "detcam"
 
 
 class _Parser(ArgumentParser):
     """Says what is wrong with the options in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        wrong = " ".join(str(message).split())
+        wrong, prog = " ".join(str(message).split()), self.prog.replace(" [options]", "")
         if unknown := re.search(r"unrecognized arguments: (--[\w-]+)", wrong):
             names = [name for name in self._option_string_actions if name.startswith("--") and not name.endswith("+")]
             wrong = f"no option {unknown[1]}{nearest(unknown[1], names)}"
-        _say(f"{self.prog.replace(' [options]', '')}: {wrong}")
+        elif unknown := re.search(r"invalid choice: '([^']*)'", wrong):
+            wrong = f"no command {unknown[1]!r}{nearest(unknown[1], CONFIGS)}"
+        elif unknown := re.search(r"'(\w+)' does not accept option '([^']*)'", wrong):
+            prog, keys = f"detcam {unknown[1]}", _names(CONFIGS[unknown[1]]).values()
+            wrong = f"no option {unknown[2]!r}{nearest(unknown[2], keys)}"
+        elif mistyped := re.match(r'Parser key "(\w+)": .*(?:Got|Given) value: (.*)', wrong):
+            config, key = CONFIGS[prog.split()[-1]], mistyped[1]
+            name = next(name for name, known in _names(config).items() if known == key)
+            wrong = f"{key} must be {_wanted(get_type_hints(config)[name])}, got {mistyped[2]}"
+        _say(f"{prog}: {wrong}")
         sys.exit(2)
 
 
 def build_parser() -> ArgumentParser:
     """The parser: one subcommand per configuration, one option per field."""
-    parser = _Parser(prog="detcam", description="Why did the detector put that box there?", version=__version__)
+    set_loader(_MODE, _load_yaml)
+    parser = _Parser(
+        prog="detcam", parser_mode=_MODE, description="Why did the detector put that box there?", version=__version__
+    )
     commands = parser.add_subcommands(required=True)
     for command, config in CONFIGS.items():
         summary = config.__doc__ or ""
-        sub = _Parser(description=summary)
+        sub = _Parser(description=summary, parser_mode=_MODE)
         sub.add_argument("--config", action="config", help="read options from this YAML file")
         sub.add_argument("--command", type=str, default=command, help="in a file: what `detcam run` starts with it")
         hints = get_type_hints(config)
@@ -135,10 +151,39 @@ def build_parser() -> ArgumentParser:
 
 
 def to_config(config: Any, parsed: Namespace) -> Any:
-    """The typed configuration of parsed options."""
-    given = vars(parsed)
-    keys = {item.name: item.metadata["flag"] or item.name for item in fields(config)}
-    return config(**{name: given[key] for name, key in keys.items() if key in given})
+    """The typed configuration of parsed options.
+
+    Raises:
+        UsageError: a switch is neither true nor false.
+    """
+    given, hints, names = vars(parsed), get_type_hints(config), _names(config)
+    for name, key in names.items():
+        if hints[name] is bool and not isinstance(given.get(key, False), bool):
+            raise UsageError(f"{key} must be true or false, got {given[key]!r}")
+    return config(**{name: given[key] for name, key in names.items() if key in given})
+
+
+def _names(config: Any) -> dict[str, str]:
+    """The keys in a file, by the names of a configuration's fields."""
+    return {item.name: item.metadata["flag"] or item.name for item in fields(config)}
+
+
+def _wanted(hint: Any) -> str:
+    """A type in words."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_wanted(part) for part in get_args(hint))
+    if get_origin(hint) is list:
+        parts = get_args(get_args(hint)[0]) or get_args(hint)
+        return f"a list of {' and '.join(_MANY[part] for part in parts)}"
+    return _WORDS[hint]
+
+
+def _load_yaml(text: str) -> Any:
+    """YAML as jsonargparse reads it, where ``source: photos/`` is a list of one."""
+    found = get_loader("yaml")(text)
+    if isinstance(found, dict) and isinstance(found.get("source"), str):
+        found["source"] = [found["source"]]
+    return found
 
 
 def _say(line: str) -> None:

@@ -254,10 +254,18 @@ def test_a_file_says_what_it_is_for(images, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("source: [a.png]", "must say `command:`, one of explain, evaluate,"),
-        ("command: explian", "must say `command:`"),
-        ("command: explain\nconff: 0.3", "conff"),
-        ("command: explain\nconf: high", "conf"),
+        ("source: [a.png]", "must say `command:`, got None; known: explain, evaluate,"),
+        ("command: explian", "must say `command:`, got 'explian'; did you mean 'explain'?"),
+        ("command: explain\nconff: 0.3", "detcam explain: no option 'conff'; did you mean 'conf'?"),
+        ("command: explain\nconf: high", "detcam explain: conf must be a number, got high\n"),
+        ("command: explain\nmax_det: 1.5", "detcam explain: max_det must be a whole number, got 1.5\n"),
+        ("command: explain\nhalf: 3", "detcam explain: half must be true or false, got 3\n"),
+        ("command: explain\nclass: [1]", "detcam explain: class must be text or null, got [1]\n"),
+        (
+            "command: explain\ndetection: [1, x]",
+            "detection must be text or a whole number or a list of whole numbers or null, got [1, 'x']",
+        ),
+        ("command: explain\nclasses: {a: 1}", "classes must be text or a list of texts and whole numbers or null"),
         ("[", "cannot be read"),
     ],
 )
@@ -267,6 +275,19 @@ def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
     assert (code, stdout) == (2, "")
     assert message in stderr
     assert stderr.count("\n") == 1
+
+
+def test_one_source_in_a_file_needs_no_list(images, tmp_path, capsys):
+    job = tmp_path / "job.yaml"
+    job.write_text(f"command: explain\nsource: {images}\nweights: {WEIGHTS}\nmethod: random\nsave: none\n")
+    code, _, stderr = run(capsys, "run", job, "--out", tmp_path / "r")
+    assert (code, stderr.count("\n")) == (0, 1)
+
+
+def test_an_unknown_command_is_told_the_nearest(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["explian"])
+    assert capsys.readouterr().err.startswith("detcam: no command 'explian'; did you mean 'explain'?")
 
 
 def test_methods_on_scenes_whose_cause_is_known(tmp_path, capsys):
