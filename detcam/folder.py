@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -69,6 +71,7 @@ class RunFolder:
         described = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
         self._description = json.loads(json.dumps(described, default=str))
         self._errors: list[str] = []
+        self._told = -math.inf
         self._lock = FileLock(self.path / LOCK) if is_local(self.path) else None
         self._known: dict[str, list[dict[str, Any]]] | None = None
         try:
@@ -159,7 +162,8 @@ class RunFolder:
     def fail(self, source: str, reason: str) -> None:
         """Record an input that failed."""
         self._errors.append(json.dumps({"path": printable(source), "reason": reason}) + "\n")
-        self._write_errors()
+        if time.monotonic() - self._told >= 1:  # the file is written whole, which for every one of many takes too long
+            self._write_errors()
 
     def finish(self, complete: bool, hold: bool = False) -> dict[str, int]:
         """Gather the parts into the tables, record the counts, which are returned, and let the folder go.
@@ -169,7 +173,7 @@ class RunFolder:
             hold: keep the folder, for more to be written, until :meth:`release`.
         """
         self._gather()
-        if complete:
+        if complete or self._errors:
             self._write_errors()
         table = self._read("detections.parquet", self._columns)
         if "error_type" in table.columns:  # a review's misses are no detections
@@ -214,6 +218,7 @@ class RunFolder:
         return read_table(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
 
     def _write_errors(self) -> None:
+        self._told = time.monotonic()
         if self._errors:
             write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
         else:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -140,17 +141,22 @@ def _work(
     if engine == "local":
         yield from run_here(explainer, items, folder, pictures, config.workers)
         return
-    names = []
-    for item in items:
-        if item.clip is None and (is_remote(item.name) or Path(item.name).is_file()):
-            names.append(item.name)
-        else:  # a source that names nothing, or frames: only this process has them
-            yield from run_here(explainer, [item], folder, pictures, 1)
+    names: list[str] = []
+    for is_file, some in groupby(items, _is_file):
+        if is_file:
+            names.extend(item.name for item in some)
+        else:  # sources that name nothing, or frames: only this process has them
+            yield from run_here(explainer, some, folder, pictures, 1)
     if names:
         yield from run_on_ray(
             partial(build_explainer, config), names, folder, pictures,
             workers=config.workers, batch=config.batch, gpus=int(config.device == "cuda:0"),
         )  # fmt: skip
+
+
+def _is_file(item: Item) -> bool:
+    """Whether a worker of Ray's can read an item by its name."""
+    return item.clip is None and (is_remote(item.name) or Path(item.name).is_file())
 
 
 def _write_video(folder: Path, clip: Clip, every: int) -> None:
