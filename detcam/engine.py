@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -95,7 +95,7 @@ def run_here(
 
 
 class Worker:
-    """One detector in one process of many: explains batches of paths and writes their parts of the run folder.
+    """One detector in one process of many: explains paths and writes their parts of the run folder.
 
     Args:
         make: makes the explainer; called once, in the process that explains.
@@ -107,15 +107,14 @@ class Worker:
         self.explainer, self.path, self.pictures = make(), locate(path), pictures
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Names and paths -> names, each one's rows as JSON, and the reason of a failure, empty where there is none."""
-        given = zip(batch["name"], batch["path"], strict=True)
-        items = [Item(str(name), partial(read_image, str(path))) for name, path in given]
-        done = list(explain_items(self.explainer, items, 1, self._write))
-        return {
-            "name": [one.name for one in done],
-            "rows": [json.dumps(one.rows) for one in done],
-            "reason": [one.reason or "" for one in done],
-        }
+        """Names and full paths -> what became of each, all of it JSON, which names that are no text survive.
+
+        Each of the lists that come together has the images of one forward pass; all but a run's last are full.
+        """
+        named = [pair for images in batch["images"] for pair in json.loads(images)]
+        items = [Item(name, partial(read_image, path)) for name, path in named]
+        done = explain_items(self.explainer, items, 1, self._write)
+        return {"done": [json.dumps(asdict(one)) for one in done]}
 
     def _write(self, result: ImageResult) -> list[Row]:
         pictures = self.pictures
@@ -168,7 +167,7 @@ def run_on_ray(
         folder: the run folder, held by this process.
         pictures: what to draw.
         workers: detectors at work at once.
-        batch: images that share a forward pass.
+        batch: images that share a forward pass: the first so many names, the next so many, ...
         gpus: of each worker.
 
     Raises:
@@ -176,10 +175,12 @@ def run_on_ray(
     """
     import ray
 
-    handed = batch * max(min(HANDED, -(-len(names) // workers)) // batch, 1)
+    named = [(name, name if is_remote(name) else str(Path(name).absolute())) for name in names]
+    batches = [{"images": json.dumps(named[start : start + batch])} for start in range(0, len(named), batch)]
+    handed = max(min(HANDED // batch, len(batches) // workers), 1)
     work = ray.data.from_items(
-        [{"name": name, "path": name if is_remote(name) else str(Path(name).absolute())} for name in names],
-        override_num_blocks=min(-(-len(names) // handed), BLOCKS),
+        batches,
+        override_num_blocks=min(-(-len(batches) // handed), BLOCKS),
     )
     told = work.map_batches(
         Worker,
@@ -191,9 +192,10 @@ def run_on_ray(
     try:
         with _quiet(ray.data.DataContext.get_current()):
             for row in told.iter_rows():
-                if not row["reason"]:
-                    folder.did(row["name"])
-                yield Done(row["name"], json.loads(row["rows"]), row["reason"] or None)
+                done = Done(**json.loads(row["done"]))
+                if done.reason is None:
+                    folder.did(done.name)
+                yield done
     except ray.exceptions.RayError as error:
         raise UsageError(f"Ray's workers cannot go on: {_last_line(error)}; what was finished is kept") from error
 

@@ -78,11 +78,17 @@ def test_a_list_on_stdin_and_an_image_that_fails(images, tmp_path, capsys, monke
     assert json.loads(line)["path"] == str(tmp_path / "broken.png")
 
 
-def test_a_video_becomes_a_video(tmp_path):
+@pytest.fixture
+def clip(tmp_path):
+    """Six frames a tenth of a second apart."""
     writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (256, 256))
     for seed in range(6):
         writer.write(render(make_scene(seed))[..., ::-1])
     writer.release()
+    return tmp_path / "clip.mp4"
+
+
+def test_a_video_becomes_a_video(clip, tmp_path):
     command = ["explain", str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "r"), "--every", "2", "--save", "video",
                "--weights", str(WEIGHTS), "--method", "random"]  # fmt: skip
     assert main(command) == 0
@@ -99,15 +105,31 @@ def test_a_video_becomes_a_video(tmp_path):
     assert np.corrcoef(shown.mean(2).ravel(), render(make_scene(0)).mean(2).ravel())[0, 1] > 0.5
 
 
+def grown(folder, few, many, *options):
+    """MiB by which a run of ``many`` images, of several sizes, leaves this process larger than one of ``few`` did."""
+    folder.mkdir()
+    for seed in range(many):
+        scene = render(make_scene(seed))
+        size = (200 + 37 * (seed % 11), 180 + 53 * (seed % 7))
+        Image.fromarray(cv2.resize(scene, size)).save(folder / f"{seed:05d}.png", compress_level=1)
+    listed = folder / "list.txt"
+    listed.write_text("\n".join(str(path) for path in sorted(folder.glob("*.png"))[:few]))
+    assert main(["explain", str(listed), "--out", str(folder / "few"), *options]) == 0
+    before = psutil.Process().memory_info().rss
+    (folder / "list.txt").write_text("\n".join(str(path) for path in sorted(folder.glob("*.png"))))
+    assert main(["explain", str(listed), "--out", str(folder / "many"), *options]) == 0
+    return (psutil.Process().memory_info().rss - before) / 2**20
+
+
 def test_memory_does_not_grow_with_the_images(tmp_path):
-    images = write_images(tmp_path / "images", 120)
-    process = psutil.Process()
-    some = tmp_path / "list.txt"
-    some.write_text("\n".join(str(path) for path in sorted(images.iterdir())[:20]))
-    assert explain(some, "--out", tmp_path / "few") == 0
-    before = process.memory_info().rss
-    assert explain(images, "--out", tmp_path / "many") == 0
-    assert (process.memory_info().rss - before) / 2**20 < 50
+    assert grown(tmp_path / "images", 20, 120, *QUICK) < 50
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_maps_and_pictures(tmp_path):
+    more = grown(tmp_path / "images", 40, 400, "--weights", str(WEIGHTS), "--method", "layercam", "--batch", "4")
+    print(f"{more:+.1f} MiB after ten times as many images, with maps and pictures")
+    assert more < 50
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +146,18 @@ def test_ray_gives_the_same_rows(images, tmp_path, cluster):
     assert explain(images, "--out", tmp_path / "local") == 0
     assert explain(images, "--out", tmp_path / "ray", "--engine", "ray", "--workers", "2") == 0
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_frames_and_what_fails_beside_ray(images, clip, tmp_path, cluster, capsys):
+    """Workers read files; frames, which only the process that reads the video has, are explained there."""
+    (tmp_path / "list.txt").write_text(f"{images}\n{clip}\n{tmp_path / 'gone.png'}\n{images / 'again.png'}\n")
+    sources = [tmp_path / "list.txt", *sorted(images.iterdir())[:2]]
+    assert explain(*sources, "--out", tmp_path / "local", "--batch", "4") == 1
+    assert explain(*sources, "--out", tmp_path / "ray", "--engine", "ray", "--batch", "4") == 1
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert json.loads((tmp_path / "ray" / "run.json").read_text())["counts"]["images"] == 16 + 6
 
 
 @pytest.mark.slow

@@ -138,6 +138,27 @@ def test_the_reader_of_its_lines_goes_away(images, whole, tmp_path, capsys):
     assert contents(out) == contents(whole)
 
 
+def test_images_that_share_a_batch_share_it_again(images, tmp_path, capsys, monkeypatch):
+    """What shares a forward pass changes the last bits of its results; so a batch half done is done again."""
+    options = ["--method", "layercam", "--batch", "4"]
+    assert main(command(images, tmp_path / "whole", *options)) == 0
+    real = RunFolder.add
+    for count in (2, 6, 11):
+        left = [None] * count
+
+        def add(*arguments, left=left):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "add", add)
+            assert main(command(images, tmp_path / "run", *options)) == 130
+    assert main(command(images, tmp_path / "run", *options)) == 0
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 20])
 def test_a_full_disk(images, whole, tmp_path, capsys, monkeypatch, after):
     out, left, real = tmp_path / "run", after, Path.write_bytes

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -76,17 +76,17 @@ def _explain(
                 progress.update(task, total=count_items(config.source, config.every))
 
             def left() -> Iterator[Item]:
-                """What is not done; what is, is told."""
+                """What is not done, with what shares its batch; what is, is told."""
                 nonlocal earlier
-                for item in find_items(config.source, config.every):
-                    if item.clip is not None:
-                        clips[item.clip.name] = item.clip
-                    if item.name not in folder:
-                        yield item
+                items = find_items(config.source, config.every)
+                while batch := list(islice(items, config.batch)):
+                    clips.update((item.clip.name, item.clip) for item in batch if item.clip is not None)
+                    if not all(item.name in folder for item in batch):
+                        yield from batch
                         continue
-                    earlier += 1
-                    progress.advance(task)
-                    if config.json:
+                    earlier += len(batch)
+                    progress.advance(task, len(batch))
+                    for item in batch if config.json else ():
                         _print_rows(folder.rows(item.name), stdout)
 
             Thread(target=count, daemon=True, name="detcam-count").start()  # of millions it takes minutes
