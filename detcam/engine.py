@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,8 @@ from detcam.types import ImageResult
 Row: TypeAlias = dict[str, Any]
 Pixels: TypeAlias = "NDArray[np.uint8] | Exception"
 
+FAILURES = (InputError, RuntimeError, MemoryError, cv2.error)
+"""What ends the work on one image, and no other's."""
 HANDED = 16
 """Images handed to a worker of Ray's together: it decodes ahead within them."""
 BLOCKS = 10_000
@@ -65,11 +69,11 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
             arrays[name] = pixels
     try:
         yield from explainer.explain_named(arrays)
-    except (InputError, RuntimeError, MemoryError):
+    except FAILURES:
         for name, array in arrays.items():
             try:
                 yield explainer.explain_named({name: array})[0]
-            except (InputError, RuntimeError, MemoryError) as error:
+            except FAILURES as error:
                 yield Done(name, [], reason_of(name, error))
 
 
@@ -80,7 +84,13 @@ def explain_items(
     with closing(decoded(items, workers, ahead=workers + explainer.batch)) as stream:
         while chunk := [(item.name, pixels) for item, pixels in islice(stream, explainer.batch)]:
             for outcome in explain_chunk(explainer, chunk):
-                yield outcome if isinstance(outcome, Done) else Done(outcome.source, write(outcome))
+                if isinstance(outcome, Done):
+                    yield outcome
+                    continue
+                try:
+                    yield Done(outcome.source, write(outcome))
+                except FAILURES as error:
+                    yield Done(outcome.source, [], reason_of(outcome.source, error))
 
 
 def run_here(
@@ -113,8 +123,11 @@ class Worker:
         """
         named = [pair for images in batch["images"] for pair in json.loads(images)]
         items = [Item(name, partial(read_image, path)) for name, path in named]
-        done = explain_items(self.explainer, items, 1, self._write)
-        return {"done": [json.dumps(asdict(one)) for one in done]}
+        told = []
+        for done in explain_items(self.explainer, items, 1, self._write):
+            reason = done.reason and done.reason.removeprefix(f"{dict(named)[done.name]}: ")
+            told.append(json.dumps(asdict(replace(done, reason=reason))))
+        return {"done": told}
 
     def _write(self, result: ImageResult) -> list[Row]:
         pictures = self.pictures
@@ -221,5 +234,6 @@ def reason_of(name: str, error: Exception) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """What a remote traceback ends with."""
-    return [line for line in str(error).splitlines() if line.strip()][-1].strip()
+    """What went wrong in a worker: the last line of a traceback that names an exception, among Ray's advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)), lines[-1])

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import polars as pl
-from fsspec.core import has_magic, url_to_fs
+from fsspec import get_filesystem_class
+from fsspec.core import has_magic
 from upath import UPath
 
 from detcam.errors import UsageError
@@ -20,6 +22,7 @@ OBJECT_STORES = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl
 """Protocols whose files appear whole when their writing ends: nothing is gained there by renaming, which copies."""
 STORED = (*OBJECT_STORES, "ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs")
 """Protocols of images; of others, an address is a stream's."""
+LOCAL = ("file://", "local://")
 _TOGETHER = 1000
 """Tables read at once."""
 
@@ -38,14 +41,14 @@ def locate(path: str | os.PathLike[str]) -> Path:
         return path
     if "://" not in text:
         return Path(path)
-    if text.startswith(("file://", "local://")):
+    if text.startswith(LOCAL):
         return Path(UPath(text).path)
     if set(text) & set("*?[]"):
         raise UsageError(f"{text}: remote file systems take *, ?, [ and ] for patterns; choose another name")
     try:
         found = UPath(text)
         _ = found.fs
-    except (ImportError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise UsageError(f"{text}: {error}") from error
     return cast(Path, found)
 
@@ -81,12 +84,16 @@ def list_remote(address: str, suffixes: tuple[str, ...]) -> list[str]:
     if address.lower().endswith(suffixes) and not has_magic(address):
         return [address]
     with reaching(address):
-        system, path = url_to_fs(address)
+        system, path = _system(address)
+        system.invalidate_cache()
         found = system.glob(path) if has_magic(address) else system.find(path)
         if not found and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
             found = [path]
-        start = address.rstrip("/").removesuffix(path.strip("/"))  # with the host, which paths leave out
-        return [start + name.lstrip("/") for name in sorted(found) if name.lower().endswith(suffixes)]
+        named = [name for name in sorted(found) if name.lower().endswith(suffixes)]
+        whole, inner = address.rstrip("/"), path.strip("/")
+        if whole.endswith(inner):  # with the host, which paths leave out
+            return [whole.removesuffix(inner) + name.lstrip("/") for name in named]
+        return [system.unstrip_protocol(name) for name in named]
 
 
 def read_remote(address: str) -> bytes:
@@ -96,8 +103,20 @@ def read_remote(address: str) -> bytes:
         OSError: it cannot be read.
     """
     with reaching(address):
-        system, path = url_to_fs(address)
+        system, path = _system(address)
         return bytes(system.cat_file(path))
+
+
+def _system(address: str) -> tuple[Any, str]:
+    """The file system of an address and the path there; ``::`` is part of a name, not a chain of file systems."""
+    kind = get_filesystem_class(address.partition("://")[0])
+    return kind(**kind._get_kwargs_from_urls(address)), kind._strip_protocol(address)
+
+
+def refresh(path: Path) -> None:
+    """Forget what a remote file system remembers of its folders: other processes write there."""
+    if not is_local(path):
+        cast(UPath, path).fs.invalidate_cache()
 
 
 @contextmanager
@@ -134,7 +153,7 @@ def write_whole(path: Path, write: Any) -> None:
         if not is_local(path) and cast(UPath, path).protocol in OBJECT_STORES:
             path.write_bytes(made.getvalue())
             return
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial")
         try:
             partial.write_bytes(made.getvalue())
             if is_local(path):
@@ -147,21 +166,37 @@ def write_whole(path: Path, write: Any) -> None:
 
 
 def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
-    """The rows of Parquet files of the same columns, many files in one table."""
+    """The rows of Parquet files of the same columns, many files in one table.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
     for start in range(0, len(paths), _TOGETHER):
-        some = list(paths[start : start + _TOGETHER])
-        with reaching(some[0]):
-            if is_local(some[0]):
-                yield pl.read_parquet(some, glob=False).rechunk()
-            else:  # asked for at once: one by one, a million answers take hours
-                remote = [cast(UPath, path) for path in some]
-                found = remote[0].fs.cat([path.path for path in remote])
-                data = list(found.values()) if isinstance(found, dict) else [found]
-                yield pl.concat([pl.read_parquet(BytesIO(one)) for one in data]).rechunk()
+        some = paths[start : start + _TOGETHER]
+        data = _read(some)
+        try:
+            yield pl.read_parquet(data).rechunk()
+        except pl.exceptions.PolarsError:
+            for path, one in zip(some, data, strict=True):
+                try:
+                    pl.read_parquet(one)
+                except pl.exceptions.PolarsError as error:
+                    why = " ".join(str(error).split())
+                    raise UsageError(f"{path} is damaged: {why}; remove it, and what it held is made again") from error
+            raise
+
+
+def _read(paths: Sequence[Path]) -> list[bytes]:
+    with reaching(paths[0]):
+        if is_local(paths[0]):
+            return [path.read_bytes() for path in paths]
+        remote = [cast(UPath, path) for path in paths]
+        found = remote[0].fs.cat([path.path for path in remote])  # at once: one by one, a million answers take hours
+        return list(found.values()) if isinstance(found, dict) else [found]
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """The rows of one Parquet file."""
+    """The rows of one Parquet file; see :func:`read_tables`."""
     return next(read_tables([path]))
 
 

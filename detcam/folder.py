@@ -18,7 +18,17 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
-from detcam.files import is_local, locate, make_folder, reaching, read_table, read_tables, remove_files, write_whole
+from detcam.files import (
+    is_local,
+    locate,
+    make_folder,
+    reaching,
+    read_table,
+    read_tables,
+    refresh,
+    remove_files,
+    write_whole,
+)
 from detcam.reduced import reduced
 from detcam.render import is_small, overlay, panel, together, write_image, zoom
 from detcam.store import (
@@ -76,17 +86,34 @@ class RunFolder:
         self._known: dict[str, list[dict[str, Any]]] | None = None
         try:
             with reaching(self.path):
-                self._open(command, overwrite, tables)
-                done = [part.stem for part in (self.path / PARTS).glob("*.parquet")]
-                self._done = {*done, *self._read("images.parquet", IMAGES)["key"]}
+                self._open(overwrite, tables)
+                self._done = self._finished()
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from error
 
-    def _open(self, command: str, overwrite: bool, tables: Sequence[str]) -> None:
+    def _open(self, overwrite: bool, tables: Sequence[str]) -> None:
         path = self.path
+        refresh(path)
         if is_local(path) and (path / LOCK).exists():
             self._hold()
-        old = read_description(path)
+        self._check(overwrite)
+        make_folder(path)
+        self._hold()
+        old = self._check(overwrite)  # again: until now another process may have been here
+        if old is not None and (overwrite or old.get("state") == "removing"):
+            self._description["state"] = "removing"
+            self._write_description()  # if it ends here, the folder is this run's
+            _remove_run(path, tables)
+        elif old is None:
+            self._description["state"] = "opening"
+            self._write_description()
+        for name in ("heatmaps", PARTS):
+            make_folder(path / name)
+        remove_files([*path.glob(".*.partial*"), *path.glob("*/.*.partial*")])  # a killed process left them
+
+    def _check(self, overwrite: bool) -> dict[str, Any] | None:
+        """What the folder says of itself, where this run may write there."""
+        path, command, old = self.path, self._description["command"], read_description(self.path)
         same = old is not None and all(
             old.get(key) == self._description[key] for key in ("schema", "command", "configuration")
         )
@@ -99,18 +126,14 @@ class RunFolder:
             )
         if old is None and (strange := [name for name in OWN if (path / name).exists()]):
             raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another --out")
-        make_folder(path)
-        self._hold()
-        if old is not None and (overwrite or old.get("state") == "removing"):
-            self._description["state"] = "removing"
-            self._write_description()  # if it ends here, the folder is this run's
-            _remove_run(path, tables)
-        elif old is None:
-            self._description["state"] = "opening"
-            self._write_description()
-        for name in ("heatmaps", PARTS):
-            make_folder(path / name)
-        remove_files([*path.glob(".*.partial*"), *path.glob("*/.*.partial*")])  # a killed process left them
+        return old
+
+    def _finished(self) -> set[str]:
+        """The keys of images that are done: by a part, or by the tables, if both are there."""
+        images = self._read("images.parquet", IMAGES)
+        if not (self.path / "detections.parquet").is_file():
+            images = images.filter(pl.col("detections") == 0)
+        return {*images["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
 
     def _hold(self) -> None:
         """Keep other processes out; the lock goes with this one, however it ends."""
@@ -172,15 +195,15 @@ class RunFolder:
             complete: whether every image was tried; where not, the same run can go on later.
             hold: keep the folder, for more to be written, until :meth:`release`.
         """
-        self._gather()
-        if complete or self._errors:
-            self._write_errors()
+        images = self._gather()
+        self._errors.sort()  # in whatever order they were found
+        self._write_errors()
         table = self._read("detections.parquet", self._columns)
         if "error_type" in table.columns:  # a review's misses are no detections
             table = table.filter(pl.col("error_type").is_null() | (pl.col("error_type") != "Miss"))
         status = table["status"].to_list()
         counts = {
-            "images": len(self._done), "failed": len(self._errors), "detections": len(table),
+            "images": images, "failed": len(self._errors), "detections": len(table),
             "no_signal": status.count("no_signal"), "unsupported": status.count("unsupported"),
         }  # fmt: skip
         state = "finished" if complete else "interrupted"
@@ -195,8 +218,9 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
 
-    def _gather(self) -> None:
-        """Parts into tables, in the order of images' names, so that the same rows are the same bytes."""
+    def _gather(self) -> int:
+        """Parts into tables, in the order of images' names, so that the same rows are the same bytes; counts images."""
+        refresh(self.path)
         parts = sorted((self.path / PARTS).glob("*.parquet"))
         fresh = [pl.DataFrame(schema=self._columns), *read_tables(parts)]
         rows = pl.concat(fresh, how="diagonal_relaxed").with_columns(_key().alias("key"))
@@ -212,6 +236,7 @@ class RunFolder:
         if is_local(self.path):
             with suppress(OSError):
                 (self.path / PARTS).rmdir()
+        return len(images)
 
     def _read(self, name: str, columns: Mapping[str, Any]) -> pl.DataFrame:
         path = self.path / name

@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,7 +67,7 @@ def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> i
     """How many items there are, failing ones included, decoding none; None where only reading tells, as of a stream."""
     _check(every)
     total = 0
-    if STDIN in sources:
+    if any(source == STDIN or _is_pipe(source) for source in sources):
         return None
     for found in _expand(sources, split):
         count: int | None = 1
@@ -76,6 +77,12 @@ def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> i
             return None
         total += count
     return total
+
+
+def _is_pipe(source: str) -> bool:
+    """Whether a source can be read only once."""
+    path = Path(source)
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generator[tuple[Item, Outcome], None, None]:
@@ -123,7 +130,7 @@ def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generato
 def _outcome(item: Item) -> Outcome:
     try:
         return item.read()
-    except (InputError, MemoryError) as error:
+    except (InputError, MemoryError, cv2.error) as error:
         return error
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from detcam import video
-from detcam.files import is_remote, list_remote
+from detcam.files import LOCAL, is_remote, list_remote, locate
 from detcam.images import SUFFIXES
 from detcam.video import is_stream
 
@@ -81,6 +81,8 @@ class _Finder:
 
     def expand(self, source: str, base: Path, top: bool) -> Iterator[str | Missing]:
         """What one source names; ``top`` is not inside a list."""
+        if source.startswith(LOCAL):
+            source = str(locate(source))
         if is_stream(source):
             yield source
             return

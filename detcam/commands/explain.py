@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, TextIO
-
-import torch
 
 from detcam.commands.model import build_explainer
 from detcam.commands.progress import complain, logger, progress_bar
@@ -44,7 +43,7 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
         return _explain(config, config, build_explainer(config), pictures, stdout)
     with cluster(config.ray_address) as gpus:
         remote = _on_workers(config, gpus)
-        here = remote if torch.cuda.is_available() else replace(remote, device="cpu", half=False)
+        here = replace(remote, device="cpu", half=False) if remote.device == "cuda:0" else remote
         return _explain(config, remote, build_explainer(here), pictures, stdout)
 
 
@@ -57,6 +56,7 @@ def _explain(
     if not all(is_stream(name) or is_remote(name) or Path(name).is_absolute() for name in config.source):
         resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
+    resolved["device"] = remote.device
     folder = RunFolder(config.out, "explain", resolved, config.overwrite)
     folder.describe(
         weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
@@ -119,8 +119,10 @@ def _summary(counts: Mapping[str, int], earlier: int, out: str) -> str:
 
 def _on_workers(config: ExplainConfig, gpus: int) -> ExplainConfig:
     """The configuration as a worker of Ray's needs it: full paths, and the one GPU that Ray shows it."""
+    if lost := [name for name in (config.out, *config.source) if name.startswith("memory://")]:
+        raise UsageError(f"{lost[0]} is the memory of one process, which Ray's workers do not share")
     device = config.device or ("cuda:0" if gpus else None)
-    if device is not None and (device.startswith("cuda") or device.isdigit()):
+    if device is not None and re.fullmatch(r"(cuda:?)?\d*", device.lower()):
         if not gpus:
             raise UsageError(f"--device {device}: the cluster has no GPU")
         device = "cuda:0"
