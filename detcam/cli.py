@@ -55,11 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
         given = _from_file(given[1:])
-    parsed = build_parser().parse_args(given)
+    try:
+        parsed = build_parser().parse_args(given)
+    except (UsageError, UnicodeDecodeError, yaml.YAMLError) as error:  # of a file given with --config
+        _say(f"detcam {given[0]}: {' '.join(str(error).split())}")
+        return 2
     command, stdout, config = parsed.subcommand, sys.stdout, None
     # Ultralytics logs to stdout, and binds the stream it finds at its first import: stdout is for results alone.
     with contextlib.redirect_stdout(sys.stderr), shown_log():
         try:
+            if parsed[command].command != command:
+                raise UsageError(f"the file says `command: {parsed[command].command}`; detcam run takes what it says")
             config = to_config(CONFIGS[command], parsed[command])
             return _commands()[command](config, stdout)
         except DetcamError as error:
@@ -88,7 +94,7 @@ def _from_file(arguments: Sequence[str]) -> list[str]:
         _say(f"detcam run: {arguments[0]}: cannot be read: {' '.join(str(error).split())}")
         sys.exit(2)
     command = document.get("command") if isinstance(document, dict) else None
-    if command not in CONFIGS:
+    if not isinstance(command, str) or command not in CONFIGS:
         _say(f"detcam run: {arguments[0]} must say `command:`, got {command!r}{nearest(str(command), CONFIGS)}")
         sys.exit(2)
     return [command, "--config", *arguments]
@@ -110,12 +116,14 @@ class _Parser(ArgumentParser):
         elif unknown := re.search(r"invalid choice: '([^']*)'", wrong):
             wrong = f"no command {unknown[1]!r}{nearest(unknown[1], CONFIGS)}"
         elif unknown := re.search(r"'(\w+)' does not accept option '([^']*)'", wrong):
-            prog, keys = f"detcam {unknown[1]}", _names(CONFIGS[unknown[1]]).values()
-            wrong = f"no option {unknown[2]!r}{nearest(unknown[2], keys)}"
+            prog, keys = f"detcam {unknown[1]}", _names(CONFIGS[unknown[1]])
+            wrong = f"no option {unknown[2]!r}{nearest(keys.get(unknown[2], unknown[2]), keys.values())}"
         elif mistyped := re.match(r'Parser key "(\w+)": .*(?:Got|Given) value: (.*)', wrong):
             config, key = CONFIGS[prog.split()[-1]], mistyped[1]
-            name = next(name for name, known in _names(config).items() if known == key)
-            wrong = f"{key} must be {_wanted(get_type_hints(config)[name])}, got {mistyped[2]}"
+            hints = {known: get_type_hints(config)[name] for name, known in _names(config).items()}
+            wrong = f"{key} must be {_wanted(hints.get(key, str))}, got {mistyped[2]}"
+        elif wrong.startswith("Unexpected config:"):
+            wrong = "the file given with --config holds no options"
         _say(f"{prog}: {wrong}")
         sys.exit(2)
 
@@ -154,12 +162,15 @@ def to_config(config: Any, parsed: Namespace) -> Any:
     """The typed configuration of parsed options.
 
     Raises:
-        UsageError: a switch is neither true nor false.
+        UsageError: a switch is neither true nor false, null where a value is needed, a seed that no generator takes.
     """
     given, hints, names = vars(parsed), get_type_hints(config), _names(config)
     for name, key in names.items():
-        if hints[name] is bool and not isinstance(given.get(key, False), bool):
-            raise UsageError(f"{key} must be true or false, got {given[key]!r}")
+        value, hint = given.get(key, False), hints[name]
+        if (value is None and NoneType not in get_args(hint)) or (hint is bool and not isinstance(value, bool)):
+            raise UsageError(f"{key} must be {_wanted(hint)}, got {'null' if value is None else repr(value)}")
+    if not 0 <= given.get("seed", 0) < 2**32:
+        raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {given['seed']}")
     return config(**{name: given[key] for name, key in names.items() if key in given})
 
 
@@ -179,10 +190,17 @@ def _wanted(hint: Any) -> str:
 
 
 def _load_yaml(text: str) -> Any:
-    """YAML as jsonargparse reads it, where ``source: photos/`` is a list of one."""
+    """YAML as jsonargparse reads it, where ``source: photos/`` is a list of one.
+
+    Raises:
+        UsageError: sources that are neither text nor a list of texts.
+    """
     found = get_loader("yaml")(text)
-    if isinstance(found, dict) and isinstance(found.get("source"), str):
-        found["source"] = [found["source"]]
+    if isinstance(found, dict) and "source" in found:
+        given = found["source"]
+        found["source"] = [given] if isinstance(given, str) else given
+        if not isinstance(given, str | list) or not all(isinstance(one, str) for one in found["source"]):
+            raise UsageError(f"source must be text or a list of texts, got {given!r}")
     return found
 
 

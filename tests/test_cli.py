@@ -265,6 +265,15 @@ def test_a_file_says_what_it_is_for(images, tmp_path, capsys):
             "command: explain\ndetection: [1, x]",
             "detection must be text or a whole number or a list of whole numbers or null, got [1, 'x']",
         ),
+        ("command: explain\nsource: 3", "source must be text or a list of texts, got 3\n"),
+        ("command: explain\nsource: {a: b}", "source must be text or a list of texts, got {'a': 'b'}\n"),
+        ("command: explain\nsource: [1, 2]", "source must be text or a list of texts, got [1, 2]\n"),
+        ("command: [explain]", "must say `command:`, got ['explain']"),
+        ("command: explain\nconf: null", "detcam explain: conf must be a number, got null\n"),
+        ("command: explain\nmethod: null", "detcam explain: method must be text, got null\n"),
+        ("command: review\nout: null", "detcam review: out must be text, got null\n"),
+        ("command: explain\nclass_name: x", "no option 'class_name'; did you mean 'class'?"),
+        ("command: explain\nseed: 99999999999999999999", "seed must be a whole number from 0 to 4294967295, got 99"),
         ("command: explain\nclasses: {a: 1}", "classes must be text or a list of texts and whole numbers or null"),
         ("[", "cannot be read"),
     ],
@@ -274,6 +283,24 @@ def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
     code, stdout, stderr = run(capsys, "run", tmp_path / "job.yaml")
     assert (code, stdout) == (2, "")
     assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"command: review", "detcam explain: the file says `command: review`; detcam run takes what it says"),
+        (b"command: [1]", "detcam explain: command must be text, got [1]"),
+        (b"conf: \xff", "detcam explain: 'utf-8' codec can't decode"),
+        (b"conf: [", "detcam explain: "),
+        (b"", "detcam explain: the file given with --config holds no options"),
+    ],
+)
+def test_a_file_given_with_config_that_is_wrong_is_told_so(tmp_path, capsys, content, message):
+    (tmp_path / "job.yaml").write_bytes(content)
+    code, stdout, stderr = run(capsys, "explain", "--config", tmp_path / "job.yaml")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(message)
     assert stderr.count("\n") == 1
 
 

@@ -16,7 +16,16 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError
 from detcam.export import export
-from detcam.files import is_local, locate, on_this_machine, read_tables, remove_files, write_whole
+from detcam.files import (
+    is_local,
+    list_remote,
+    locate,
+    on_this_machine,
+    read_remote,
+    read_tables,
+    remove_files,
+    write_whole,
+)
 from detcam.images import read_image
 from detcam.sources import expand, find_images
 from detcam.store import read_detections, read_heatmap
@@ -199,6 +208,33 @@ def test_images_in_a_store_are_found_and_read(photographs, images):
         assert np.array_equal(read_image(address), read_image(images / f"{number}.png"))
     assert np.array_equal(read_image(f"{photographs}/odd[1].png"), read_image(images / "0.png"))
     assert detcam.explain(WEIGHTS, deep[1], method="random").source == deep[1]
+
+
+def test_names_with_two_colons_and_addresses_with_a_host(tmp_path):
+    (tmp_path / "a::b.png").write_bytes(b"bytes")
+    (found,) = list_remote(f"shelf://{tmp_path}", (".png",))
+    assert found == f"shelf://{tmp_path}/a::b.png"
+    assert read_remote(found) == b"bytes"
+
+    class Azure(MemoryFileSystem):
+        """Its addresses hold the account after the container, its paths do not."""
+
+        protocol = "abfs"
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            container, _, rest = str(path).removeprefix("abfs://").partition("/")
+            return "/".join([container.partition("@")[0], rest]).strip("/")
+
+        def find(self, path, **_):
+            return [f"{path}/a.png"]
+
+        def unstrip_protocol(self, name):
+            return f"abfs://{name}"
+
+    fsspec.register_implementation("abfs", Azure, clobber=True)
+    assert list_remote("abfs://box@account.net/x", (".png",)) == ["abfs://box/x/a.png"]
+    assert list_remote("abfs://box/x", (".png",)) == ["abfs://box/x/a.png"]
 
 
 def test_what_a_store_does_not_hold_is_told(photographs):

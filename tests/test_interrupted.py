@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,15 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import pytest
 from PIL import Image
 
+from detcam import folder
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
+from detcam.errors import UsageError
 from detcam.folder import RunFolder
 from detcam.store import read_detections
 
@@ -157,6 +161,79 @@ def test_images_that_share_a_batch_share_it_again(images, tmp_path, capsys, monk
             assert main(command(images, tmp_path / "run", *options)) == 130
     assert main(command(images, tmp_path / "run", *options)) == 0
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_table_that_is_gone_is_made_again(images, whole, tmp_path, capsys):
+    for name in ("detections.parquet", "images.parquet"):
+        shutil.copytree(whole, tmp_path / name)
+        (tmp_path / name / name).unlink()
+        assert main(command(images, tmp_path / name)) == 0
+        assert contents(tmp_path / name) == contents(whole)
+
+
+@pytest.mark.parametrize("name", [".parts/damaged-0123456789abcdef.parquet", "detections.parquet", "images.parquet"])
+@pytest.mark.parametrize("content", [b"", b"garbage that is no table"])
+def test_a_damaged_table_is_named(images, whole, tmp_path, capsys, name, content):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / ".parts").mkdir()
+    (out / name).write_bytes(content)
+    assert main(command(images, out)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{out / name} is damaged: " in line
+    assert "remove it, and what it held is made again" in line
+    (out / name).unlink()
+    resumed(images, out, capsys)
+    assert contents(out) == contents(whole)
+
+
+def test_a_folder_whose_name_is_no_text(images, whole, tmp_path):
+    out = tmp_path / os.fsdecode(b"o\xff")
+    assert main(command(images, out)) == 0
+    assert contents(out) == contents(whole)
+
+
+def test_a_run_that_another_one_overtakes_while_it_opens(tmp_path, monkeypatch):
+    """Between a first look at a folder and its lock another process may make and finish a run there."""
+
+    def overtaken(path):
+        monkeypatch.undo()
+        RunFolder(path, "explain", {"conf": 0.1}).finish(True)
+
+    monkeypatch.setattr("detcam.folder.make_folder", overtaken)
+    with pytest.raises(UsageError, match=r"with another configuration \(conf\)"):
+        RunFolder(tmp_path / "run", "explain", {"conf": 0.9})
+
+
+def test_failures_of_an_interrupted_run_are_its_own(images, tmp_path, monkeypatch, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text(f"{broken}\n{images}\n")
+    assert main(command(tmp_path / "list.txt", tmp_path / "run")) == 1
+    broken.write_bytes(next(images.iterdir()).read_bytes())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "add", interrupted)
+        assert main(command(tmp_path / "list.txt", tmp_path / "run")) == 130
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["counts"]["failed"] == 0
+    assert not (tmp_path / "run" / "errors.jsonl").exists()
+
+
+def test_what_cannot_be_drawn_fails_alone(images, tmp_path, monkeypatch, capsys):
+    real = folder.write_result
+
+    def drawn(path, result, *arguments):
+        if result.source.endswith("00003.png"):
+            raise cv2.error("Insufficient memory")
+        return real(path, result, *arguments)
+
+    monkeypatch.setattr(folder, "write_result", drawn)
+    assert main(command(images, tmp_path / "run")) == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["counts"]["images"] == COUNT - 1
+    assert "00003.png: Insufficient memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 20])

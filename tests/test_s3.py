@@ -86,6 +86,21 @@ def test_ray_reads_images_from_s3_and_writes_there(store, images, tmp_path):
     assert files == same == there > COUNT
 
 
+def test_ray_goes_on_where_a_killed_run_stopped(store, images, tmp_path):
+    """What the workers write is found though the store's listings are remembered."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    assert explain(store, images, tmp_path / "local").returncode == 0
+    start = "import sys; from detcam.folder import RunFolder as R; from detcam.cli import main; add = R.add; n = []\n"
+    start += "def some(*a):\n  n.append(0)\n  if len(n) > 4: import os; os._exit(9)\n  return add(*a)\n"
+    start += "R.add = some; main(sys.argv[1:])"
+    options = ["--weights", str(WEIGHTS), "--method", "layercam", "--out", "s3://bucket/killed"]
+    killed = subprocess.run([sys.executable, "-c", start, "explain", str(images), *options], env=store, check=False)
+    assert killed.returncode == 9
+    assert explain(store, images, "s3://bucket/killed", "--engine", "ray", "--workers", "1").returncode == 0
+    files, same, there = map(int, python(store, COMPARE, tmp_path / "local", "s3://bucket/killed").split())
+    assert files == same == there > COUNT
+
+
 def test_what_s3_refuses_is_told_in_a_line(store, images, tmp_path):
     done = explain(store, images, "s3://nobody/run")
     assert done.returncode == 2

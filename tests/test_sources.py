@@ -429,3 +429,16 @@ with closing(decoded(find_items(["-"]))) as stream:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_list_that_is_a_pipe_is_read_once(tmp_path):
+    """Who counts what a pipe holds takes it from who works on it."""
+    os.mkfifo(tmp_path / "list.txt")
+    assert count_items([str(tmp_path / "list.txt")]) is None
+    (tmp_path / "a.png").touch()
+    assert count_items([str(tmp_path)]) == 1
+
+
+def test_an_address_of_this_machine(tmp_path):
+    (tmp_path / "a.png").touch()
+    assert list(expand([f"file://{tmp_path}", f"local://{tmp_path}/a.png"])) == [str(tmp_path / "a.png")]
