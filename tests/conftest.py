@@ -9,6 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from ultralytics import YOLO
 
@@ -129,3 +130,17 @@ def photograph(height: int = 120, width: int = 200, seed: int = 0) -> np.ndarray
 
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 12, 3)).astype(np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
+def write_images(folder: Path, count: int) -> Path:
+    """A new folder with so many scenes."""
+    folder.mkdir()
+    for seed in range(count):
+        Image.fromarray(render(make_scene(seed))).save(folder / f"{seed:05d}.png", compress_level=1)
+    return folder
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """The bytes of everything that a run leaves behind, but for ``run.json``, which tells times."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from conftest import contents, write_images
 from PIL import Image
 
 from detcam.cli import main
@@ -21,13 +22,6 @@ from detcam.store import read_detections
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 
 
-def write_images(folder, count):
-    folder.mkdir()
-    for seed in range(count):
-        Image.fromarray(render(make_scene(seed))).save(folder / f"{seed:05d}.png", compress_level=1)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("engine") / "images", 16)
@@ -35,12 +29,6 @@ def images(tmp_path_factory):
 
 def explain(*arguments):
     return main(["explain", *map(str, arguments), *QUICK])
-
-
-def contents(run):
-    """The bytes of everything that a run leaves behind, but for ``run.json``, which tells times."""
-    files = (path for path in run.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock"))
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
 def test_a_finished_run_is_not_done_again_and_tells_its_rows(images, tmp_path, capsys):

@@ -14,25 +14,17 @@ from pathlib import Path
 
 import cv2
 import pytest
-from PIL import Image
+from conftest import contents, write_images
 
 from detcam import folder
 from detcam.cli import main
 from detcam.demo import WEIGHTS
-from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
 from detcam.folder import RunFolder
 from detcam.store import read_detections
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 COUNT = 40
-
-
-def write_images(folder, count):
-    folder.mkdir()
-    for seed in range(count):
-        Image.fromarray(render(make_scene(seed))).save(folder / f"{seed:05d}.png", compress_level=1)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +41,6 @@ def whole(images, tmp_path_factory):
 
 def command(images, out, *options):
     return ["explain", str(images), "--out", str(out), *QUICK, *options]
-
-
-def contents(run):
-    """The bytes of everything that a run leaves behind, but for ``run.json``, which tells times."""
-    files = (path for path in run.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock"))
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
 def start(images, out, *options, **keywords):

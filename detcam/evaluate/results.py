@@ -11,7 +11,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from detcam.errors import UsageError
-from detcam.files import write_whole
+from detcam.files import read_table, write_whole
 from detcam.store import SCHEMA_VERSION, image_key, read_description, versions
 
 PARTS, LOCK = ".evaluation", ".lock"
@@ -63,7 +63,7 @@ class Results:
 
     def count(self, image: Path) -> int:
         """How many detections of an image were measured."""
-        return int(pl.read_parquet(self._part(image), columns=["detection"])["detection"].n_unique())
+        return int(read_table(self._part(image))["detection"].n_unique())
 
     def add(self, image: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write an image's rows whole; an image without detections gets a part without rows."""
@@ -72,7 +72,7 @@ class Results:
 
     def table(self) -> pl.DataFrame:
         """Every row so far, in the order of images, detections and methods."""
-        frames = [pl.read_parquet(part) for part in sorted(self._parts.glob("*.parquet"))]
+        frames = [read_table(part) for part in sorted(self._parts.glob("*.parquet"))]
         frames = [frame for frame in frames if len(frame)]
         return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
 
