@@ -181,3 +181,34 @@ for _ in range(30000):
     time.sleep(0.01)
 sys.exit("no worker was found at work")
 """
+
+
+@pytest.mark.slow
+def test_each_worker_has_a_gpu_of_its_own(images, tmp_path):
+    """On a cluster that counts two GPUs, though this machine has none: each worker sees the one Ray gives it."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    command = [sys.executable, "-W", "ignore", "-c", GPUS, str(tmp_path / "run"), *map(str, sorted(images.iterdir()))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["gpus"] == 2
+    assert told["seen"] == ["0", "1"]
+    assert told["reasons"] == len(sorted(images.iterdir()))
+
+
+GPUS = """
+import json, logging, os, sys, time
+import ray
+ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+from detcam.engine import Pictures, cluster, run_on_ray
+from detcam.folder import RunFolder
+class Seeing:
+    batch = 1
+    def explain_named(self, arrays):
+        time.sleep(0.2)
+        raise RuntimeError(os.environ["CUDA_VISIBLE_DEVICES"])
+with cluster(None) as gpus:
+    folder = RunFolder(sys.argv[1], "explain", {})
+    work = run_on_ray(Seeing, sys.argv[2:], folder, Pictures(frozenset(), "inferno", 0.6), workers=4, batch=1, gpus=1)
+    reasons = [done.reason for done in work]
+print(json.dumps({"gpus": gpus, "seen": sorted(set(reasons)), "reasons": len(reasons)}))
+"""
