@@ -84,13 +84,15 @@ def explain_items(
     with closing(decoded(items, workers, ahead=workers + explainer.batch)) as stream:
         while chunk := [(item.name, pixels) for item, pixels in islice(stream, explainer.batch)]:
             for outcome in explain_chunk(explainer, chunk):
-                if isinstance(outcome, Done):
-                    yield outcome
-                    continue
-                try:
-                    yield Done(outcome.source, write(outcome))
-                except FAILURES as error:
-                    yield Done(outcome.source, [], reason_of(outcome.source, error))
+                yield outcome if isinstance(outcome, Done) else _written(outcome, write)
+
+
+def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> Done:
+    """A result written, or the reason why it could not be; a disk that is full ends the run instead."""
+    try:
+        return Done(result.source, write(result))
+    except FAILURES as error:
+        return Done(result.source, [], reason_of(result.source, error))
 
 
 def run_here(
@@ -123,9 +125,9 @@ class Worker:
         """
         named = [pair for images in batch["images"] for pair in json.loads(images)]
         items = [Item(name, partial(read_image, path)) for name, path in named]
-        told = []
+        paths, told = dict(named), []
         for done in explain_items(self.explainer, items, 1, self._write):
-            reason = done.reason and done.reason.removeprefix(f"{dict(named)[done.name]}: ")
+            reason = done.reason and done.reason.removeprefix(f"{paths[done.name]}: ")
             told.append(json.dumps(asdict(replace(done, reason=reason))))
         return {"done": told}
 

@@ -1,4 +1,4 @@
-"""Files of a run, on this machine or wherever fsspec reaches: there as a whole or not at all."""
+"""Files on this machine or wherever fsspec reaches: found, read, and written as a whole or not at all."""
 
 from __future__ import annotations
 
