@@ -182,7 +182,7 @@ def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
                     pl.read_parquet(one)
                 except pl.exceptions.PolarsError as error:
                     why = " ".join(str(error).split())
-                    raise UsageError(f"{path} is damaged: {why}; remove it, and what it held is made again") from error
+                    raise UsageError(f"{path} is damaged: {why}") from error
             raise
 
 

@@ -6,8 +6,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,8 @@ class RunFolder:
         """Parts into tables, in the order of images' names, so that the same rows are the same bytes; counts images."""
         refresh(self.path)
         parts = sorted((self.path / PARTS).glob("*.parquet"))
-        fresh = [pl.DataFrame(schema=self._columns), *read_tables(parts)]
+        with _mendable():
+            fresh = [pl.DataFrame(schema=self._columns), *read_tables(parts)]
         rows = pl.concat(fresh, how="diagonal_relaxed").with_columns(_key().alias("key"))
         keys = pl.DataFrame({"key": [part.stem for part in parts]}, schema={"key": pl.String})
         counts = keys.join(rows.group_by("key").len("detections"), "key", "left", maintain_order="left")
@@ -240,7 +241,8 @@ class RunFolder:
 
     def _read(self, name: str, columns: Mapping[str, Any]) -> pl.DataFrame:
         path = self.path / name
-        return read_table(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
+        with _mendable():
+            return read_table(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
 
     def _write_errors(self) -> None:
         self._told = time.monotonic()
@@ -298,6 +300,15 @@ def _draw(
         write_image(folder / f"{key}-frame.png", together(drawn, colormap, opacity))
     if "panel" in save:
         write_image(folder / f"{key}-panel.png", panel(result, colormap, opacity))
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Say of a damaged table what becomes of it."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error}; remove it, and what it held is made again") from error
 
 
 def _key() -> pl.Expr:
