@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import cv2
@@ -77,14 +78,37 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
                 yield Done(name, [], reason_of(name, error))
 
 
-def explain_items(
-    explainer: Explainer, items: Iterable[Item], workers: int, write: Callable[[ImageResult], list[Row]]
+def explain_batches(
+    explainer: Explainer,
+    batches: Iterable[Sequence[Item]],
+    workers: int,
+    write: Callable[[ImageResult], list[Row]],
+    done: Container[str],
 ) -> Iterator[Done]:
-    """Explain items and write each one's result; ``workers`` threads decode ahead of the detector."""
-    with closing(decoded(items, workers, ahead=workers + explainer.batch)) as stream:
-        while chunk := [(item.name, pixels) for item, pixels in islice(stream, explainer.batch)]:
+    """Explain batches of items and write each one's result; ``workers`` threads decode ahead of the detector.
+
+    An item that is ``done``, by its name, only keeps the others company: what shares a forward pass changes the last
+    bits of its results.
+    """
+    sizes: SimpleQueue[int] = SimpleQueue()
+
+    def flat() -> Iterator[Item]:
+        for batch in batches:
+            sizes.put(len(batch))
+            yield from batch
+
+    with closing(decoded(flat(), workers, ahead=workers + explainer.batch)) as stream:
+        for first in stream:
+            chunk = [(item.name, pixels) for item, pixels in (first, *islice(stream, sizes.get() - 1))]
+            company = {name for name, _ in chunk if name in done}
+            if all(name in company or isinstance(pixels, Exception) for name, pixels in chunk):
+                chunk = [(name, pixels) for name, pixels in chunk if name not in company]
             for outcome in explain_chunk(explainer, chunk):
-                yield outcome if isinstance(outcome, Done) else _written(outcome, write)
+                if isinstance(outcome, Done):
+                    if outcome.name not in company:
+                        yield outcome
+                elif outcome.source not in company:
+                    yield _written(outcome, write)
 
 
 def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> Done:
@@ -96,14 +120,14 @@ def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> 
 
 
 def run_here(
-    explainer: Explainer, items: Iterable[Item], folder: RunFolder, pictures: Pictures, workers: int
+    explainer: Explainer, batches: Iterable[Sequence[Item]], folder: RunFolder, pictures: Pictures, workers: int
 ) -> Iterator[Done]:
-    """Explain items in this process."""
+    """Explain batches in this process."""
 
     def write(result: ImageResult) -> list[Row]:
         return folder.add(result, set(pictures.save), pictures.colormap, pictures.opacity)
 
-    yield from explain_items(explainer, items, workers, write)
+    yield from explain_batches(explainer, batches, workers, write, folder)
 
 
 class Worker:
@@ -119,16 +143,18 @@ class Worker:
         self.explainer, self.path, self.pictures = make(), locate(path), pictures
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Names and full paths -> what became of each, all of it JSON, which names that are no text survive.
+        """Several batches: names, full paths, and whether they are done -> what became of the others.
 
-        Each of the lists that come together has the images of one forward pass; all but a run's last are full.
+        All of it is JSON, which names that are no text survive.
         """
-        named = [pair for images in batch["images"] for pair in json.loads(images)]
-        items = [Item(name, partial(read_image, path)) for name, path in named]
-        paths, told = dict(named), []
-        for done in explain_items(self.explainer, items, 1, self._write):
-            reason = done.reason and done.reason.removeprefix(f"{paths[done.name]}: ")
-            told.append(json.dumps(asdict(replace(done, reason=reason))))
+        images = [json.loads(text) for text in batch["images"]]
+        paths = {name: path for some in images for name, path, _ in some}
+        done = {name for some in images for name, _, is_done in some if is_done}
+        items = [[Item(name, partial(read_image, path)) for name, path, _ in some] for some in images]
+        told = []
+        for one in explain_batches(self.explainer, items, 1, self._write, done):
+            reason = one.reason and one.reason.removeprefix(f"{paths[one.name]}: ")
+            told.append(json.dumps(asdict(replace(one, reason=reason))))
         return {"done": told}
 
     def _write(self, result: ImageResult) -> list[Row]:
@@ -164,12 +190,11 @@ def cluster(address: str | None) -> Iterator[int]:
 
 def run_on_ray(
     make: Callable[[], Explainer],
-    names: Sequence[str],
+    batches: Sequence[Sequence[str]],
     folder: RunFolder,
     pictures: Pictures,
     *,
     workers: int,
-    batch: int,
     gpus: int,
 ) -> Iterator[Done]:
     """Explain image files on the cluster joined: a detector to each worker, batches handed out and retried by Ray Data.
@@ -178,11 +203,10 @@ def run_on_ray(
 
     Args:
         make: makes the explainer, in each worker.
-        names: paths.
+        batches: paths; those of a batch share a forward pass.
         folder: the run folder, held by this process.
         pictures: what to draw.
         workers: detectors at work at once.
-        batch: images that share a forward pass: the first so many names, the next so many, ...
         gpus: of each worker.
 
     Raises:
@@ -190,11 +214,9 @@ def run_on_ray(
     """
     import ray
 
-    named = [(name, name if is_remote(name) else str(Path(name).absolute())) for name in names]
-    batches = [{"images": json.dumps(named[start : start + batch])} for start in range(0, len(named), batch)]
-    handed = max(min(HANDED // batch, len(batches) // workers), 1)
+    handed = max(min(HANDED // max(map(len, batches)), len(batches) // workers), 1)
     work = ray.data.from_items(
-        batches,
+        [{"images": json.dumps([_sent(name, name in folder) for name in batch])} for batch in batches],
         override_num_blocks=min(-(-len(batches) // handed), BLOCKS),
     )
     told = work.map_batches(
@@ -213,6 +235,10 @@ def run_on_ray(
                 yield done
     except ray.exceptions.RayError as error:
         raise UsageError(f"Ray's workers cannot go on: {_last_line(error)}; what was finished is kept") from error
+
+
+def _sent(name: str, done: bool) -> tuple[str, str, bool]:
+    return name, name if is_remote(name) else str(Path(name).absolute()), done
 
 
 @contextmanager

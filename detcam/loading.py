@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 import threading
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -19,7 +21,7 @@ from detcam import images, video
 from detcam.data import read_data
 from detcam.errors import InputError, UsageError, is_count
 from detcam.images import read_image
-from detcam.sources import STDIN, Missing, expand
+from detcam.sources import STDIN, Missing, expand, mode_of
 from detcam.video import Clip, count_frames, is_stream, is_video, read_frames
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -37,16 +39,21 @@ class Item:
         name: its path, or ``clip.mp4#000120`` for a frame; the same in every run, and no other image's.
         read: its pixels, read-only RGB uint8 (H, W, 3); raises InputError, always so where the source gives no image.
         clip: of a frame, the video it is of.
+        found: whether there is something to read.
     """
 
     name: str
     read: Callable[[], Pixels]
     clip: Clip | None = None
+    found: bool = True
+
+    @property
+    def is_file(self) -> bool:
+        """Whether any process can read it by its name."""
+        return self.found and self.clip is None
 
 
-def find_items(
-    sources: Sequence[str], every: int = 1, split: str = "val", done: Container[str] = frozenset()
-) -> Iterator[Item]:
+def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> Iterator[Item]:
     """The images and frames of all sources in order, found as they are asked for.
 
     Args:
@@ -54,13 +61,22 @@ def find_items(
             whose images are taken.
         every: of a video, frames 0, ``every``, 2 ``every``, ...
         split: of a ``data.yaml``.
-        done: names to leave out.
 
     Raises:
         UsageError: ``every`` is no whole number from 1 on.
     """
     _check(every)
-    return _items(sources, every, split, done)
+    return _items(sources, every, split)
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Items that follow each other, at most ``size`` of them: files, frames, or sources that give nothing.
+
+    The same sources give the same batches in every run, whoever explains them.
+    """
+    for _, alike in groupby(items, lambda item: (item.found, item.clip)):
+        while batch := list(islice(alike, size)):
+            yield batch
 
 
 def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> int | None:
@@ -81,8 +97,8 @@ def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> i
 
 def _is_pipe(source: str) -> bool:
     """Whether a source can be read only once."""
-    path = Path(source)
-    return path.exists() and not path.is_file() and not path.is_dir()
+    mode = mode_of(Path(source))
+    return bool(mode) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generator[tuple[Item, Outcome], None, None]:
@@ -134,14 +150,14 @@ def _outcome(item: Item) -> Outcome:
         return error
 
 
-def _items(sources: Sequence[str], every: int, split: str, done: Container[str]) -> Iterator[Item]:
+def _items(sources: Sequence[str], every: int, split: str) -> Iterator[Item]:
     for found in _expand(sources, split):
         if isinstance(found, Missing):
-            yield Item(found.source, partial(_give, InputError(f"{found.source}: {found.reason}")))
+            yield Item(found.source, partial(_give, InputError(f"{found.source}: {found.reason}")), found=False)
         elif is_video(found):
-            for frame in read_frames(found, every, done):
-                yield Item(frame.name, partial(_give, frame.pixels), frame.clip)
-        elif found not in done:
+            for frame in read_frames(found, every):
+                yield Item(frame.name, partial(_give, frame.pixels), frame.clip, found=frame.clip is not None)
+        else:
             yield Item(found, partial(read_image, found))
 
 

@@ -63,7 +63,9 @@ def expand(
     """
     finder = _Finder(suffixes, read_set)
     once: set[str] = set()
-    repeats = len(sources) > 1 or not Path(*sources).is_dir()  # millions of names of one folder are not kept
+    repeats = len(sources) > 1 or not stat.S_ISDIR(
+        mode_of(Path(*sources))
+    )  # millions of names of one folder are not kept
     for source in sources:
         for found in finder.expand(source, Path(), top=True):
             if repeats and isinstance(found, str):
@@ -93,8 +95,8 @@ class _Finder:
             yield from self._stdin()
             return
         path = base / source
-        mode = _mode(path)
-        if not mode and not top and (mode := _mode(Path(source))):
+        mode = mode_of(path)
+        if not mode and not top and (mode := mode_of(Path(source))):
             path = Path(source)
         kind = path.suffix.lower()
         if stat.S_ISDIR(mode):
@@ -180,7 +182,7 @@ def _unless_empty(found: Iterable[str | Missing], source: str, reason: str) -> I
         yield Missing(source, reason)
 
 
-def _mode(path: Path) -> int:
+def mode_of(path: Path) -> int:
     """What is at a path, as in ``st_mode``; 0 where nothing is."""
     try:
         return path.stat().st_mode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -68,11 +68,11 @@ def count_frames(source: str, every: int = 1) -> int | None:
     return -(-count // every) if count > 0 else None
 
 
-def read_frames(source: str, every: int = 1, done: Container[str] = ()) -> Iterator[Frame]:
+def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
     """Frames 0, ``every``, 2 ``every``, ... of a video file, ``camera:NUMBER`` or address, in order, one at a time.
 
     Frames are counted as they are decoded, without seeking, so that a frame of a file has the same number in every run.
-    Those named in ``done`` are left out. What cannot be opened, a file that ends more than a second before its header
+    What cannot be opened, a file that ends more than a second before its header
     says, and a stream that ends give one last frame that tells.
     """
     camera = _CAMERA.fullmatch(source)
@@ -90,7 +90,7 @@ def read_frames(source: str, every: int = 1, done: Container[str] = ()) -> Itera
         number = 0
         while capture.grab():
             frame = f"{name}#{number:06d}"
-            if number % every == 0 and frame not in done:
+            if number % every == 0:
                 decoded, bgr = capture.retrieve()
                 failed = None if decoded else InputError(f"{frame}: this frame cannot be decoded")
                 yield Frame(frame, clip, failed or read_image(bgr, bgr=True))

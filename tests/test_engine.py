@@ -208,7 +208,8 @@ class Seeing:
         raise RuntimeError(os.environ["CUDA_VISIBLE_DEVICES"])
 with cluster(None) as gpus:
     folder = RunFolder(sys.argv[1], "explain", {})
-    work = run_on_ray(Seeing, sys.argv[2:], folder, Pictures(frozenset(), "inferno", 0.6), workers=4, batch=1, gpus=1)
+    names = [[name] for name in sys.argv[2:]]
+    work = run_on_ray(Seeing, names, folder, Pictures(frozenset(), "inferno", 0.6), workers=4, gpus=1)
     reasons = [done.reason for done in work]
 print(json.dumps({"gpus": gpus, "seen": sorted(set(reasons)), "reasons": len(reasons)}))
 """

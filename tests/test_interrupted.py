@@ -149,6 +149,25 @@ def test_images_that_share_a_batch_share_it_again(images, tmp_path, capsys, monk
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
+def test_an_image_that_fails_again_does_not_drag_others_along(images, tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in sorted(images.iterdir())[:3]:
+        shutil.copy(path, folder)
+    broken = folder / "00001b.png"
+    broken.write_bytes(b"no image")
+    options = ["--method", "layercam", "--batch", "4"]
+    assert main(command(folder, tmp_path / "run", *options)) == 1
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "heatmaps").iterdir()}
+    capsys.readouterr()
+    assert main(command(folder, tmp_path / "run", *options)) == 1
+    assert "in 3 images explained (3 of them by an earlier run)" in capsys.readouterr().err
+    shutil.copy(sorted(images.iterdir())[5], broken)
+    assert main(command(folder, tmp_path / "run", *options)) == 0
+    assert "in 4 images explained (3 of them by an earlier run)" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
 def test_a_table_that_is_gone_is_made_again(images, whole, tmp_path, capsys):
     for name in ("detections.parquet", "images.parquet"):
         shutil.copytree(whole, tmp_path / name)

@@ -15,7 +15,7 @@ from conftest import photograph
 from PIL import Image
 
 from detcam.errors import InputError, UsageError
-from detcam.loading import Item, count_items, decoded, find_items
+from detcam.loading import Item, batches, count_items, decoded, find_items
 from detcam.sources import Missing, expand, find_images
 
 PATIENCE = 20  # seconds until something that must happen counts as not happening
@@ -236,13 +236,17 @@ def test_items_are_images_frames_and_what_fails(tmp_path):
     assert count_items(sources, every=4) == len(found)
 
 
-def test_items_that_are_done_are_left_out(tmp_path):
-    draw(tmp_path, "a.png", "c.png")
+def test_batches_are_of_one_kind_and_the_same_in_every_run(tmp_path):
+    draw(tmp_path, "a.png", "c.png", "d.png", "e.png")
     clip = film(tmp_path / "b.avi")
-    everything = names(find_items([str(tmp_path)]))
-    done = {everything[0], everything[2], everything[-1]}
-    assert names(find_items([str(tmp_path)], done=done)) == [name for name in everything if name not in done]
-    assert f"{clip}#000001" in done
+    gone = str(tmp_path / "gone.png")
+    (tmp_path / "list.txt").write_text("c.png\nd.png\ngone.png\ne.png\na.png\nb.avi\n")
+    found = [names(batch) for batch in batches(find_items([str(tmp_path / "list.txt")]), 3)]
+    files = [str(tmp_path / f"{name}.png") for name in "cdea"]
+    assert found[:3] == [files[:2], [gone], files[2:]]
+    frames = [name for batch in found[3:] for name in batch]
+    assert frames == [f"{clip}#{number:06d}" for number in range(len(frames))]
+    assert [len(batch) for batch in found[3:-1]] == [3] * (len(found) - 4)
 
 
 def test_items_are_found_as_they_are_asked_for(tmp_path, monkeypatch):
@@ -437,6 +441,13 @@ def test_a_list_that_is_a_pipe_is_read_once(tmp_path):
     assert count_items([str(tmp_path / "list.txt")]) is None
     (tmp_path / "a.png").touch()
     assert count_items([str(tmp_path)]) == 1
+
+
+def test_a_name_that_is_too_long_for_any_file(tmp_path):
+    (tmp_path / "a.png").touch()
+    name = "x" * 300
+    assert count_items([name, str(tmp_path)]) == 2
+    assert [item.found for item in find_items([name])] == [False]
 
 
 def test_an_address_of_this_machine(tmp_path):

@@ -118,14 +118,6 @@ def test_frames_are_rgb_and_stay_as_they_are(plug_in):
         assert not frame.pixels.flags.writeable
 
 
-def test_frames_that_are_done_are_not_decoded(plug_in):
-    camera = plug_in(frames=4)
-    done = {"camera:1#000000", "camera:1#000002"}
-    assert [frame.name for frame in read_frames("camera:1", done=done)][:-1] == ["camera:1#000001", "camera:1#000003"]
-    assert camera.retrieved == 2
-    assert camera.source == 1
-
-
 def test_a_frame_that_fails_is_named_and_the_rest_goes_on(plug_in):
     plug_in(frames=4, broken={1}, count=4.0)
     frames = list(read_frames("a.mp4"))

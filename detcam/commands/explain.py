@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -22,7 +22,7 @@ from detcam.explainer import Explainer
 from detcam.files import is_local, is_remote, write_whole
 from detcam.folder import RunFolder
 from detcam.images import read_image
-from detcam.loading import Item, count_items, find_items
+from detcam.loading import Item, batches, count_items, find_items
 from detcam.render import colourmap
 from detcam.store import file_sha256, image_key
 from detcam.video import Clip, VideoWriter, is_stream
@@ -75,19 +75,18 @@ def _explain(
             def count() -> None:
                 progress.update(task, total=count_items(config.source, config.every))
 
-            def left() -> Iterator[Item]:
-                """What is not done, with what shares its batch; what is, is told."""
+            def left() -> Iterator[list[Item]]:
+                """Batches that are not wholly done; what is done in an earlier run is told."""
                 nonlocal earlier
-                items = find_items(config.source, config.every)
-                while batch := list(islice(items, config.batch)):
+                for batch in batches(find_items(config.source, config.every), config.batch):
                     clips.update((item.clip.name, item.clip) for item in batch if item.clip is not None)
-                    if not all(item.name in folder for item in batch):
-                        yield from batch
-                        continue
-                    earlier += len(batch)
-                    progress.advance(task, len(batch))
-                    for item in batch if config.json else ():
-                        _print_rows(folder.rows(item.name), stdout)
+                    done = [item.name for item in batch if item.name in folder]
+                    earlier += len(done)
+                    progress.advance(task, len(done))
+                    for name in done if config.json else ():
+                        _print_rows(folder.rows(name), stdout)
+                    if len(done) < len(batch):
+                        yield batch
 
             Thread(target=count, daemon=True, name="detcam-count").start()  # of millions it takes minutes
             for done in _work(config.engine, remote, explainer, left(), folder, pictures):
@@ -135,30 +134,25 @@ def _work(
     engine: str,
     config: ExplainConfig,
     explainer: Explainer,
-    items: Iterator[Item],
+    left: Iterator[list[Item]],
     folder: RunFolder,
     pictures: Pictures,
 ) -> Iterator[Done]:
     """The engine asked for, at work on what is left."""
     if engine == "local":
-        yield from run_here(explainer, items, folder, pictures, config.workers)
+        yield from run_here(explainer, left, folder, pictures, config.workers)
         return
-    names: list[str] = []
-    for is_file, some in groupby(items, _is_file):
-        if is_file:
-            names.extend(item.name for item in some)
+    files: list[list[str]] = []
+    for are_files, some in groupby(left, lambda batch: batch[0].is_file):
+        if are_files:
+            files.extend([item.name for item in batch] for batch in some)
         else:  # sources that name nothing, or frames: only this process has them
             yield from run_here(explainer, some, folder, pictures, 1)
-    if names:
+    if files:
         yield from run_on_ray(
-            partial(build_explainer, config), names, folder, pictures,
-            workers=config.workers, batch=config.batch, gpus=int(config.device == "cuda:0"),
+            partial(build_explainer, config), files, folder, pictures,
+            workers=config.workers, gpus=int(config.device == "cuda:0"),
         )  # fmt: skip
-
-
-def _is_file(item: Item) -> bool:
-    """Whether a worker of Ray's can read an item by its name."""
-    return item.clip is None and (is_remote(item.name) or Path(item.name).is_file())
 
 
 def _write_video(folder: Path, clip: Clip, every: int) -> None:
