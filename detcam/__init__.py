@@ -5,11 +5,18 @@
 ...     explanation.save(f"{explanation.detection.class_name}.png")
 """
 
-from detcam.adapters import load
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError
-from detcam.explainer import Explainer, explain
-from detcam.types import Detection, Explanation, Heatmap, ImageResult
 from detcam.version import __version__
+
+if TYPE_CHECKING:
+    from detcam.adapters import load
+    from detcam.explainer import Explainer, explain
+    from detcam.types import Detection, Explanation, Heatmap, ImageResult
 
 __all__ = [
     "DetcamError",
@@ -25,3 +32,17 @@ __all__ = [
     "explain",
     "load",
 ]
+
+_FROM = {"load": "adapters", "Explainer": "explainer", "explain": "explainer"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch, at its first use: a wrong option on the command line should not wait for it."""
+    if name in __all__:
+        return getattr(import_module(f"detcam.{_FROM.get(name, 'types')}"), name)
+    try:
+        return import_module(f"detcam.{name}")  # detcam.adapters.blackbox, after `import detcam` alone
+    except ModuleNotFoundError as error:
+        if error.name != f"detcam.{name}":
+            raise
+        raise AttributeError(f"module 'detcam' has no attribute {name!r}") from None

@@ -13,6 +13,7 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TextIO, Union, get_args, get_origin, get_type_hints
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = build_parser().parse_args(given)
     except (UsageError, UnicodeDecodeError, yaml.YAMLError) as error:  # of a file given with --config
-        _say(f"detcam {given[0]}: {' '.join(str(error).split())}")
+        file = next((name for flag, name in pairwise(given) if flag == "--config"), "--config")
+        _say(f"detcam {given[0]}: {file}: {_line(str(error))}")
         return 2
     command, stdout, config = parsed.subcommand, sys.stdout, None
     # Ultralytics logs to stdout, and binds the stream it finds at its first import: stdout is for results alone.
@@ -91,7 +93,7 @@ def _from_file(arguments: Sequence[str]) -> list[str]:
     try:
         document = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        _say(f"detcam run: {arguments[0]}: cannot be read: {' '.join(str(error).split())}")
+        _say(f"detcam run: {arguments[0]}: cannot be read: {getattr(error, 'strerror', None) or _line(str(error))}")
         sys.exit(2)
     command = document.get("command") if isinstance(document, dict) else None
     if not isinstance(command, str) or command not in CONFIGS:
@@ -109,7 +111,7 @@ class _Parser(ArgumentParser):
     """Says what is wrong with the options in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        wrong, prog = " ".join(str(message).split()), self.prog.replace(" [options]", "")
+        wrong, prog = _line(message), self.prog.replace(" [options]", "")
         if unknown := re.search(r"unrecognized arguments: (--[\w-]+)", wrong):
             names = [name for name in self._option_string_actions if name.startswith("--") and not name.endswith("+")]
             wrong = f"no option {unknown[1]}{nearest(unknown[1], names)}"
@@ -124,6 +126,14 @@ class _Parser(ArgumentParser):
             wrong = f"{key} must be {_wanted(hints.get(key, str))}, got {mistyped[2]}"
         elif wrong.startswith("Unexpected config:"):
             wrong = "the file given with --config holds no options"
+        elif missing := re.search(r"(File does not exist|Path is not a file): '([^']*)'", wrong):
+            wrong = f"{missing[2]}: {'no such file' if 'exist' in missing[1] else 'a folder, not a file'}"
+        elif given := re.search(r"argument (--[\w-]+): ignored explicit argument (.*)", wrong):
+            wrong = f"{given[1]} is a switch and takes no value, got {given[2]}"
+        elif given := re.search(r"unrecognized arguments: (.*)", wrong):
+            wrong = f"nothing is asked for by {given[1]!r}; switches take no value, lists are written with commas"
+        elif 'expected "subcommand"' in wrong:
+            wrong = f"name a command: {', '.join(CONFIGS)}"
         _say(f"{prog}: {wrong}")
         sys.exit(2)
 
@@ -202,6 +212,10 @@ def _load_yaml(text: str) -> Any:
         if not isinstance(given, str | list) or not all(isinstance(one, str) for one in found["source"]):
             raise UsageError(f"source must be text or a list of texts, got {given!r}")
     return found
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _say(line: str) -> None:

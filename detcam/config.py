@@ -20,7 +20,7 @@ class ModelConfig:
 
     weights: str = option("", "checkpoint (.pt), or an official Ultralytics name such as yolo26n.pt")
     imgsz: int | str | list[int] | None = option(None, "input size, one side or height,width; default: as trained")
-    device: str | None = option(None, "cpu, cuda:0, ...; default: cpu, but with --engine ray the GPUs there are")
+    device: str | int | None = option(None, "cpu, cuda:0, ...; default: cpu, but with --engine ray the GPUs there are")
     half: bool = option(False, "compute in float16 (CUDA only)")
     nms: bool | None = option(None, "end-to-end models: false takes the NMS-free branch; default: as predict() does")
     yolov5_repo: str | None = option(None, "a clone of ultralytics/yolov5, for weights in its original format")

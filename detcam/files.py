@@ -90,9 +90,12 @@ def list_remote(address: str, suffixes: tuple[str, ...]) -> list[str]:
         if not found and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
             found = [path]
         named = [name for name in sorted(found) if name.lower().endswith(suffixes)]
-        whole, inner = address.rstrip("/"), path.strip("/")
-        if whole.endswith(inner):  # with the host, which paths leave out
-            return [whole.removesuffix(inner) + name.lstrip("/") for name in named]
+        protocol, _, place = address.partition("://")
+        place, inner = place.rstrip("/"), path.strip("/")
+        if place.endswith(inner):  # with the host, which paths leave out
+            host = place.removesuffix(inner)
+            start = f"{protocol}://{host}{'/' if host and not host.endswith('/') else ''}"
+            return [start + name.lstrip("/") for name in named]
         return [system.unstrip_protocol(name) for name in named]
 
 
@@ -171,6 +174,7 @@ def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
     Raises:
         UsageError: a file is damaged.
     """
+    paths = sorted(paths, key=str)  # as fsspec gives their bytes
     for start in range(0, len(paths), _TOGETHER):
         some = paths[start : start + _TOGETHER]
         data = _read(some)

@@ -129,11 +129,11 @@ class RunFolder:
         return old
 
     def _finished(self) -> set[str]:
-        """The keys of images that are done: by a part, or by the tables, if both are there."""
-        images = self._read("images.parquet", IMAGES)
-        if not (self.path / "detections.parquet").is_file():
-            images = images.filter(pl.col("detections") == 0)
-        return {*images["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
+        """The keys of images that are done: by a part, or by the tables, which have to agree."""
+        rows = self._read("detections.parquet", self._columns).select(_key().alias("key")).group_by("key").len("rows")
+        images = self._read("images.parquet", IMAGES).join(rows, "key", "left")
+        whole = images.filter(pl.col("detections") == pl.col("rows").fill_null(0))
+        return {*whole["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
 
     def _hold(self) -> None:
         """Keep other processes out; the lock goes with this one, however it ends."""

@@ -33,7 +33,7 @@ def make_question(
     if box is None and class_name is None:
         return None
     if box is None or class_name is None:
-        raise UsageError("a box to explain needs its class, and a class its box: give both box and class_name")
+        raise UsageError("a box to explain needs its class, and a class its box: give both")
     if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
         raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
     x1, y1, x2, y2 = map(float, box)

@@ -63,9 +63,8 @@ def expand(
     """
     finder = _Finder(suffixes, read_set)
     once: set[str] = set()
-    repeats = len(sources) > 1 or not stat.S_ISDIR(
-        mode_of(Path(*sources))
-    )  # millions of names of one folder are not kept
+    # Millions of names of one folder are not kept.
+    repeats = len(sources) > 1 or not stat.S_ISDIR(mode_of(Path(*sources)))
     for source in sources:
         for found in finder.expand(source, Path(), top=True):
             if repeats and isinstance(found, str):

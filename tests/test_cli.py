@@ -291,8 +291,8 @@ def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
     [
         (b"command: review", "detcam explain: the file says `command: review`; detcam run takes what it says"),
         (b"command: [1]", "detcam explain: command must be text, got [1]"),
-        (b"conf: \xff", "detcam explain: 'utf-8' codec can't decode"),
-        (b"conf: [", "detcam explain: "),
+        (b"conf: \xff", "detcam explain: {file}: 'utf-8' codec can't decode"),
+        (b"conf: [", "detcam explain: {file}: while parsing"),
         (b"", "detcam explain: the file given with --config holds no options"),
     ],
 )
@@ -300,8 +300,39 @@ def test_a_file_given_with_config_that_is_wrong_is_told_so(tmp_path, capsys, con
     (tmp_path / "job.yaml").write_bytes(content)
     code, stdout, stderr = run(capsys, "explain", "--config", tmp_path / "job.yaml")
     assert (code, stdout) == (2, "")
-    assert stderr.startswith(message)
+    assert stderr.startswith(message.replace("{file}", str(tmp_path / "job.yaml")))
     assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "detcam: name a command: explain, evaluate, plant, review, report, export, layers, methods, bench, demo"),
+        (["methods", "x"], "detcam methods: nothing is asked for by 'x'; switches take no value"),
+        (["explain", "--overwrite=1"], "detcam explain: --overwrite is a switch and takes no value, got '1'"),
+        (["explain", "--config", "/nowhere/job.yaml"], "detcam explain: /nowhere/job.yaml: no such file"),
+        (["run", "/nowhere/job.yaml"], "detcam run: /nowhere/job.yaml: cannot be read: No such file or directory"),
+        (["explain", "a.jpg", "--weights", WEIGHTS, "--class", "kite"], "a class its box: give both"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_one_line(capsys, tmp_path, arguments, message):
+    code, stdout, stderr = run(capsys, *arguments)
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_weights_whose_name_is_too_long_for_any_file(capsys, tmp_path):
+    code, _, stderr = run(capsys, "explain", "a.jpg", "--weights", "x" * 300 + ".pt", "--out", tmp_path / "r")
+    assert code == 3
+    assert "x.pt: " in stderr
+
+
+def test_a_wrong_option_does_not_wait_for_torch():
+    check = "import sys\nfrom detcam.cli import main\n"
+    check += "try: main(['expain'])\nexcept SystemExit: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_one_source_in_a_file_needs_no_list(images, tmp_path, capsys):

@@ -244,6 +244,8 @@ def test_what_a_store_does_not_hold_is_told(photographs):
     assert [one.reason.split(";")[0] for one in missing] == ["no images there"] * 2 + [
         "a list, a labelled set or a video has to be on this machine"
     ] * 2
+    fsspec.filesystem("memory").pipe_file("/top.png", b"")
+    assert "memory://top.png" in list_remote("memory://", (".png",))
     with pytest.raises(InputError, match=r"memory://bucket/photographs/gone.png: no such file"):
         read_image(f"{photographs}/gone.png")
     assert find_images([f"{photographs}/deep/0.png"])[0] == []

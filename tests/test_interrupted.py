@@ -176,6 +176,17 @@ def test_a_table_that_is_gone_is_made_again(images, whole, tmp_path, capsys):
         assert contents(tmp_path / name) == contents(whole)
 
 
+def test_rows_that_are_missing_are_made_again(images, whole, tmp_path, capsys):
+    """Two processes that end together at an address without locks can leave tables that disagree."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    rows = read_detections(out)
+    lost = rows["image"].unique().sort()[3:9].to_list()
+    rows.filter(~rows["image"].is_in(lost)).write_parquet(out / "detections.parquet")
+    assert f"({COUNT - 6} of them by an earlier run)" in resumed(images, out, capsys)
+    assert contents(out) == contents(whole)
+
+
 @pytest.mark.parametrize("name", [".parts/damaged-0123456789abcdef.parquet", "detections.parquet", "images.parquet"])
 @pytest.mark.parametrize("content", [b"", b"garbage that is no table"])
 def test_a_damaged_table_is_named(images, whole, tmp_path, capsys, name, content):

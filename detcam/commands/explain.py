@@ -108,20 +108,23 @@ def _explain(
 
 def _summary(counts: Mapping[str, int], earlier: int, out: str) -> str:
     done_before = f" ({earlier} of them by an earlier run)" if earlier else ""
+    images, inputs = _many(counts["images"], "image"), _many(counts["failed"], "input")
     silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
     silent += f", {counts['unsupported']} unsupported by their receipts" if counts["unsupported"] else ""
-    lost = f"; {counts['failed']} inputs failed, see {out}/errors.jsonl" if counts["failed"] else ""
-    return (
-        f"{counts['detections']} detections in {counts['images']} images explained{done_before}{silent} -> {out}{lost}"
-    )
+    lost = f"; {inputs} failed, see {out}/errors.jsonl" if counts["failed"] else ""
+    return f"{_many(counts['detections'], 'detection')} in {images} explained{done_before}{silent} -> {out}{lost}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _on_workers(config: ExplainConfig, gpus: int) -> ExplainConfig:
     """The configuration as a worker of Ray's needs it: full paths, and the one GPU that Ray shows it."""
     if lost := [name for name in (config.out, *config.source) if name.startswith("memory://")]:
         raise UsageError(f"{lost[0]} is the memory of one process, which Ray's workers do not share")
-    device = config.device or ("cuda:0" if gpus else None)
-    if device is not None and re.fullmatch(r"(cuda:?)?\d*", device.lower()):
+    device = ("cuda:0" if gpus else None) if config.device is None else config.device
+    if device is not None and re.fullmatch(r"(cuda:?)?\d*", str(device).lower()):
         if not gpus:
             raise UsageError(f"--device {device}: the cluster has no GPU")
         device = "cuda:0"

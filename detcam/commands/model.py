@@ -6,7 +6,7 @@ from typing import Any
 
 from detcam.adapters import load
 from detcam.config import ExplainConfig, ModelConfig, split_list
-from detcam.errors import UsageError
+from detcam.errors import UsageError, WeightsError
 from detcam.explainer import Explainer
 
 
@@ -14,15 +14,18 @@ def load_model(config: ModelConfig) -> Any:
     """The detector a configuration asks for."""
     if not config.weights:
         raise UsageError("no weights: name a checkpoint with --weights best.pt")
-    return load(
-        config.weights,
-        device=config.device,
-        imgsz=numbers(config.imgsz, "imgsz", int),
-        half=config.half,
-        nms=config.nms,
-        trust_weights=config.trust_weights,
-        yolov5_repo=config.yolov5_repo,
-    )
+    try:
+        return load(
+            config.weights,
+            device=config.device,
+            imgsz=numbers(config.imgsz, "imgsz", int),
+            half=config.half,
+            nms=config.nms,
+            trust_weights=config.trust_weights,
+            yolov5_repo=config.yolov5_repo,
+        )
+    except OSError as error:  # a name too long for any file, a folder that may not be entered
+        raise WeightsError(f"{config.weights}: cannot be read: {error.strerror or error}") from error
 
 
 def build_explainer(config: ExplainConfig) -> Explainer:
