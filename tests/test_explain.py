@@ -163,7 +163,7 @@ def test_the_anchor_for_a_box_is_the_best_product_of_overlap_and_probability(sce
         ({"detection": [0.7]}, "whole numbers counted from 0"),
         ({"detection": True}, "whole numbers counted from 0"),
         ({"detection": 0, "box": [0, 0, 9, 9], "class_name": "kite"}, "give one of the two"),
-        ({"box": [0, 0, 10, 10]}, "give both box and class_name"),
+        ({"box": [0, 0, 10, 10]}, "a class its box: give both"),
         ({"box": [10, 0, 0, 10], "class_name": "kite"}, "x1 < x2"),
         ({"detection": -1}, "counted from 0"),
     ],
