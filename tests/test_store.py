@@ -127,3 +127,12 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, result, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         folder.add(result, set(), "inferno", 0.6)
     assert not list((tmp_path / "heatmaps").glob("*.npz"))
+
+
+def test_failures_are_listed_in_one_order_however_they_came(tmp_path):
+    folder = RunFolder(tmp_path, "explain", {})
+    for name in ("b.png", "c.png", "a.png"):
+        folder.fail(name, "reason")
+    folder.finish(True)
+    lines = (tmp_path / "errors.jsonl").read_text().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == ["a.png", "b.png", "c.png"]
