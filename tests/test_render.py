@@ -37,6 +37,13 @@ def test_nothing_hot_leaves_a_muted_photograph_and_hot_pixels_take_the_colour():
     assert (blend(image, heat, opacity=0) == 90).all()
 
 
+def test_a_large_image_is_blended_as_its_parts_are():
+    rng = np.random.default_rng(0)
+    image, heat = rng.integers(0, 256, (1301, 7, 3)).astype(np.uint8), rng.random((1301, 7)).astype(np.float32)
+    parts = [blend(image[top : top + 100], heat[top : top + 100]) for top in range(0, 1301, 100)]
+    assert np.array_equal(blend(image, heat), np.concatenate(parts))
+
+
 def test_the_overlay_is_hot_where_the_map_is():
     cold, warm = explanation(np.zeros((12, 20), np.float32)), explanation(hot(5, 6))
     changed = np.argwhere((cold.plot() != warm.plot()).any(-1))
