@@ -46,6 +46,8 @@ from detcam.types import ImageResult
 
 PARTS, LOCK = ".parts", ".lock"
 TABLES = ("detections.parquet", "images.parquet")
+ROWS = ("detections.parquet", "misses.parquet")
+"""Tables of images' rows; a review splits off its misses."""
 OWN = (*TABLES, "heatmaps", "overlays", PARTS)
 IMAGES: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
 
@@ -130,7 +132,8 @@ class RunFolder:
 
     def _finished(self) -> set[str]:
         """The keys of images that are done: by a part, or by the tables, which have to agree."""
-        rows = self._read("detections.parquet", self._columns).select(_key().alias("key")).group_by("key").len("rows")
+        told = pl.concat(self._read(name, {"id": pl.String}).select("id") for name in ROWS).unique()
+        rows = told.select(_key().alias("key")).group_by("key").len("rows")
         images = self._read("images.parquet", IMAGES).join(rows, "key", "left")
         whole = images.filter(pl.col("detections") == pl.col("rows").fill_null(0))
         return {*whole["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}

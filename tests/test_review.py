@@ -350,6 +350,22 @@ def test_what_is_wrong_is_said_in_one_line(reviewed, tmp_path, capsys, options, 
     assert captured.err.count("\n") == 1
 
 
+def test_a_finished_review_with_misses_is_not_done_again(tmp_path, monkeypatch):
+    """Its misses lie in a table of their own, and are part of what is done all the same."""
+    data = write_set(tmp_path / "set", range(520_000, 520_004))
+    command = ["review", "--data", str(data), "--weights", str(WEIGHTS), "--conf", "0.97", "--out", str(tmp_path / "r")]
+    assert main(command) == 0
+    assert len(pl.read_parquet(tmp_path / "r" / "misses.parquet")) > 0
+    before = pl.read_parquet(tmp_path / "r" / "misses.parquet")
+
+    def again(*_):
+        raise AssertionError("an image that is done was explained again")
+
+    monkeypatch.setattr("detcam.commands.review.Reviewer.__call__", again)
+    assert main(command) == 0
+    assert pl.read_parquet(tmp_path / "r" / "misses.parquet").equals(before)
+
+
 def test_a_miss_is_told_in_the_runs_table(tmp_path):
     data = write_set(tmp_path / "set", MARKED_GEMS[:2])
     # An object that nothing is like: labelled in an empty corner.
