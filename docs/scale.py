@@ -160,9 +160,10 @@ at the end one to read the part and a share of one to remove it.
 3. **`--method auto` on crowded images.** Its price is by detection: a hundred boxes are 6,400 forward passes.
    `--max-det` or `--method layercam` bound it.
 4. **One driver.** With Ray, rows go through the process that started the run to be counted; maps and parts do not.
-   Names of 100,000 images cost it 0.2 GB, and it hands out and counts some 3,000 images a second (measured with
-   workers that do nothing).
-5. **Pictures.** A panel is thirty times as large as the maps it shows. `--save none`, and draw later what is looked at.
+   Names of 100,000 images cost it 0.2 GB, and it hands out and counts some 3,000 images a second (measured once
+   by hand, with workers that do nothing).
+5. **Pictures.** A panel is some fifty times as large as the maps it shows (the table above). `--save none`, and a
+   second run with pictures of those images alone that are looked at.
 6. **Remote run folders have no lock.** Two runs on one of them do the same work twice, to the same bytes.
 
 ## What was not measured

@@ -105,7 +105,7 @@ def _speed(task: Task) -> float:
 
 
 def progress_bar() -> Progress:
-    """Images done, the rate, how many failed, and the time that is left, on stderr."""
+    """Images done, the rate, how many failed, and the time that is left, on stderr; without a terminal, in the log."""
     return _Told(
         TextColumn("{task.description}"),
         BarColumn(),
