@@ -14,7 +14,7 @@ from detcam.geometry import Letterbox
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Status = Literal["ok", "no_signal", "unsupported"]
+Status = Literal["ok", "no_signal", "no_evidence", "unsupported"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,47 @@ class Heatmap:
         return self.letterbox.padding_share(self.raw)
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The smallest part of an image without which a box is lost or becomes something else: one patch, or two.
+
+    Attributes:
+        patches: int64 (1 or 2, 4), xyxy in original-image pixels, read-only.
+        becomes: the class that the box gets without it, or None where the box is lost.
+        confidence: of what it becomes; of what is left of its own class where it is lost; in [0, 1], a mean over fills.
+        before: the score of the box as it is, in [0, 1].
+        after: the score of its own class without the patches, in [0, 1], a mean over fills.
+        control: the same without the worst of as many patches of that size elsewhere.
+        outside: the share of the patches that lies outside the box, in [0, 1].
+    """
+
+    patches: NDArray[np.int64]
+    becomes: str | None
+    confidence: float
+    before: float
+    after: float
+    control: float
+    outside: float
+
+    def __post_init__(self) -> None:
+        patches = np.array(self.patches, np.int64).reshape(-1, 4)
+        if not 1 <= len(patches) <= 2:
+            raise ValueError(f"evidence is one patch or two, got {len(patches)}")
+        patches.flags.writeable = False
+        object.__setattr__(self, "patches", patches)
+
+    @property
+    def xyxy(self) -> NDArray[np.int64]:
+        """The first patch, int64 (4,), xyxy in original-image pixels."""
+        first: NDArray[np.int64] = self.patches[0]
+        return first
+
+
 @dataclass(frozen=True)
 class Receipt:
     """The causal check of a map: scores, each by fill (``blur``, ``mean``), when parts of the image are replaced.
+
+    The quick check, which the default explanation makes, leaves ``kept``, ``kept_random`` and ``box_random`` empty.
 
     Attributes:
         score: the detection's score in the image as it is: the largest IoU x class probability of any raw prediction.
@@ -150,10 +188,9 @@ class Receipt:
     @property
     def text(self) -> str:
         """The receipt in one line."""
-        return (
-            f"{self.brief}; {_mean(self.kept):.2f} with it alone (random: {_mean(self.kept_random):.2f}); "
-            f"context dependence {self.context_dependence:.0%}; {'supported' if self.supported else 'unsupported'}"
-        )
+        alone = f"; {_mean(self.kept):.2f} with it alone (random: {_mean(self.kept_random):.2f})" if self.kept else ""
+        verdict = "supported" if self.supported else "unsupported"
+        return f"{self.brief}{alone}; context dependence {self.context_dependence:.0%}; {verdict}"
 
 
 def _mean(scores: Mapping[str, float]) -> float:
@@ -168,14 +205,18 @@ class Explanation:
         detection, heatmap: the box and its map.
         method, target: names as asked for.
         layers: module paths whose maps were summed; only those the target's gradient reached.
-        status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``unsupported``: the receipt failed.
+        status: ``ok``; ``no_signal``: the map is all zero, ``reason`` says why; ``no_evidence``: nothing was found that
+            carries the score more than any other part does; ``unsupported``: the receipt failed.
         reason: empty for ``ok``, unless another method had to take over: then it says so.
         image: the RGB uint8 (H, W, 3) image the map belongs to, read-only.
         support: for each of ``layers`` the share of its cells that the target has any gradient at, in [0, 1];
             empty for a method that takes no gradient.
         forwards: images passed through the detector for this map besides the pass that found the detections; a backward
-            pass counts as two, and what detections share is divided among them.
+            pass counts as two, a part of an image by its area, and what detections share is divided among them.
         receipt: the causal check of the map, or None.
+        evidence: the smallest part without which the box is lost or becomes something else; None where none was found
+            or looked for.
+        sentence: what the box rests on, in one plain sentence.
     """
 
     detection: Detection
@@ -189,6 +230,8 @@ class Explanation:
     support: tuple[float, ...] = ()
     forwards: float = 0
     receipt: Receipt | None = None
+    evidence: Evidence | None = None
+    sentence: str = ""
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """The map over the image with the box and its caption: a new RGB uint8 (H, W, 3)."""
