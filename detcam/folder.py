@@ -30,7 +30,7 @@ from detcam.files import (
     write_whole,
 )
 from detcam.reduced import reduced
-from detcam.render import is_small, overlay, panel, together, write_image, zoom
+from detcam.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.store import (
     COLUMNS,
     SCHEMA_VERSION,
@@ -293,16 +293,18 @@ def _draw(
     for row, explanation, small in zip(rows, result, drawn, strict=True):
         stem = f"{row['id']}-{slug(explanation.detection.class_name)}"
         if "overlay" in save:
-            write_image(folder / f"{stem}.png", overlay(small, colormap, opacity))
+            write_image(folder / f"{stem}.png", captioned(small, colormap, opacity), small=True)
             if is_small(explanation):
-                write_image(folder / f"{stem}-zoom.png", zoom(explanation, colormap, opacity))
+                write_image(folder / f"{stem}-zoom.png", zoom(explanation, colormap, opacity), small=True)
         if "heatmap" in save:
             grey = np.rint(small.heatmap.array * 255).astype(np.uint8)
             write_image(folder / f"{stem}-heatmap.png", np.repeat(grey[..., None], 3, 2))
     if "video" in save:
         write_image(folder / f"{key}-frame.png", together(drawn, colormap, opacity))
     if "panel" in save:
-        write_image(folder / f"{key}-panel.png", panel(result, colormap, opacity))
+        for number, page in enumerate(pages(result, colormap, opacity), 1):
+            name = f"{key}-panel.png" if number == 1 else f"{key}-panel-{number}.png"
+            write_image(folder / name, page, small=True)
 
 
 @contextmanager
@@ -333,7 +335,7 @@ def _remove_run(path: Path, tables: Sequence[str]) -> None:
     remove_files([path / name for name in ("errors.jsonl", *TABLES, *tables)])
     remove_files(list((path / PARTS).glob("*")))
     for folder in (path / "heatmaps", path / "overlays"):
-        made = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel\.png|-frame\.png|-\d{3,}-.*\.png)"
+        made = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
         remove_files([file for file in folder.glob("*") if re.fullmatch(made, file.name)])
         if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Explanations of very large images, at a size that can be drawn."""
+"""Explanations of an image at another size: very large ones smaller, so that they can be drawn, tiny ones larger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from detcam.types import Detection, Explanation, Heatmap, ImageResult
+from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,26 +20,38 @@ DRAWN = 4096
 def reduced(result: ImageResult, side: int = DRAWN) -> ImageResult:
     """A result on its image made smaller: the longer side is ``side`` pixels; the same object where it is no longer.
 
-    Boxes, outlines and keypoints shrink along; raw maps, and all that was found out, stay as they are.
+    Boxes, outlines, keypoints and evidence shrink along; raw maps, and all that was found out, stay as they are.
     """
     height, width = result.image.shape[:2]
-    if max(height, width) <= side:
+    longer = max(height, width)
+    if longer <= side:
         return result
-    size = tuple(max(round(length * side / max(height, width)), 1) for length in (height, width))
-    image = np.asarray(cv2.resize(result.image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    return resized(result, (max(round(height * side / longer), 1), max(round(width * side / longer), 1)))
+
+
+def resized(result: ImageResult, size: tuple[int, int]) -> ImageResult:
+    """A result on its image made (height, width) pixels large, and all that lies in the image along with it."""
+    height, width = result.image.shape[:2]
+    how = cv2.INTER_AREA if size[0] < height else cv2.INTER_CUBIC
+    image = np.asarray(cv2.resize(result.image, size[::-1], interpolation=how), np.uint8)
     image.flags.writeable = False
     scale = np.array([size[1] / width, size[0] / height], np.float32)
 
-    def smaller(explanation: Explanation) -> Explanation:
+    def other(explanation: Explanation) -> Explanation:
         letterbox = replace(explanation.heatmap.letterbox, original=size)
-        heatmap = Heatmap(explanation.heatmap.raw, letterbox)
-        return replace(explanation, detection=_scaled(explanation.detection, scale), heatmap=heatmap, image=image)
+        return replace(
+            explanation,
+            detection=_scaled(explanation.detection, scale),
+            heatmap=Heatmap(explanation.heatmap.raw, letterbox),
+            image=image,
+            evidence=explanation.evidence and _scaled_evidence(explanation.evidence, scale),
+        )
 
     return ImageResult(
         result.source,
         image,
         tuple(_scaled(detection, scale) for detection in result.detections),
-        tuple(smaller(explanation) for explanation in result),
+        tuple(other(explanation) for explanation in result),
     )
 
 
@@ -55,3 +67,10 @@ def _scaled(detection: Detection, scale: NDArray[np.float32]) -> Detection:
         polygons=detection.polygons and tuple(outline * scale for outline in detection.polygons),
         keypoints=points,
     )
+
+
+def _scaled_evidence(evidence: Evidence, scale: NDArray[np.float32]) -> Evidence:
+    """Evidence in an image scaled by (horizontal, vertical): whole pixels, at least one of them on either side."""
+    patches = np.rint(evidence.patches * np.tile(scale, 2)).astype(np.int64)
+    patches[:, 2:] = np.maximum(patches[:, 2:], patches[:, :2] + 1)
+    return replace(evidence, patches=patches)

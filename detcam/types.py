@@ -234,16 +234,16 @@ class Explanation:
     sentence: str = ""
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
-        """The map over the image with the box and its caption: a new RGB uint8 (H, W, 3)."""
+        """The map over the image with the box, what it rests on, and labels: a new RGB uint8 (H, W, 3)."""
         from detcam.render import overlay
 
         return overlay(self, colormap=colormap, opacity=opacity)
 
     def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
-        """Write :meth:`plot` to an image file, its format taken from the suffix."""
-        from detcam.render import write_image
+        """Write :meth:`plot` above a caption in words to an image file, its format taken from the suffix."""
+        from detcam.render import captioned, write_image
 
-        write_image(path, self.plot(colormap, opacity))
+        write_image(path, captioned(self, colormap, opacity))
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +276,7 @@ class ImageResult(Sequence[Explanation]):
         return iter(self.explanations)
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
-        """One panel: the image, all its boxes, and every map: RGB uint8."""
+        """One page: the image with its boxes numbered, and each of the first close up in words: RGB uint8."""
         from detcam.render import panel
 
         return panel(self, colormap=colormap, opacity=opacity)

@@ -1,0 +1,88 @@
+"""What the signs in pictures mean: the box, the evidence, the lines around the hottest parts, the colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from detcam.drawing.captions import INK, MUTED, PAPER, draw_lines, line_height
+from detcam.drawing.fonts import wrapped
+from detcam.drawing.heat import DARKEST, HIDDEN, blend, colourmap, draw_contours
+from detcam.drawing.shapes import BOX_COLOUR, draw_outline, draw_patch
+from detcam.drawing.view import View
+from detcam.drawing.words import method_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detcam.types import Explanation
+
+    Picture = NDArray[np.uint8]
+
+SIGN = (64, 40)
+"""Pixels: width and height of a sign."""
+TEXT, SMALL_TEXT = 15, 12
+"""Pixels: sizes of letters."""
+GREY = (150, 150, 155)
+"""Behind a sign, as a photograph would be."""
+
+
+def draw_key(shown: Sequence[Explanation], title: str, colormap: str, width: int) -> Image.Image:
+    """A title and, below it, the signs that the explanations' pictures have: RGB, ``width`` pixels wide."""
+    rows = [(_box_sign(), ["a box the detector reported"])]
+    if any(e.evidence is not None for e in shown):
+        rows.append((_patch_sign(), ["without this part the box is lost,", "or becomes something else"]))
+    if any(e.status not in HIDDEN for e in shown):
+        rows.append((_heat_sign(colormap), ["white lines: the hottest parts of the box's map"]))
+    methods = [line for text in sorted({method_of(e) for e in shown}) for line in wrapped(text, SMALL_TEXT, width, 3)]
+    row = SIGN[1] + 10
+    top = line_height(TEXT) + 8
+    down = top + row * (len(rows) + 1) + line_height(SMALL_TEXT) * len(methods)
+    page = Image.new("RGB", (width, down), PAPER)
+    pen = ImageDraw.Draw(page)
+    draw_lines(pen, wrapped(title, TEXT, width, 1), 0, 0, TEXT, INK)
+    for sign, lines in rows:
+        page.paste(Image.fromarray(sign), (0, top))
+        middle = (SIGN[1] - line_height(TEXT) * len(lines)) // 2
+        draw_lines(pen, lines, SIGN[0] + 12, top + middle, TEXT, INK)
+        top += row
+    if any(e.status not in HIDDEN for e in shown):
+        page.paste(Image.fromarray(_ramp(colormap, 3 * SIGN[0], SIGN[1] // 3)), (0, top))
+        draw_lines(
+            pen, ["weak to strong, as a share of each map's own peak"], 3 * SIGN[0] + 12, top - 1, SMALL_TEXT, MUTED
+        )
+    draw_lines(pen, methods, 0, top + SIGN[1] // 2 + 10, SMALL_TEXT, MUTED)
+    return page
+
+
+def _box_sign() -> Picture:
+    sign = _blank()
+    draw_outline(sign, np.array([[10, 8], [54, 8], [54, 32], [10, 32]]), BOX_COLOUR, 2)
+    return sign
+
+
+def _patch_sign() -> Picture:
+    sign = _blank()
+    draw_patch(sign, np.array([12, 10, 52, 30]), View.whole(sign.shape), 2)
+    return sign
+
+
+def _heat_sign(colormap: str) -> Picture:
+    rows, columns = np.indices(SIGN[::-1])
+    heat = np.exp(-(((columns - 31.5) / 15) ** 2) - ((rows - 19.5) / 10) ** 2).astype(np.float32)
+    sign = blend(_blank(), heat, colormap)
+    draw_contours(sign, heat, 1)
+    return sign
+
+
+def _blank() -> Picture:
+    return np.full((*SIGN[::-1], 3), GREY, np.uint8)
+
+
+def _ramp(colormap: str, width: int, height: int) -> Picture:
+    """The colours that are used of a colour map, from left to right."""
+    colours = colourmap(colormap)[np.linspace(DARKEST, 255, width).astype(int)]
+    return np.repeat(np.rint(colours).astype(np.uint8)[None], height, 0)

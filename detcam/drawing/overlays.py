@@ -1,0 +1,93 @@
+"""Maps over photographs with their boxes, evidence and labels: of one detection, or of all that an image has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detcam.drawing.heat import blend, draw_contours, shown_heat
+from detcam.drawing.labels import Label, draw_labels, letter_size
+from detcam.drawing.shapes import BOX_COLOUR, DARK, EVIDENCE_COLOUR, WHITE, draw_detection, draw_patch, line_width
+from detcam.drawing.view import View
+from detcam.drawing.words import evidence_words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detcam.types import Detection, Evidence, Explanation, ImageResult
+
+    Picture = NDArray[np.uint8]
+
+
+def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """The map over its image, with its box, evidence and labels: RGB uint8 (H, W, 3)."""
+    heat, view = shown_heat(explanation), View.whole(explanation.image.shape)
+    return draw_view(explanation, view, heat, explanation.detection.caption, colormap, opacity)
+
+
+def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """Every map over its image at once, the hottest counting, with all boxes: RGB uint8 (H, W, 3), as a video needs."""
+    heat = np.zeros(result.image.shape[:2], np.float32)
+    for explanation in result:
+        heat = np.maximum(heat, shown_heat(explanation))
+    texts = [explanation.detection.caption for explanation in result]
+    evidence = [explanation.evidence for explanation in result if explanation.evidence is not None]
+    view = View.whole(result.image.shape)
+    picture = blend(result.image, heat, colormap, opacity)
+    line = line_width(picture.shape)
+    draw_contours(picture, heat, max(line // 2, 1))
+    return draw_things(picture, [e.detection for e in result], texts, evidence, view, heat, line, tell=False)
+
+
+def draw_view(
+    explanation: Explanation, view: View, heat: NDArray[np.float32], text: str, colormap: str, opacity: float
+) -> Picture:
+    """A part of an explanation's image with map, box, evidence and labels: RGB uint8 of the view's size.
+
+    Args:
+        explanation: what is drawn.
+        view: the part.
+        heat: float32 (h, w) over the whole image, at any resolution.
+        text: the box's label, or empty.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+    """
+    seen = view.heat(heat, explanation.image.shape)
+    picture = blend(view.photograph(explanation.image), seen, colormap, opacity)
+    line = line_width(picture.shape)
+    draw_contours(picture, seen, max(line // 2, 1))
+    evidence = [] if explanation.evidence is None else [explanation.evidence]
+    return draw_things(picture, [explanation.detection], [text], evidence, view, seen, line)
+
+
+def draw_things(
+    picture: Picture,
+    detections: Sequence[Detection],
+    texts: Sequence[str],
+    evidence: Sequence[Evidence],
+    view: View,
+    heat: NDArray[np.float32] | None,
+    line: int,
+    tell: bool = True,
+) -> Picture:
+    """A picture with detections, their labels (empty: none) and what they rest on, drawn into a copy.
+
+    Labels lie on no evidence, on no other label, and where possible not on what is hot in ``heat`` (H, W); lines
+    are ``line`` pixels wide. What becomes of a box is said only where ``tell``: of many there is no room for it.
+    """
+    picture = picture.copy()
+    for detection in detections:
+        draw_detection(picture, detection, view, line)
+    free, labels = [], []
+    for detection, text in zip(detections, texts, strict=True):
+        labels.append(Label(text, view.bounds(detection.xyxy), BOX_COLOUR, DARK))
+    for one in evidence:
+        for patch in one.patches:
+            draw_patch(picture, patch, view, line)
+            free.append(view.bounds(patch) + np.array([-1, -1, 1, 1]) * (2 * line + 2))
+        if tell:
+            labels.append(Label(evidence_words(one), free[-len(one.patches)], WHITE, EVIDENCE_COLOUR))
+    boxes = [view.bounds(detection.xyxy) for detection in detections]
+    return draw_labels(picture, labels, heat, free, boxes, letter_size(picture.shape), line + 1)

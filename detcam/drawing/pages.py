@@ -1,0 +1,174 @@
+"""Pages that show an image whole: an index of its boxes by number, and below it every box with what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from detcam.drawing.captions import INK, MUTED, PAPER, draw_lines, line_height
+from detcam.drawing.fonts import wrapped
+from detcam.drawing.heat import shown_heat
+from detcam.drawing.key import draw_key
+from detcam.drawing.overlays import draw_things, draw_view
+from detcam.drawing.view import View
+from detcam.drawing.words import note_of, sentence_of
+from detcam.drawing.zooms import zoom_window
+from detcam.reduced import reduced
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detcam.types import Explanation, ImageResult
+
+    Picture = NDArray[np.uint8]
+
+WIDTH, MARGIN, GAP = 1280, 20, 20
+"""Pixels: of a page, around it, and between what stands on it."""
+HALF = (WIDTH - 2 * MARGIN - GAP) // 2
+FIRST, TILES = 8, 12
+"""Boxes on the first page, which has the index, and on every other."""
+MOST_TILES = 48
+"""Boxes of one image that are shown, the most confident ones; the pages say how many are not."""
+COLUMNS = 4
+ASPECT = 0.75
+"""Height of a tile's picture over its width."""
+INDEX_HEIGHT = 480
+"""Pixels: the most that the index of boxes is high."""
+INDEX_LINE = 2
+"""Pixels: width of its lines; boxes crowd there."""
+MAP_SIDE = 480
+"""Pixels: maps are made for an image so long."""
+TITLE, TEXT, SMALL_TEXT = 20, 15, 12
+"""Pixels: sizes of letters."""
+BELOW = 6
+"""Pixels between a tile's picture and its text."""
+GROUND = (236, 236, 240)
+"""Behind what does not fill its tile."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The part of a page about one box: its title, the picture, sentence and note."""
+
+    title: list[str]
+    picture: Image.Image
+    sentence: list[str]
+    note: list[str]
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.picture.width
+
+    @property
+    def height(self) -> int:
+        """Pixels down to the end of the text."""
+        text = line_height(TEXT) * (1 + len(self.sentence)) + line_height(SMALL_TEXT) * len(self.note)
+        return self.picture.height + BELOW + text
+
+
+def panel(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
+    """The first of :func:`pages`: the photograph with its boxes numbered, and each box with its map and its words."""
+    return next(_pages(result, colormap, opacity))
+
+
+def pages(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> list[Picture]:
+    """All there is to see of an image, RGB uint8 pages: an index of its boxes, then each box close up."""
+    return list(_pages(result, colormap, opacity))
+
+
+def _pages(result: ImageResult, colormap: str, opacity: float) -> Iterator[Picture]:
+    shown = result.explanations[:MOST_TILES]
+    starts = [0, *range(FIRST, len(shown), TILES)]
+    columns = max(min(len(shown), COLUMNS), 2)
+    width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) // columns
+    smaller = reduced(result, MAP_SIDE)
+    for number, (first, last) in enumerate(zip(starts, [*starts[1:], len(shown)], strict=True)):
+        tiles = [_tile(n + 1, shown[n], smaller[n], width, colormap, opacity) for n in range(first, last)]
+        title = PurePath(result.source).name + (f", page {number + 1} of {len(starts)}" if len(starts) > 1 else "")
+        head = [_index(result, shown), draw_key(shown, _count(result, shown), colormap, HALF)] if number == 0 else []
+        yield _page(title, head, tiles, columns)
+
+
+def _tile(number: int, explanation: Explanation, small: Explanation, width: int, colormap: str, opacity: float) -> Tile:
+    """A box close up; ``small`` is the same explanation on a smaller image, whose map is quicker to make."""
+    height = round(width * ASPECT)
+    view = View.fitted(_tile_window(explanation), width, height)
+    picture = draw_view(explanation, view, shown_heat(small), "", colormap, opacity)
+    framed = np.full((height, width, 3), GROUND, np.uint8)
+    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+    framed[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return Tile(
+        wrapped(f"{number} \N{MIDDLE DOT} {explanation.detection.caption}", TEXT, width, 1),
+        Image.fromarray(framed),
+        wrapped(sentence_of(explanation), TEXT, width, 5),
+        wrapped(note_of(explanation), SMALL_TEXT, width, 2),
+    )
+
+
+def _tile_window(explanation: Explanation) -> tuple[int, int, int, int]:
+    """The zoom's window made as wide as a tile's shape allows, or as high, within the image."""
+    height, width = explanation.image.shape[:2]
+    x1, y1, x2, y2 = zoom_window(explanation)
+    x1, x2 = _widened(x1, x2, round((y2 - y1) / ASPECT), width)
+    y1, y2 = _widened(y1, y2, round((x2 - x1) * ASPECT), height)
+    return x1, y1, x2, y2
+
+
+def _widened(start: int, end: int, length: int, most: int) -> tuple[int, int]:
+    """A stretch within [0, most] that is made ``length`` long, as far as there is room, about its middle."""
+    length = min(max(length, end - start), most)
+    start = min(max((start + end - length) // 2, 0), most - length)
+    return start, start + length
+
+
+def _index(result: ImageResult, shown: Sequence[Explanation]) -> Image.Image:
+    """The photograph with its boxes, those that are shown numbered."""
+    height, width = result.image.shape[:2]
+    view = View.fitted((0, 0, width, height), HALF, INDEX_HEIGHT)
+    rest = [one for one in result.detections if all(one is not e.detection for e in shown)]
+    detections, numbers = [e.detection for e in shown], [str(n + 1) for n in range(len(shown))]
+    photograph = view.photograph(result.image)
+    labels = numbers + [""] * len(rest)
+    return Image.fromarray(draw_things(photograph, detections + rest, labels, [], view, None, INDEX_LINE))
+
+
+def _count(result: ImageResult, shown: Sequence[Explanation]) -> str:
+    count = len(result.detections)
+    text = f"{count} detection{'' if count == 1 else 's'}"
+    if hidden := len(result.explanations) - len(shown):
+        text += f"; {hidden} less confident ones are not shown"
+    return text
+
+
+def _page(title: str, head: Sequence[Image.Image], tiles: Sequence[Tile], columns: int) -> Picture:
+    """A page: its title; the head side by side, or where there is but one tile, left of it; and the tiles in rows."""
+    blocks: list[tuple[int, int, Image.Image | Tile]] = []
+    top = MARGIN + line_height(TITLE)
+    if head and len(tiles) == 1:
+        blocks = [(0, top, head[0]), (0, top + head[0].height + GAP, head[1]), (1, top, tiles[0])]
+    else:
+        blocks = [(column, top, one) for column, one in enumerate(head)]
+        top += max((one.height + GAP for one in head), default=0)
+        for first in range(0, len(tiles), columns):
+            row = tiles[first : first + columns]
+            blocks += [(column, top, one) for column, one in enumerate(row)]
+            top += max(one.height for one in row) + GAP
+    page = Image.new("RGB", (WIDTH, max(top + one.height for _, top, one in blocks) + MARGIN), PAPER)
+    pen = ImageDraw.Draw(page)
+    draw_lines(pen, wrapped(title, TITLE, WIDTH - 2 * MARGIN, 1), MARGIN, MARGIN // 2, TITLE, INK)
+    for column, top, one in blocks:
+        left = MARGIN + column * (one.width + GAP)
+        if isinstance(one, Tile):
+            below = draw_lines(pen, one.title, left, top, TEXT, INK)
+            page.paste(one.picture, (left, below))
+            below = draw_lines(pen, one.sentence, left, below + one.picture.height + BELOW, TEXT, INK)
+            draw_lines(pen, one.note, left, below, SMALL_TEXT, MUTED)
+        else:
+            page.paste(one, (MARGIN + column * (HALF + GAP), top))
+    return np.array(page, np.uint8)

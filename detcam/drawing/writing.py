@@ -1,0 +1,48 @@
+"""Pictures into files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+from PIL import Image
+
+from detcam.errors import InputError, UsageError
+from detcam.files import locate, write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 80, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+"""Colour at full resolution: lines and letters are thin."""
+
+
+COLOURS, COMPRESSION = 256, 6
+
+
+def write_image(path: str | Path, picture: NDArray[np.uint8], small: bool = False) -> None:
+    """Write an RGB picture, its format taken from the suffix.
+
+    Args:
+        path: of the file.
+        picture: RGB uint8 (H, W, 3).
+        small: write a ``.png`` in 256 colours: a quarter of the size for a photograph, whose smooth parts show steps.
+
+    Raises:
+        UsageError: no format has that suffix.
+        InputError: the file cannot be written.
+    """
+    path = locate(path)
+    if small and path.suffix.lower() == ".png":
+        few = Image.fromarray(picture).quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        return write_whole(path, lambda file: few.save(file, "PNG", compress_level=COMPRESSION))
+    options = JPEG if path.suffix.lower() in {".jpg", ".jpeg"} else ()
+    try:
+        written, data = cv2.imencode(path.suffix, picture[..., ::-1], options)
+    except cv2.error as error:
+        raise UsageError(f"{path}: no picture format ends in {path.suffix!r}; use .png or .jpg") from error
+    if not written:
+        raise InputError(f"{path}: the picture could not be encoded")
+    return write_whole(path, lambda file: file.write(data.tobytes()))

@@ -1,0 +1,69 @@
+"""The part of an image around a box, enlarged."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detcam.drawing.heat import shown_heat
+from detcam.drawing.overlays import draw_view
+from detcam.drawing.shapes import rotated_corners
+from detcam.drawing.view import View, upright
+from detcam.reduced import reduced
+from detcam.types import ImageResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from detcam.types import Explanation
+
+    Picture = NDArray[np.uint8]
+
+SMALL = 0.02
+"""A box that covers less of the image than this is also shown zoomed."""
+NONE = np.zeros((0, 4), np.int64)
+
+
+def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6, side: int = 480) -> Picture:
+    """The part of the overlay around the box and its evidence, enlarged: RGB uint8, its longer side ``side`` pixels.
+
+    A rotated box is turned upright.
+    """
+    (drawn,) = reduced(ImageResult("", explanation.image, (), (explanation,)))
+    heat = shown_heat(drawn)
+    if (corners := rotated_corners(drawn.detection)) is not None:
+        return draw_view(drawn, upright(corners, patches_of(drawn), side), heat, "", colormap, opacity)
+    view = View.fitted(zoom_window(explanation), side, side)
+    return draw_view(explanation, view, heat, "", colormap, opacity)
+
+
+def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
+    """The square of three times the box's longer side (at least 48 pixels) around it, cut to the image.
+
+    Where the evidence reaches further, so does the window.
+    """
+    height, width = explanation.image.shape[:2]
+    x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
+    half = max(1.5 * max(abs(x2 - x1), abs(y2 - y1)), 24)
+    centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
+    patches = patches_of(explanation) + np.array([-1, -1, 1, 1]) * round(half / 6)
+    left, top = patches[:, :2].min(0, initial=2**31).tolist()
+    right, bottom = patches[:, 2:].max(0, initial=0).tolist()
+    left, top = max(min(math.floor(centre_x - half), left), 0), max(min(math.floor(centre_y - half), top), 0)
+    right = min(max(math.ceil(centre_x + half), right), width)
+    bottom = min(max(math.ceil(centre_y + half), bottom), height)
+    return min(left, width - 1), min(top, height - 1), max(right, 1), max(bottom, 1)
+
+
+def is_small(explanation: Explanation) -> bool:
+    """Whether the box is so small that it needs a zoomed view."""
+    height, width = explanation.image.shape[:2]
+    x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
+    return bool(abs((x2 - x1) * (y2 - y1)) < SMALL * width * height)
+
+
+def patches_of(explanation: Explanation) -> NDArray[np.int64]:
+    """The patches (n, 4) of the evidence, xyxy in the image's pixels; none where there is no evidence."""
+    return NONE if explanation.evidence is None else explanation.evidence.patches
