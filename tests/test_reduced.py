@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from detcam import render
 from detcam.demo import WEIGHTS
+from detcam.drawing import pages, zooms
 from detcam.explainer import Explainer
-from detcam.reduced import DRAWN, reduced
-from detcam.types import Detection
+from detcam.reduced import DRAWN, reduced, resized
+from detcam.types import Detection, Evidence
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +43,32 @@ def test_image_boxes_and_maps_shrink_together(result):
         assert little.confidence == big.confidence
 
 
-def test_outlines_keypoints_and_the_box_asked_about_shrink_along(result):
+def test_outlines_keypoints_evidence_and_the_box_asked_about_shrink_along(result):
     detection = Detection(
         np.float32([100, 100, 500, 300]), 0, "x", 0.5, 0, 8,
         asked=np.float32([80, 80, 400, 400]),
         polygons=(np.float32([[100, 100], [500, 300], [100, 300]]),),
         keypoints=np.float32([[200, 200, 0.7]]),
     )  # fmt: skip
-    one = replace(result[0], detection=detection)
+    evidence = Evidence(np.array([[100, 200, 300, 400], [0, 0, 1, 1]]), None, 0.1, 0.9, 0.1, 0.8, 0.5)
+    one = replace(result[0], detection=detection, evidence=evidence)
     (small,) = reduced(replace(result, explanations=(one,)), 250)
     assert small.detection.asked.tolist() == [20, 20, 100, 100]
     assert small.detection.polygons[0].tolist() == [[25, 25], [125, 75], [25, 75]]
     assert small.detection.keypoints == pytest.approx(np.float32([[50, 50, 0.7]]))
+    assert small.evidence.patches.tolist() == [[25, 50, 75, 100], [0, 0, 1, 1]]
+    assert (small.evidence.before, small.evidence.becomes) == (0.9, None)
+    (large,) = resized(replace(result, explanations=(one,)), (1600, 2000))
+    assert large.evidence.patches.tolist() == [[200, 400, 600, 800], [0, 0, 2, 2]]
+    assert large.image.shape == (*large.heatmap.array.shape, 3) == (1600, 2000, 3)
 
 
 def test_pictures_of_a_large_image_show_what_those_of_a_small_one_do(result, monkeypatch):
-    whole = [render.zoom(one) for one in result], render.panel(result)
-    monkeypatch.setattr(render, "reduced", lambda given: reduced(given, 500))
-    zooms, panel = [render.zoom(one) for one in result], render.panel(result)
-    for one, other in zip(zooms, whole[0], strict=True):
+    whole = [zooms.zoom(one) for one in result], pages.panel(result)
+    monkeypatch.setattr(zooms, "reduced", lambda given: reduced(given, 500))
+    monkeypatch.setattr(pages, "MAP_SIDE", 250)
+    close, panel = [zooms.zoom(one) for one in result], pages.panel(result)
+    for one, other in zip(close, whole[0], strict=True):
         assert one.shape == other.shape
         assert np.abs(one.astype(int) - other).mean() < 2
     assert panel.shape == whole[1].shape
@@ -80,5 +87,5 @@ def test_an_image_of_400_megapixels_is_explained_in_a_few_gigabytes(scene_image,
     print(f"{peak:.1f} GB at most")
     assert peak < 5
     sides = [cv2.imread(str(path)).shape[:2] for path in (tmp_path / "run" / "overlays").glob("*.png")]
-    assert (DRAWN, DRAWN) in sides
-    assert max(map(max, sides)) == DRAWN
+    assert max(width for _, width in sides) == DRAWN
+    assert DRAWN < max(height for height, _ in sides) < 2 * DRAWN  # a strip of words below

@@ -22,8 +22,8 @@ PIXELWISE = 64
 """A raw map as large as the detector's input and larger than this has single pixels for cells."""
 STRIPE = 512
 """Rows blended at once."""
-LEVELS = ((0.4, 1), (0.75, 2))
-"""Where lines are drawn, as shares of a map's peak, and how many times as thick as the thinnest."""
+LEVELS = ((0.4, 0.5), (0.75, 0.9))
+"""Where lines are drawn, as shares of a map's peak, and their widths as shares of a box's line."""
 LINE_SIDE = 640
 """Pixels: lines are looked for in a map at most so long, smoothed by a hundredth of it: else they would be confetti."""
 LEAST_AREA = 0.0004
@@ -69,22 +69,22 @@ def blend(image: Picture, heat: Heat, colormap: str = "inferno", opacity: float 
 
 
 def draw_contours(picture: Picture, heat: Heat, line: int) -> None:
-    """Draw into ``picture`` the lines of :data:`LEVELS`, white between two dark rims, ``line`` pixels the thinnest."""
+    """Draw into ``picture`` the lines of :data:`LEVELS`, white with dark rims, beside boxes' of ``line`` pixels."""
     if not heat.any():
         return
     gain = min(LINE_SIDE / max(heat.shape), 1)
     size = max(round(heat.shape[1] * gain), 1), max(round(heat.shape[0] * gain), 1)
     smooth = cv2.resize(heat, size, interpolation=cv2.INTER_AREA) if gain < 1 else heat
     smooth = cv2.GaussianBlur(smooth, (0, 0), max(size) / 100)
-    for level, times in LEVELS:
+    for level, share in LEVELS:
         inside = (smooth >= level * smooth.max()).astype(np.uint8)
         found, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         areas = [cv2.contourArea(outline) for outline in found]
         least = min(LEAST_AREA * smooth.size, max(areas))
         kept = [outline for outline, area in zip(found, areas, strict=True) if area >= least]
         outlines = [np.rint((_rounded(o) if gain < 1 else o) / gain).astype(np.int32) for o in kept]
-        thick = line * times
-        cv2.polylines(picture, outlines, True, (0, 0, 0), thick + 2 * max(line // 2, 1), cv2.LINE_AA)
+        thick = max(int(line * share), 1)
+        cv2.polylines(picture, outlines, True, (0, 0, 0), thick + 2 * max(line // 4, 1), cv2.LINE_AA)
         cv2.polylines(picture, outlines, True, (255, 255, 255), thick, cv2.LINE_AA)
 
 

@@ -74,7 +74,7 @@ def _heat_sign(colormap: str) -> Picture:
     rows, columns = np.indices(SIGN[::-1])
     heat = np.exp(-(((columns - 31.5) / 15) ** 2) - ((rows - 19.5) / 10) ** 2).astype(np.float32)
     sign = blend(_blank(), heat, colormap)
-    draw_contours(sign, heat, 1)
+    draw_contours(sign, heat, 2)
     return sign
 
 

@@ -96,7 +96,7 @@ def find_place(
     boxes: Sequence[Box],
     gap: int,
 ) -> Box | None:
-    """The best place (4,), xyxy, for a label of (width, height) ``extent`` beside a box; None where all near it are taken."""
+    """The best place (4,), xyxy, for a label of (width, height) ``extent`` beside a box; None where none is free."""
     room = np.array([shape[1], shape[0]]) - extent
     if (room < 0).any():
         return None

@@ -9,7 +9,16 @@ import numpy as np
 
 from detcam.drawing.heat import blend, draw_contours, shown_heat
 from detcam.drawing.labels import Label, draw_labels, letter_size
-from detcam.drawing.shapes import BOX_COLOUR, DARK, EVIDENCE_COLOUR, WHITE, draw_detection, draw_patch, line_width
+from detcam.drawing.shapes import (
+    BOX_COLOUR,
+    DARK,
+    EVIDENCE_COLOUR,
+    WHITE,
+    draw_detection,
+    draw_patch,
+    line_width,
+    ring_width,
+)
 from detcam.drawing.view import View
 from detcam.drawing.words import evidence_words
 
@@ -37,7 +46,7 @@ def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.
     view = View.whole(result.image.shape)
     picture = blend(result.image, heat, colormap, opacity)
     line = line_width(picture.shape)
-    draw_contours(picture, heat, max(line // 2, 1))
+    draw_contours(picture, heat, line)
     return draw_things(picture, [e.detection for e in result], texts, evidence, view, heat, line, tell=False)
 
 
@@ -57,7 +66,7 @@ def draw_view(
     seen = view.heat(heat, explanation.image.shape)
     picture = blend(view.photograph(explanation.image), seen, colormap, opacity)
     line = line_width(picture.shape)
-    draw_contours(picture, seen, max(line // 2, 1))
+    draw_contours(picture, seen, line)
     evidence = [] if explanation.evidence is None else [explanation.evidence]
     return draw_things(picture, [explanation.detection], [text], evidence, view, seen, line)
 
@@ -86,7 +95,7 @@ def draw_things(
     for one in evidence:
         for patch in one.patches:
             draw_patch(picture, patch, view, line)
-            free.append(view.bounds(patch) + np.array([-1, -1, 1, 1]) * (2 * line + 2))
+            free.append(view.bounds(patch) + np.array([-1, -1, 1, 1]) * ring_width(line))
         if tell:
             labels.append(Label(evidence_words(one), free[-len(one.patches)], WHITE, EVIDENCE_COLOUR))
     boxes = [view.bounds(detection.xyxy) for detection in detections]

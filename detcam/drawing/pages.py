@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Picture = NDArray[np.uint8]
 
-WIDTH, MARGIN, GAP = 1280, 20, 20
+WIDTH, MARGIN, GAP = 1200, 20, 20
 """Pixels: of a page, around it, and between what stands on it."""
 HALF = (WIDTH - 2 * MARGIN - GAP) // 2
 FIRST, TILES = 8, 12
@@ -37,7 +37,7 @@ MOST_TILES = 48
 COLUMNS = 4
 ASPECT = 0.75
 """Height of a tile's picture over its width."""
-INDEX_HEIGHT = 480
+INDEX_HEIGHT = 450
 """Pixels: the most that the index of boxes is high."""
 INDEX_LINE = 2
 """Pixels: width of its lines; boxes crowd there."""

@@ -31,6 +31,11 @@ def line_width(size: tuple[int, ...]) -> int:
     return int(np.clip(round(max(size[:2]) / 320 + 0.7), 1, 12))
 
 
+def ring_width(line: int) -> int:
+    """Pixels that what is drawn around a patch reaches beyond it."""
+    return line + 5
+
+
 def rotated_corners(detection: Detection) -> NDArray[np.float32] | None:
     """The corners (4, 2) of a rotated box; None for an upright one and for a mask."""
     polygons = detection.polygons or ()
@@ -55,7 +60,7 @@ def draw_detection(picture: Picture, detection: Detection, view: View, line: int
 def draw_patch(picture: Picture, patch: NDArray[np.int64], view: View, line: int) -> None:
     """Draw into ``picture`` blue dashes on a white line around a patch, outside of it wherever there is room."""
     corners = view.corners(patch)
-    outwards = np.sign(corners - corners.mean(0)) * (line + 1)
+    outwards = np.sign(corners - corners.mean(0)) * ((line + 4) // 2 + 1)
     height, width = picture.shape[:2]
     ring = np.clip(corners + outwards, line // 2, np.array([width, height]) - 1 - line // 2)
     draw_outline(picture, ring, WHITE, line + 1)
