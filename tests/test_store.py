@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,15 @@ def test_raw_maps_come_back(tmp_path, result):
         raw = read_heatmap(tmp_path / "r", row["heatmap"], row["scale"])
         assert np.abs(raw - e.heatmap.raw).max() <= 1e-3 * np.abs(e.heatmap.raw).max()
     assert not (tmp_path / "r" / ".parts").exists()
+
+
+def test_further_pages_of_a_panel_are_written_and_removed(tmp_path, result):
+    many = replace(result, explanations=tuple(result)[:1] * 21)  # 8 on the first page, 12 on the second
+    finished(tmp_path, many)
+    panels = sorted(path.name.partition("-panel")[2] for path in (tmp_path / "overlays").glob("*-panel*"))
+    assert panels == ["-2.png", "-3.png", ".png"]
+    RunFolder(tmp_path, "explain", {"conf": 0.5}, overwrite=True)
+    assert not (tmp_path / "overlays").exists()
 
 
 @pytest.mark.parametrize("name", ["detections.parquet", "heatmaps", "overlays"])
