@@ -91,8 +91,9 @@ def test_a_video_becomes_a_video(clip, tmp_path):
     good, frame = reader.read()
     assert good
     assert frame.shape == (256, 256, 3)
-    shown = frame[..., ::-1].astype(float)
-    assert np.corrcoef(shown.mean(2).ravel(), render(make_scene(0)).mean(2).ravel())[0, 1] > 0.5
+    shown = frame.mean(2).ravel()
+    same, other = (np.corrcoef(shown, render(make_scene(seed)).mean(2).ravel())[0, 1] for seed in (0, 2))
+    assert same > other + 0.3  # boxes and labels cover a good part of it
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path):

@@ -229,6 +229,14 @@ def test_lines_around_the_hottest_place_show_on_the_chequered_mark():
     assert drawn.max() > 220  # a light line
 
 
+def test_lines_around_most_of_a_picture_are_left_out():
+    picture, heat = np.full((100, 100, 3), 90, np.uint8), np.full((100, 100), 0.5, np.float32)
+    heat[40:60, 40:60] = 1
+    draw_contours(picture, heat, 2)
+    assert (picture[:5] == 90).all()  # half as hot everywhere
+    assert (picture[30:70, 30:70] != 90).any()
+
+
 def test_where_heat_is_zero_the_photograph_is_untouched_but_for_box_evidence_and_labels():
     e = replace(marked(), evidence=None)
     untouched = (e.plot() == e.image).all(-1)

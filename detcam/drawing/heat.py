@@ -25,9 +25,13 @@ STRIPE = 512
 LEVELS = ((0.4, 0.5), (0.75, 0.9))
 """Where lines are drawn, as shares of a map's peak, and their widths as shares of a box's line."""
 LINE_SIDE = 640
-"""Pixels: lines are looked for in a map at most so long, smoothed by a hundredth of it: else they would be confetti."""
+"""Pixels: lines are looked for in a map at most so long, smoothed by a part of it: else they would be confetti."""
+SMOOTH = 64
+"""Deviations of that smoothing along the longer side."""
 LEAST_AREA = 0.0004
 """Share of the picture that a line encloses at least; the largest is drawn even so."""
+MOST_AREA = 0.25
+"""Share of the picture that lines enclose at most: around more of it they would say nothing and hide much."""
 DARKEST = 80
 """Of a colour map's 256 colours the first that is used: darker ones would look like shadows."""
 HIDDEN = frozenset({"no_signal", "no_evidence"})
@@ -75,9 +79,11 @@ def draw_contours(picture: Picture, heat: Heat, line: int) -> None:
     gain = min(LINE_SIDE / max(heat.shape), 1)
     size = max(round(heat.shape[1] * gain), 1), max(round(heat.shape[0] * gain), 1)
     smooth = cv2.resize(heat, size, interpolation=cv2.INTER_AREA) if gain < 1 else heat
-    smooth = cv2.GaussianBlur(smooth, (0, 0), max(size) / 100)
+    smooth = cv2.GaussianBlur(smooth, (0, 0), max(size) / SMOOTH)
     for level, share in LEVELS:
         inside = (smooth >= level * smooth.max()).astype(np.uint8)
+        if inside.mean() > MOST_AREA:
+            continue
         found, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         areas = [cv2.contourArea(outline) for outline in found]
         least = min(LEAST_AREA * smooth.size, max(areas))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from detcam.types import Evidence, Explanation
 
 STATUSES = {
-    "ok": "the warmer the colour, the more that part raised its score",
+    "ok": "warm colours are where its map is strongest",
     "no_signal": "there is no map, because nothing in the image could be traced to this box",
     "no_evidence": "no part of the image was found that it needs more than any other",
     "unsupported": "do not trust this map, it failed its check",
