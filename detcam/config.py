@@ -114,7 +114,7 @@ class EvaluateConfig(ModelConfig):
     unseen: bool = option(
         False,
         "also judge under fills that no method uses, in steps of the image's area, and make every map again with all "
-        "weights shuffled: 48 more forward passes for each map, and the method's own price once more",
+        "weights shuffled: 54 more forward passes for each map, and the method's own price once more",
     )
     sanity: bool = option(False, "also randomise weights, swap classes and instances, and add noise, on four images")
     seed: int = option(0, "of everything random")

@@ -71,9 +71,9 @@ for it (`detcam evaluate --planted`). No method can have searched for these figu
 UNSEEN_TEXT = """## Fills that no method uses
 
 What is removed is painted over from around it, or taken from the image's own shuffled blocks, or from half the image
-away. Steps double from 0.25 to 32 % of the image, in cells of a 48th of its longer side; the figure is insertion minus
+away. Steps double from 0.25 to 64 % of the image, in cells of a 48th of its longer side; the figure is insertion minus
 deletion, the area over the steps' numbers. Leads are paired on the same detections. Enough: the share of the image,
-hottest first, that brings back nine tenths of the score, the geometric mean over detections and fills; where 32 % do
+hottest first, that brings back nine tenths of the score, the geometric mean over detections and fills; where 64 % do
 not, it counts as the whole image.
 """
 OLD_TEXT = """## Blur and mean colour, in steps of the box's area
@@ -87,7 +87,8 @@ SUSPICION_TEXT = """## What a map should not be
 
 The Gaussian in the box again (correlations over the same cells, near 1); or the same map whatever the weights are: its
 rank correlation with the map that the same method makes of the same detection when the parameters of every layer are
-shuffled. A map that vanishes then counts as 0.
+shuffled. A map that vanishes then counts as 0. Each detection keeps its anchor, and the Gaussian is in the box that is
+predicted there: its own line says how much remains of a map that knows where the anchor is, and nothing else.
 """
 
 
@@ -130,7 +131,7 @@ def planted_tables(limit: int, out: Path) -> str:
 def any_table(lines: Sequence[Line]) -> str:
     """All figures of some lines; a figure's interval is beside it."""
     keys = list(dict.fromkeys(key for line in lines for key in line))
-    keys = [key for key in keys if re.sub("_(low|high)$", "", key) not in keys or not re.search("_(low|high)$", key)]
+    keys = [key for key in keys if not key.endswith(("_low", "_high"))]
     headings = [key.replace("_", " ") for key in keys]
     return table(headings, [[cell(line, key, ".2f") for key in keys] for line in lines])
 

@@ -212,9 +212,9 @@ def test_unseen_fills_are_judged_where_asked_and_told(photos, tmp_path, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "leads over box" in printed
     assert "leads over layercam" in printed
-    assert "93 forward passes to judge a map" in printed  # 20 and 20 and 5, and 16 for each of three fills
+    assert "99 forward passes to judge a map" in printed  # 20 and 20 and 5, and 18 for each of three fills
     table = pl.read_parquet(out / "evaluation.parquet")
-    assert table["judge_forwards"].to_list() == [93] * 6
+    assert table["judge_forwards"].to_list() == [99] * 6
     lines = {line["method"]: line for line in json.loads((out / "summary.json").read_text())}
     assert lines["edges"]["randomised"] == pytest.approx(1)  # they do not depend on any weight
     assert lines["layercam"]["randomised"] < 0.9

@@ -87,7 +87,7 @@ def test_curves_by_hand():
     fill = lambda removed: torch.where(removed[:, None], 0.0, image)  # noqa: E731
     score = lambda images: images[:, 0, 0].mean(1)  # noqa: E731
     deletion, insertion = judged_curves(heat, inside, fill, score, (1.0, 0.0))
-    shown = [0, 0.1, 0.1, 0.1, 0.2, 0.4, 0.8, 1, 1]  # 0, 1, 1, 1, 2, 4, 8, 16, 32 cells
+    shown = [0, 0.1, 0.1, 0.1, 0.2, 0.4, 0.8, 1, 1, 1]  # 0, 1, 1, 1, 2, 4, 8, 16, 32, 64 cells
     assert insertion == pytest.approx(shown)
     assert deletion == pytest.approx(1 - np.array(shown))
     assert sufficient_share(insertion) == 0.16

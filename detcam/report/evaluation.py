@@ -59,7 +59,7 @@ GROUPS: dict[str, list[Column]] = {
         Column("unseen", "unseen fills", "interval",
             "Insertion minus deletion where what is removed is painted over from around it, or taken from elsewhere in "
             "the image (shuffled blocks, or half the image away): the mean of the three. Steps double from 0.25 to "
-            "32 % of the image."),
+            "64 % of the image."),
         Column("unseen_over_box", "lead on the box", "interval", "The mean difference to the Gaussian in the box."),
         Column("unseen_over_layercam", "lead on layercam", "interval", "The mean difference to LayerCAM."),
         Column("unseen_inpaint", "painted over", "interval", "The same figure, what is removed painted over alone."),
