@@ -24,8 +24,8 @@ from detcam.targets import class_logit
 from detcam.types import Detection
 
 SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
-"""Of the image without padding, hidden or shown at each step; boxes of half the image need the last. A curve's area is over the steps' numbers, so that every
-doubling counts alike: small causes and large ones are judged by one scale."""
+"""Of the image without padding, hidden or shown at each step; boxes of half the image need the last. A curve's area is
+over the steps' numbers, so that every doubling counts alike: small causes and large ones are judged by one scale."""
 
 Figures = dict[str, float | list[float]]
 
