@@ -203,6 +203,28 @@ def test_sanity_checks_are_told_beside_the_table(photos, tmp_path, capsys):
     assert figures["hirescam"]["randomised_100%"] < figures["hirescam"]["randomised_10%"]
 
 
+def test_unseen_fills_are_judged_where_asked_and_told(photos, tmp_path, capsys):
+    (photos / "broken.png").unlink()
+    out = tmp_path / "run"
+    command = ["evaluate", "--weights", str(WEIGHTS), "--data", str(photos), "--methods", "edges,box,layercam",
+               "--out", str(out), "--limit", "2", "--per-image", "1", "--unseen"]  # fmt: skip
+    assert main(command) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "leads over box" in printed
+    assert "leads over layercam" in printed
+    assert "99 forward passes to judge a map" in printed  # 20 and 20 and 5, and 18 for each of three fills
+    table = pl.read_parquet(out / "evaluation.parquet")
+    assert table["judge_forwards"].to_list() == [99] * 6
+    lines = {line["method"]: line for line in json.loads((out / "summary.json").read_text())}
+    assert lines["edges"]["randomised"] == pytest.approx(1)  # they do not depend on any weight
+    assert lines["layercam"]["randomised"] < 0.9
+    assert lines["box"]["box_spearman_above"] == 1
+    paired = table.filter(pl.col("method") != "edges").pivot("method", index=["image", "detection"], values="unseen")
+    gain = float((paired["layercam"] - paired["box"]).mean())
+    assert lines["layercam"]["unseen_over_box"] == pytest.approx(gain)
+    assert "Judged under fills that no method uses" in (out / "evaluation.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

@@ -55,6 +55,7 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
             limit=config.limit,
             per_image=config.per_image,
             seed=config.seed,
+            unseen=config.unseen,
             advance=lambda measured: progress.update(task, completed=measured),
         )
     for path, reason in failed:

@@ -18,7 +18,7 @@ from detcam.data import LabelledImage
 from detcam.errors import InputError, UsageError
 from detcam.evaluate.results import Results
 from detcam.evaluate.run import Contest
-from detcam.evaluate.summary import MAIN, summarise, write_summary
+from detcam.evaluate.summary import MAIN, RIVALS, UNSEEN_FIGURES, summarise, write_summary
 from detcam.images import read_image
 
 Advance = Callable[[int], None]
@@ -38,6 +38,7 @@ def evaluate(
     limit: int,
     per_image: int,
     seed: int,
+    unseen: bool,
     advance: Advance,
 ) -> list[tuple[Path, str]]:
     """Measure methods on up to ``limit`` detections, images in an order the seed decides; rows go to ``results``.
@@ -45,7 +46,7 @@ def evaluate(
     Returns:
         The images that failed, with reasons.
     """
-    contest = Contest(model, methods, conf, per_image, seed)
+    contest = Contest(model, methods, conf, per_image, seed, unseen)
     order = np.random.default_rng(seed).permutation(len(images))
     measured, failed = 0, []
     for number in order:
@@ -122,7 +123,43 @@ def report(results: Results, stdout: TextIO, as_json: bool) -> None:
         )  # fmt: skip
     console = Console(file=stdout)
     console.print(shown)
-    console.print(f"{lines[0]['detections']} detections; figures and curves in {results.path}", highlight=False)
+    if "unseen" in lines[0]:
+        for rival in RIVALS:
+            if any(np.isfinite(line[f"unseen_over_{rival}"]) for line in lines):
+                console.print(_leads_over(rival, lines))
+        console.print(_suspicions(lines))
+    console.print(
+        f"{lines[0]['detections']} detections, {lines[0]['judge_forwards']:.0f} forward passes to judge a map; figures "
+        f"and curves in {results.path}",
+        highlight=False,
+    )
+
+
+def _leads_over(rival: str, lines: Sequence[dict[str, Any]]) -> Table:
+    """Insertion minus deletion under each unseen fill: leads over one method on the same detections."""
+    shown = Table(
+        "method",
+        *("all fills" if figure == "unseen" else figure.removeprefix("unseen_") for figure in UNSEEN_FIGURES),
+        title=f"unseen fills, steps in the image's area: leads over {rival} (95 %)",
+    )
+    for line in lines:
+        if line["method"] != rival:
+            shown.add_row(
+                line["method"], *(_with_interval(line, f"{figure}_over_{rival}") for figure in UNSEEN_FIGURES)
+            )
+    return shown
+
+
+def _suspicions(lines: Sequence[dict[str, Any]]) -> Table:
+    """What maps should not be: the box again, and the same whatever the weights are."""
+    shown = Table("method", "like the box", "above 0.9", "with weights shuffled", "vanished", title="rank correlations")
+    for line in lines:
+        left = _with_interval(line, "randomised") if "randomised" in line else "-"
+        shown.add_row(
+            line["method"], f"{line['box_spearman']:+.2f}", f"{line['box_spearman_above']:.0%}", left,
+            f"{line.get('vanished', '-')}",
+        )  # fmt: skip
+    return shown
 
 
 def _with_interval(line: dict[str, Any], key: str) -> str:

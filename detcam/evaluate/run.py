@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledImage
 from detcam.errors import UsageError
 from detcam.evaluate.faithfulness import faithfulness, strata
+from detcam.evaluate.judge import Judge, likeness_to_box
 from detcam.evaluate.localization import plausibility
 from detcam.evaluate.pictures import kept
-from detcam.evaluate.sanity import Case, sanity
+from detcam.evaluate.sanity import Case, randomised, remaining, sanity
 from detcam.explainer import Explainer
 from detcam.fills import FILLS
 from detcam.geometry import Letterbox, iou_matrix
@@ -83,15 +85,24 @@ class Contest:
         conf: least confidence of a detection.
         per_image: most detections taken of one image, drawn with the seed.
         seed: of the draws, of ties and of the methods.
+        unseen: judge under fills that no method uses as well, and make every map again with all weights shuffled.
 
     Raises:
         UsageError: no such method or layer, or a method twice.
     """
 
     def __init__(
-        self, model: DetectorAdapter, contestants: Sequence[str], conf: float, per_image: int, seed: int
+        self,
+        model: DetectorAdapter,
+        contestants: Sequence[str],
+        conf: float,
+        per_image: int,
+        seed: int,
+        unseen: bool = False,
     ) -> None:
-        self.model, self.per_image, self.seed = model, per_image, seed
+        self.model, self.per_image, self.seed, self.unseen = model, per_image, seed, unseen
+        has_weights = isinstance(getattr(model, "model", None), nn.Module)
+        self._shuffled = randomised(model, 1.0, seed) if unseen and has_weights else None
         self.contestants = [Contestant.parse(text) for text in contestants]
         if twice := {c.text for c in self.contestants if contestants.count(c.text) > 1}:
             raise UsageError(f"{min(twice)!r} is named twice")
@@ -125,13 +136,20 @@ class Contest:
         blank = [
             {name: probe.scores_apart(fill, place)[0] for name, fill in fills.items()} for place in range(len(numbers))
         ]
+        judge = Judge(probe, self.seed) if self.unseen else None
         for one in self.contestants:
             explainer = self._explainers[one.text]
             explainer.numbers = numbers
             start = time.perf_counter()
             explanations = explainer.explain_named({str(path): image})[0]
             seconds = (time.perf_counter() - start) / len(numbers)
+            shuffled = (
+                explainer.remade(self._shuffled, batch, letterboxes[0], [found[number] for number in numbers])
+                if self._shuffled is not None
+                else None
+            )
             for place, explanation in enumerate(explanations):
+                asked_before = probe.forwards
                 heat = torch.tensor(explanation.heatmap.raw, device=batch.device)
 
                 def score(images: torch.Tensor, place: int = place) -> torch.Tensor:
@@ -147,6 +165,11 @@ class Contest:
                     self.seed,
                     blank[place],
                 )
+                figures |= likeness_to_box(heat, probe.boxes[place], probe.inside)
+                if judge is not None:
+                    figures |= judge.figures(heat, place)
+                if shuffled is not None:
+                    figures |= remaining(heat, shuffled[place].map.detach(), probe.inside)
                 others = [detection.xyxy for number, detection in enumerate(found) if number != numbers[place]]
                 box = explanation.detection.xyxy
                 mask = mask_of(labelled, explanation.detection, image.shape[:2])
@@ -155,6 +178,7 @@ class Contest:
                     "class_name": explanation.detection.class_name, "confidence": explanation.detection.confidence,
                     **strata(_side(probe.boxes[place].tolist()), explanation.detection.confidence),
                     "status": explanation.status, "seconds": seconds, "forwards": float(explanation.forwards),
+                    "judge_forwards": float(probe.forwards - asked_before),
                     **kept(explanation), **figures, **plausibility(explanation.heatmap.array, box, mask, others),
                 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.evaluate.correlation import in_cells, spearman
 from detcam.explainer import Explainer
 from detcam.geometry import Letterbox
 from detcam.types import Detection
@@ -48,10 +49,7 @@ def maps_of(
 
 def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Spearman's correlation of two maps' magnitudes; NaN where one is constant."""
-    ranks = [_ranks(np.abs(part).ravel()) for part in (first, second)]
-    deviations = [part - part.mean() for part in ranks]
-    size = math.sqrt(float((deviations[0] ** 2).sum() * (deviations[1] ** 2).sum()))
-    return float((deviations[0] * deviations[1]).sum() / size) if size > 0 else float("nan")
+    return spearman(np.abs(first), np.abs(second))
 
 
 def randomised(model: Any, share: float, seed: int) -> Any:
@@ -81,6 +79,26 @@ def randomisation(explainer: Explainer, case: Case, seed: int) -> list[list[floa
         for kept, one, other in zip(alike, before, after, strict=True):
             kept.append(_compared(one, other))
     return alike
+
+
+def remaining(before: Tensor, after: Tensor, inside: Tensor) -> dict[str, float]:
+    """What of a map is still there when every layer's parameters are shuffled.
+
+    Args:
+        before: (h', w') over the detector's input, of the trained detector.
+        after: the same of the shuffled one.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        ``randomised``: their rank correlation over the image's cells. A map that is the same everywhere or not finite
+        afterwards has gone: 0, and ``vanished`` is 1, else 0. Both are NaN for a map that was nothing before.
+    """
+    first, second = (in_cells(part, inside).cpu().numpy() for part in (before, after))
+    if np.ptp(first) == 0:
+        return {"randomised": math.nan, "vanished": math.nan}
+    if not np.isfinite(second).all() or np.ptp(second) == 0:
+        return {"randomised": 0.0, "vanished": 1.0}
+    return {"randomised": spearman(first, second), "vanished": 0.0}
 
 
 def class_swap(explainer: Explainer, case: Case) -> list[float]:
@@ -137,12 +155,6 @@ def _compared(first: NDArray[Any], second: NDArray[Any]) -> float:
 def _pooled(part: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     pooled = nn.functional.adaptive_avg_pool2d(torch.from_numpy(np.abs(part))[None], (rows, columns))[0]
     return np.asarray(pooled.numpy())
-
-
-def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Ranks with ties at their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((counts.cumsum() - (counts - 1) / 2)[inverse], np.float64)
 
 
 def sanity(explainer: Explainer, case: Case, seed: int) -> dict[str, float]:

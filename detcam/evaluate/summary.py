@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from detcam.evaluate.faithfulness import interval
+from detcam.evaluate.unseen import UNSEEN
 
 BASELINES = ("box", "edges", "random")
 """Methods that know nothing of the detector."""
@@ -21,8 +23,14 @@ FEW = 30
 MAIN = "faithfulness_blur"
 MEANS = (
     "deletion_blur", "insertion_blur", "outside_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask",
-    "discrimination", "compactness", "seconds", "forwards",
+    "discrimination", "compactness", "seconds", "forwards", "judge_forwards", "box_spearman", "box_pearson",
 )  # fmt: skip
+RIVALS = ("box", "layercam")
+"""What leads under unseen fills are over: ``unseen_over_box``, ``unseen_inpaint_over_layercam``."""
+UNSEEN_FIGURES = ("unseen", *(f"unseen_{fill}" for fill in UNSEEN))
+"""The mean over the fills that no method uses, and each fill's own."""
+ALIKE = 0.9
+"""Rank correlation with the Gaussian in the box above which a map says little but where the box is."""
 
 
 def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -35,10 +43,15 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
         rows = table.filter(pl.col("method") == name)
         line: dict[str, Any] = {"method": name, "detections": len(rows)}
         for figure in (MAIN, "faithfulness_mean", "faithfulness_anchor_blur"):
-            line[figure], line[f"{figure}_low"], line[f"{figure}_high"] = interval(rows[figure].to_numpy())
-        line["lead"], line["lead_low"], line["lead_high"] = lead(table, name, REFERENCE)
+            line |= _with_interval(figure, interval(rows[figure].to_numpy()))
+        line |= _with_interval("lead", lead(table, name, REFERENCE))
         for figure in MEANS:
             line[figure] = _mean(rows[figure]) if figure in rows.columns else float("nan")
+        if "box_spearman" in rows.columns:
+            known = rows["box_spearman"].drop_nans().drop_nulls()
+            line["box_spearman_above"] = _mean(known > ALIKE)
+        if "unseen" in rows.columns:
+            line |= _judged(table, name)
         for stratum in ("small", "medium", "large"):
             line[f"{MAIN}_{stratum}"] = _mean(rows.filter(pl.col("size") == stratum)[MAIN])
         line["no_signal"] = int((rows["status"] == "no_signal").sum())
@@ -46,12 +59,61 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: -line[MAIN])
 
 
-def lead(table: pl.DataFrame, name: str, other: str) -> tuple[float, float, float]:
+def _judged(table: pl.DataFrame, name: str) -> dict[str, Any]:
+    """A method's figures under unseen fills, its leads there, and what randomising all weights leaves of its maps."""
+    rows = table.filter(pl.col("method") == name)
+    told: dict[str, Any] = {}
+    for figure in UNSEEN_FIGURES:
+        told |= _with_interval(figure, interval(rows[figure].to_numpy()))
+        for rival in RIVALS:
+            told |= _with_interval(f"{figure}_over_{rival}", lead(table, name, rival, figure))
+    for fill in UNSEEN:
+        for figure in (f"unseen_insertion_{fill}", f"unseen_deletion_{fill}"):
+            told[figure] = _mean(rows[figure])
+        told[f"unseen_sufficient_{fill}"] = float(np.exp(np.log(rows[f"unseen_sufficient_{fill}"].to_numpy()).mean()))
+    if "randomised" in rows.columns:
+        told |= _with_interval("randomised", interval(rows["randomised"].to_numpy()))
+        told["vanished"] = int(rows["vanished"].drop_nans().sum())
+    return told
+
+
+def leads(
+    table: pl.DataFrame, names: Sequence[str], rivals: Sequence[str] = RIVALS, figures: Sequence[str] = UNSEEN_FIGURES
+) -> pl.DataFrame:
+    """Paired leads of chosen methods: a row for each method, rival and figure, with ``lead``, its interval, ``pairs``.
+
+    Args:
+        table: the rows of an evaluation.
+        names: methods; a method beside itself is left out, and a rival that was not measured.
+        rivals: the methods they are compared with.
+        figures: columns of the table.
+    """
+    measured = set(table["method"])
+    return pl.DataFrame(
+        [
+            {"method": name, "over": rival, "figure": figure, **_with_interval("lead", interval(values)),
+             "pairs": int(np.isfinite(values).sum())}
+            for name in names for rival in rivals if rival != name and rival in measured for figure in figures
+            for values in [_paired(table, name, rival, figure)]
+        ]
+    )  # fmt: skip
+
+
+def lead(table: pl.DataFrame, name: str, other: str, figure: str = MAIN) -> tuple[float, float, float]:
     """The mean difference of one method to another on the same detections, with its interval; NaN without the other."""
+    return interval(_paired(table, name, other, figure))
+
+
+def _paired(table: pl.DataFrame, name: str, other: str, figure: str) -> NDArray[np.float64]:
+    """The differences of a figure on the detections that two methods share."""
     keys = ["image", "detection"]
-    first, second = (table.filter(pl.col("method") == one).select(*keys, MAIN) for one in (name, other))
+    first, second = (table.filter(pl.col("method") == one).select(*keys, figure) for one in (name, other))
     paired = first.join(second, on=keys, suffix="_other")
-    return interval((paired[MAIN] - paired[f"{MAIN}_other"]).to_numpy())
+    return np.asarray((paired[figure] - paired[f"{figure}_other"]).to_numpy(), np.float64)
+
+
+def _with_interval(name: str, figure: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), figure, strict=True))
 
 
 def is_baseline(name: str) -> bool:

@@ -55,7 +55,21 @@ GROUPS: dict[str, list[Column]] = {
             "The share of the box's area, hottest pixels first, that brings back nine tenths of the score, where any "
             "does."),
     ],
+    "Judged under fills that no method uses": [
+        Column("unseen", "unseen fills", "interval",
+            "Insertion minus deletion where what is removed is painted over from around it, or taken from elsewhere in "
+            "the image (shuffled blocks, or half the image away): the mean of the three. Steps double from 0.25 to "
+            "64 % of the image."),
+        Column("unseen_over_box", "lead on the box", "interval", "The mean difference to the Gaussian in the box."),
+        Column("unseen_over_layercam", "lead on layercam", "interval", "The mean difference to LayerCAM."),
+        Column("unseen_inpaint", "painted over", "interval", "The same figure, what is removed painted over alone."),
+        Column("unseen_shuffle", "shuffled", "interval", "Under the image's own blocks in another order."),
+        Column("unseen_roll", "rolled", "interval", "Under the image half its height and width away."),
+    ],
     PLAUSIBLE: [
+        Column("box_spearman", "like the box", "signed",
+            "Rank correlation with the Gaussian in the box. A map close to 1 tells where the box is, and no more."),
+        Column("box_spearman_above", "above 0.9", "share", "How often it is above 0.9."),
         Column("pointing_box", "pointing", "share", "How often the hottest pixel is in the box."),
         Column("energy_box", "in the box", "share", "The share of the map's mass in the box."),
         Column("energy_mask", "in the mask", "share", "The share of it in the labelled object's mask."),
@@ -70,6 +84,9 @@ GROUPS: dict[str, list[Column]] = {
         Column("randomised_30%", "30 %", "signed", "With 30 % of the layers shuffled."),
         Column("randomised_60%", "60 %", "signed", "With 60 % of the layers shuffled."),
         Column("randomised_100%", "all", "signed", "With every layer shuffled."),
+        Column("randomised", "all, every map", "interval",
+            "The same for every measured map, at the image's cells; a map that vanishes counts as 0."),
+        Column("vanished", "vanished", "count", "How many maps were nothing with every layer shuffled."),
         Column("class_swap", "class swap", "signed",
             "Rank correlation with the map of another class at the same anchor. Lower is better."),
         Column("instance_swap", "instance swap", "signed",

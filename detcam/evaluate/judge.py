@@ -1,0 +1,165 @@
+"""A judge that no method can have been made for: unseen fills, and steps in shares of the image.
+
+Hidden and shown are not pixels but cells, 48 along the image's longer side: where a hole is painted over from what is
+around it, dust of single pixels would hide nothing and show everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from detcam.adapters.base import DetectorAdapter
+from detcam.evaluate.correlation import cell_numbers, in_cells, pearson, spearman
+from detcam.evaluate.faithfulness import SUFFICIENT, area_under, ranking
+from detcam.evaluate.unseen import UNSEEN, Fill
+from detcam.methods.regions import box_gaussian
+from detcam.probe import Probe
+from detcam.targets import class_logit
+from detcam.types import Detection
+
+SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+"""Of the image without padding, hidden or shown at each step; boxes of half the image need the last. A curve's area is
+over the steps' numbers, so that every doubling counts alike: small causes and large ones are judged by one scale."""
+
+Figures = dict[str, float | list[float]]
+
+
+class Judge:
+    """Judges maps of one image's detections.
+
+    Args:
+        probe: the detections, in the image they are of.
+        seed: of ties, and of fills.
+
+    Attributes:
+        forwards: images passed through the detector by it so far.
+    """
+
+    def __init__(self, probe: Probe, seed: int = 0) -> None:
+        self._probe, self._seed = probe, seed
+        self._fills = {name: make(probe.image, probe.inside, seed) for name, make in UNSEEN.items()}
+        nothing = torch.cat([fill(probe.inside[None]) for fill in self._fills.values()])
+        start = probe.forwards
+        self._blank = dict(zip(self._fills, probe.scores(nothing), strict=True))
+        self.forwards = probe.forwards - start
+
+    def figures(self, heat: Tensor, number: int) -> Figures:
+        """What a map of the probe's detection ``number`` is worth.
+
+        Args:
+            heat: (h', w') over the detector's input, as :attr:`detcam.types.Heatmap.raw`; a map that is the same
+                everywhere is judged as one at random.
+            number: counted from 0.
+
+        Returns:
+            By fill ``unseen_inpaint``, insertion minus deletion (about -1 to 1, higher is better),
+            ``unseen_insertion_inpaint``, ``unseen_deletion_inpaint``, ``unseen_sufficient_inpaint`` (share of the
+            image) and both curves; ``unseen``, the mean over the fills.
+        """
+
+        def score(images: Tensor) -> Tensor:
+            return self._probe.scores(images, [number])[:, 0]
+
+        start, before = self._probe.forwards, float(self._probe.before[number])
+        told: Figures = {}
+        differences = []
+        for name, fill in self._fills.items():
+            blank = float(self._blank[name][number])
+            deletion, insertion = judged_curves(heat, self._probe.inside, fill, score, (before, blank), self._seed)
+            shares = {"insertion": insertion / before, "deletion": deletion / before}
+            areas = {kind: area_under(curve) for kind, curve in shares.items()}
+            differences.append(areas["insertion"] - areas["deletion"])
+            told[f"unseen_{name}"] = differences[-1]
+            told[f"unseen_sufficient_{name}"] = sufficient_share(shares["insertion"])
+            for kind, curve in shares.items():
+                told[f"unseen_{kind}_{name}"] = areas[kind]
+                told[f"curve_unseen_{kind}_{name}"] = curve.tolist()
+        told["unseen"] = float(np.mean(differences))
+        self.forwards += self._probe.forwards - start
+        return told
+
+
+def judged_curves(
+    heat: Tensor,
+    inside: Tensor,
+    fill: Fill,
+    score: Callable[[Tensor], Tensor],
+    ends: tuple[float, float],
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Deletion and insertion curves over the :data:`SHARES`, unscaled.
+
+    Args:
+        heat: (h', w') over the detector's input.
+        inside: bool (h, w), False in the padding.
+        fill: of :mod:`detcam.evaluate.unseen`, made for the image.
+        score: images (n, 3, h, w) -> how much is left in each, (n,).
+        ends: the scores of the whole image and of the fill alone.
+        seed: breaks ties.
+    """
+    cells = in_cells(heat, inside)
+    place = ranking(cells, torch.ones_like(cells, dtype=torch.bool), seed).flatten()
+    place = place[cell_numbers(inside)[0].clamp(min=0)]
+    counts = [max(round(share * cells.numel()), 1) for share in SHARES[1:]]
+    hot = (place < torch.tensor(counts, device=place.device)[:, None, None]) & inside
+    left = score(torch.cat([fill(hot), fill(inside & ~hot)])).double().cpu().numpy()
+    deletion, insertion = np.split(left, 2)
+    return np.array([ends[0], *deletion]), np.array([ends[1], *insertion])
+
+
+def sufficient_share(insertion: Sequence[float] | NDArray[np.floating]) -> float:
+    """The least share of the image, hottest first, that brings 90 % of the score back; 1, all of it, if none does.
+
+    Args:
+        insertion: the curve over the :data:`SHARES`, over the unperturbed score.
+    """
+    reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT)
+    return SHARES[reached[0]] if len(reached) else 1.0
+
+
+def likeness_to_box(heat: Tensor, box: Tensor, inside: Tensor) -> dict[str, float]:
+    """How much a map is the Gaussian in the box again: ``box_spearman``, ``box_pearson``, over the image's cells.
+
+    NaN for a map that is the same everywhere.
+
+    Args:
+        heat: (h', w') over the detector's input.
+        box: (4,) xyxy in its pixels.
+        inside: bool (h, w), False in the padding.
+    """
+    gaussian = box_gaussian(box, (inside.shape[0], inside.shape[1]))
+    maps = [in_cells(part, inside).cpu().numpy() for part in (heat, gaussian)]
+    return {"box_spearman": spearman(*maps), "box_pearson": pearson(*maps)}
+
+
+def judge_maps(
+    model: DetectorAdapter, maps: Sequence[tuple[ArrayLike, Detection, NDArray[np.uint8]]], seed: int = 0
+) -> list[dict[str, Any]]:
+    """What maps from anywhere are worth, one line of figures for each, in order.
+
+    Args:
+        model: the detector.
+        maps: each a heat (h', w') over the detector's input (:attr:`detcam.types.Heatmap.raw`), the detection it is of
+            and the image, RGB uint8 (H, W, 3); images that are one array share what can be shared.
+        seed: of ties, and of fills.
+    """
+    told: dict[int, dict[str, Any]] = {}
+    for image in {id(image): image for _, _, image in maps}.values():
+        places = [place for place, one in enumerate(maps) if one[2] is image]
+        batch, letterboxes = model.prepare([image])
+        asked = [(maps[place][1], class_logit) for place in places]
+        probe = Probe(model, batch, model.forward(batch), 0, letterboxes[0], asked)
+        judge = Judge(probe, seed)
+        for number, place in enumerate(places):
+            heat = torch.tensor(np.asarray(maps[place][0], np.float32), device=batch.device)
+            told[place] = {
+                **judge.figures(heat, number),
+                **likeness_to_box(heat, probe.boxes[number], probe.inside),
+            }
+    return [told[place] for place in range(len(maps))]
