@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.conclusion import conclude
 from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.geometry import Letterbox
 from detcam.images import ImageLike, read_image
@@ -22,6 +23,7 @@ from detcam.layerwise import LayerMaps, Made
 from detcam.maps import FUSIONS
 from detcam.methods import METHODS, choose_method, find_method
 from detcam.question import answer, make_question
+from detcam.sentence import sentence_of
 from detcam.targets import find_classes, find_target, mirrored, target_parts
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
 from detcam.views import check_smoothing
@@ -218,6 +220,7 @@ class Explainer:
             ]
             if self.verify:
                 told = self._verified(seen[i], told)
+            told = [self._concluded(seen[i], one) for one in told]
             results.append(ImageResult(names[i], image, found[i], tuple(told)))
         return results
 
@@ -256,6 +259,13 @@ class Explainer:
             unsettled = [number for number in unsettled if told[number].status == "unsupported"]
             tried.append(method)
         return told
+
+    def _concluded(self, seen: Seen, told: Explanation) -> Explanation:
+        """An explanation with its sentence, and, where its map was made by trying parts, with its evidence."""
+        if told.receipt is None and not METHODS[told.method].concludes:
+            return replace(told, sentence=sentence_of(told))
+        target = find_target(target_parts(told.target)[0], self.model.names)
+        return conclude(self.model, seen, told, target, self._decode["conf"], self.seed)
 
     def _check_smoothing(self, smoothing: frozenset[str]) -> None:
         """Refuse what cannot be smoothed."""
@@ -302,7 +312,7 @@ class Explainer:
             return "no_signal", f"{what} {where} has no gradient at {', '.join(self.layers)}: not connected to it"
         if not torch.isfinite(made.map).all():
             return "no_signal", f"the map of {what} {where} at {', '.join(made.layers)} is not finite"
-        if not made.map.any():
+        if not made.map.any() and not self._method.concludes:
             return "no_signal", f"{what} {where}: {self.method_name} is zero everywhere at {', '.join(made.layers)}"
         return "ok", ""
 

@@ -20,7 +20,7 @@ from detcam.verify import verify
 
 TOGETHER = 16
 """Detections whose gradients at the pixels are held at once."""
-ESCALATION = ("guided", "vps")
+ESCALATION = ("effect", "vps")
 """The methods that take over, in turn, where a map is unsupported."""
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.frames import Frame, make_fills, whole_frame
 from detcam.geometry import Letterbox
 from detcam.intercept import BiasGradients, GuidedGradients
 from detcam.targets import Target
@@ -33,7 +34,7 @@ class Probe:
         seed, budget: of the method.
 
     Attributes:
-        forwards: images passed through the detector so far; a backward pass counts as two.
+        forwards: images passed through the detector so far; a backward pass counts as two, a crop by its area.
     """
 
     def __init__(
@@ -60,7 +61,21 @@ class Probe:
         boxes = [raw.box_of(index, detection.anchor, detection.class_id).detach().float() for detection, _ in asked]
         self.boxes = torch.stack(boxes)
         self.before = raw.remains(self.boxes, self._ids)[index].detach()
-        self.forwards = 0
+        self.forwards: float = 0
+        self._batch = batch
+        self._fills: dict[str, Tensor] = {}
+
+    def frame(self, number: int) -> Frame:
+        """The whole image as one scalar's :class:`~detcam.frames.Frame`; its passes are counted here."""
+        self._fills = self._fills or make_fills(self.image, self.inside)
+
+        def count(price: float) -> None:
+            self.forwards += price
+
+        detection, target = self._asked[number]
+        return whole_frame(
+            self._model, self._batch, self.inside, self.boxes[number], (detection, target), self._fills, count
+        )
 
     @torch.no_grad()
     def scores(self, images: Tensor, of: Sequence[int] | None = None) -> Tensor:

@@ -6,7 +6,7 @@ Sixteen forward passes for each detection, in one batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,53 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
         share = float(hot[0].sum() / subject.inside.sum())
         receipts.append(_receipt(float(subject.before[number]), scores, share, len(images)))
     return receipts
+
+
+def check(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
+    """Quick receipts: the hottest part against one random part, and all outside the box, under both fills.
+
+    Six images for each detection, the whole image at full size. Supported by the same rule, of removal alone.
+    """
+    fills = [fill(subject.image, subject.inside) for fill in FILLS.values()]
+    receipts = []
+    for number, one in enumerate(maps):
+        box = subject.boxes[number]
+        generator = torch.Generator().manual_seed(subject.seed + int(box.double().mul(16).sum()))
+        hot, boxes = _masks(subject, number, one, generator)
+        kept = torch.cat([1 - softened(hot[:2], subject.inside), boxes[:1].float()])[:, None]
+        images = torch.cat([torch.lerp(fill, subject.image, torch.where(subject.inside, kept, 1)) for fill in fills])
+        scores = subject.scores(images, [number])[:, 0].view(len(fills), -1).tolist()
+        removed, moved, alone = ({fill: own[i] for fill, own in zip(FILLS, scores, strict=True)} for i in range(3))
+        before = float(subject.before[number])
+        costs = all(moved[fill] - removed[fill] >= max(MARGIN * before, LEAST) for fill in FILLS)
+        receipts.append(
+            Receipt(
+                before,
+                float(hot[0].sum() / subject.inside.sum()),
+                removed,
+                moved,
+                {},
+                {},
+                alone,
+                {},
+                context_dependence=_context(before, alone),
+                supported=costs,
+                forwards=len(images),
+            )  # fmt: skip
+        )
+    return receipts
+
+
+def _context(before: float, alone: Mapping[str, float]) -> float:
+    """The relative drop when all outside the box goes, from -1 to 1; 0 where there is next to no score."""
+    return max(1 - sum(alone.values()) / len(alone) / before, -1.0) if before >= LEAST else 0.0
+
+
+def hottest_part(subject: Subject, number: int, one: Tensor) -> tuple[Tensor, Tensor]:
+    """Bool (h, w) each: the hottest part of a detection's map (h', w'), and a random part as large."""
+    generator = torch.Generator().manual_seed(subject.seed + int(subject.boxes[number].double().mul(16).sum()))
+    hot, _ = _masks(subject, number, one, generator)
+    return hot[0], hot[1]
 
 
 def _masks(subject: Subject, number: int, one: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -129,6 +176,5 @@ def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, for
     margin = max(MARGIN * before, LEAST)
     costs = all(told["removed_random"][fill] - told["removed"][fill] >= margin for fill in fills)
     keeps = all(told["kept"][fill] - told["kept_random"][fill] >= margin for fill in fills)
-    alone = sum(told["box_only"].values()) / len(fills)
-    context = max(1 - alone / before, -1.0) if before >= LEAST else 0.0
+    context = _context(before, told["box_only"])
     return Receipt(before, share, **told, context_dependence=context, supported=costs or keeps, forwards=forwards)

@@ -96,6 +96,11 @@ class UltralyticsDetector:
         place = device if device is not None else self.device
         return UltralyticsDetector(self.model, place, wanted, half, branch)
 
+    @property
+    def takes_crops(self) -> bool:
+        """Whether parts of an image, at sizes of their own, can be given in its place; RT-DETR's input is fixed."""
+        return not is_rtdetr(self.head)
+
     @cached_property
     def _book(self) -> LayerBook:
         blocks = {f"model.{i}": module for i, module in enumerate(self.model.model[:-1])}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from detcam.errors import UsageError, nearest
-from detcam.methods import baselines, cam, channels, guided, perturb, pixel, search
+from detcam.methods import baselines, cam, channels, effect, guided, perturb, pixel, search
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Method:
         explains: one scalar target, or the detection as a whole: overlap times class probability.
         layers: whether a method that works on the image needs layers too.
         budget: forward passes it takes where nothing else is asked; 0 where their number is fixed.
+        concludes: whether its maps come with a quick receipt, the evidence patch and a sentence.
         pixelwise: whether gradients at the pixels are held for every detection, so that they are taken 16 at a time.
     """
 
@@ -46,6 +47,7 @@ class Method:
     layers: bool = False
     budget: int = 0
     pixelwise: bool = False
+    concludes: bool = False
 
     @property
     def takes(self) -> frozenset[str]:
@@ -124,6 +126,10 @@ METHODS: dict[str, Method] = {
     "guided": Method(guided.guided, "image", "detcam's own, docs/research/guided.md", "64 forward per detection",
         "detection", "the order in which regions make or unmake the box: gradients propose, forward passes decide",
         models="any", explains="detection", budget=64),
+    "effect": Method(effect.effect, "image", "detcam's own, docs/research/effect.md",
+        "about 40 forward of a crop per detection; some 70 of the image where its surroundings count", "detection",
+        "what the score gains with each region and loses without it, learned from patches tried: zero where nothing "
+        "was found", models="any", budget=effect.BUDGET, concludes=True),
     "box": Method(baselines.box, "image", "a baseline", "none", "detection",
         "a baseline: a Gaussian in the box, knows nothing else", models="any"),
     "edges": Method(baselines.edges, "image", "a baseline", "none", "nothing", "a baseline: the image's own edges",
@@ -133,7 +139,7 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
-DEFAULT, AT_LAYERS = "guided", "layercam"
+DEFAULT, AT_LAYERS = "effect", "layercam"
 """What ``auto`` stands for: the one method that beat a Gaussian in the box on every set of ``docs/benchmark.md``; and
 the best of those that work at layers, for what the first cannot answer."""
 
@@ -142,10 +148,10 @@ def choose_method(target: str, at_layers: bool) -> str:
     """The method that ``auto`` stands for.
 
     Args:
-        target: what is explained; the default scores whole detections, so another than ``class`` takes a gradient.
+        target: what is explained; ``combined``, five numbers in one map, takes a method at layers.
         at_layers: layers, their fusion or smoothing were asked for.
     """
-    return DEFAULT if target == "class" and not at_layers else AT_LAYERS
+    return AT_LAYERS if at_layers or target == "combined" else DEFAULT
 
 
 def find_method(name: str) -> Method:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detcam.methods.regions import Reveal, region_means
+from detcam.methods.regions import region_means
 
 REACH = 0.15
 """How far, in sides of the box, what one region is worth tells about another."""
@@ -17,19 +17,33 @@ NOISE = 0.1
 class Belief:
     """A Gaussian process over the regions: what each is worth, per area, to score inserted minus score removed."""
 
-    def __init__(self, reveal: Reveal, believed: Tensor, area: Tensor, box: Tensor, seed: int) -> None:
-        """Start from ``believed`` (region,), positive, and ``area`` (region,) in areas of the box (4,)."""
-        self.area = area.double().cpu()
-        expected = believed.double().cpu()
-        self.prior = self.mean = 2 * expected / (self.area @ expected)  # all regions together lead from -1 to +1
-        height, width = reveal.labels.shape
+    def __init__(self, labels: Tensor, areas: Tensor, box: Tensor, seed: int, expected: Tensor | None = None) -> None:
+        """Start from what is expected of each region, or from nothing anywhere.
+
+        Args:
+            labels: int64 (h, w), the region of each pixel, -1 for none.
+            areas: (region,), in areas of the box.
+            box: (4,) xyxy, pixels.
+            seed: of the draws.
+            expected: (region,), positive, how much is expected of each, on any scale.
+        """
+        self.area = areas.double().cpu()
+        # All regions together lead from -1 (nothing shown, all that is hidden) to +1.
+        self.prior = self.mean = torch.zeros_like(self.area)
+        size = 2 / self.area.sum()
+        if expected is not None:
+            values = expected.double().cpu()
+            self.prior = self.mean = 2 * values / (self.area @ values)
+            size = self.prior.mean()
+        labels, count = labels.cpu(), len(self.area)
+        height, width = labels.shape
         x1, y1, x2, y2 = box.double().cpu().tolist()
         rows = (torch.arange(height) / max(y2 - y1, 1))[:, None].expand(height, width)
         columns = (torch.arange(width) / max(x2 - x1, 1)).expand(height, width)
-        places = [region_means(grid.double(), reveal.labels.cpu(), reveal.count) for grid in (rows, columns)]
+        places = [region_means(grid.double(), labels, count) for grid in (rows, columns)]
         far = torch.stack([(place[:, None] - place) ** 2 for place in places]).sum(0)
         near = torch.exp(-far / (2 * REACH**2)) + 1e-4 * torch.eye(len(far))
-        self.spread = self.first = self.prior.mean() ** 2 * near
+        self.spread = self.first = size**2 * near
         self.designs = self.area.new_zeros(0, len(self.area))
         self.answers = self.area.new_zeros(0)
         self.generator = torch.Generator().manual_seed(seed)

@@ -151,7 +151,7 @@ def _by_trial(
     on = torch.zeros_like(area, dtype=torch.bool)
     shown, hidden = (float(value) for value in reveal.both(on[None]))
     now, span = shown - hidden, max(hidden, 1e-6)
-    process = Belief(reveal, believed, area, box, seed)
+    process = Belief(reveal.labels, area, box, seed, believed)
     for stage in range(stages):
         if on.all():
             return

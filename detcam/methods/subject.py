@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from detcam.frames import Frame
 
 
 class Subject(Protocol):
@@ -32,6 +35,9 @@ class Subject(Protocol):
 
         The largest IoU x probability of the class over all raw predictions, so no threshold makes a cliff.
         """
+
+    def frame(self, number: int) -> Frame:
+        """One scalar asked of changed copies of the image, or of a crop of it."""
 
     def similarities(self, images: Tensor) -> Tensor:
         """D-RISE's likeness to each detection, (n, K): the largest IoU x cosine of class vectors x confidence."""

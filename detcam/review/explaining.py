@@ -72,7 +72,7 @@ class ErrorExplainer:
 
     Attributes:
         model: the detector.
-        method: of other maps; ``auto`` takes ``guided`` for detections and ``layercam`` where a side or a miss needs a
+        method: of other maps; ``auto`` takes ``effect`` for detections and ``layercam`` where a side or a miss needs a
             gradient. A model that can only be called is asked about its detections as they are.
         seed: of everything random.
     """
@@ -160,7 +160,7 @@ class ErrorExplainer:
             if method == "auto" and not verify and self.model.differentiable:
                 method = "layercam"
             made = Explainer(self.model, method, target=target, seed=self.seed, verify=verify)
-            made.escalation = ("guided",)
+            made.escalation = ("effect",)
             self._explainers[target, verify] = made
         return self._explainers[target, verify]
 

@@ -1,0 +1,214 @@
+"""The evidence patch: the smallest part of an image without which a box is lost or becomes something else.
+
+A map proposes: its hottest parts, in and outside the box, and two of them together. Each is taken away under every
+fill, in the detection's own frame; of those that cost the box under all of them the smallest is taken. As many patches
+of its size elsewhere are taken away too, and the one that costs most has to leave the box standing. What is found is
+tried once more on the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from detcam.frames import Frame
+from detcam.geometry import Letterbox
+from detcam.types import Evidence
+from detcam.verify import softened
+
+SHARES = (0.03, 0.1, 0.25)
+"""Areas, in those of the box, of the hottest pixels whose connected parts are tried."""
+PARTS = 2
+"""Connected parts tried of each."""
+OUTSIDE = 0.3
+"""Outside the box, what is at least this share of the hottest there is one part."""
+PAIRS = 3
+"""Of so many first parts every two are tried together."""
+LARGEST = 0.6
+"""No patch is larger than this share of the box's area, or of a box a tenth of the frame on a side where that is more."""
+LEAST_SIDE = 0.03
+"""No patch is narrower than this share of the frame's longer side."""
+APART = 0.6
+"""Patches that overlap more than this (IoU) are one."""
+TRIES = 32
+
+Rectangle = tuple[int, int, int, int]
+"""Left, top, right, bottom, pixels of a frame."""
+
+
+def find_evidence(whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox, conf: float) -> Evidence | None:
+    """The patch or two that a box hangs on, or None where none was found.
+
+    Args:
+        whole: the whole image as a frame.
+        frame: the part of it in which the box keeps its score.
+        heat: (h, w) over the detector's input, not negative.
+        letterbox: places the input in the original image.
+        conf: the detector's threshold, below which a box is lost.
+    """
+    patches = propose(frame, heat)
+    if not patches:
+        return None
+    before = frame.class_scores(frame.image[None])[0]
+    if is_gone(before, conf):
+        return None
+    after = _scores_without(frame, patches)
+    flips = [i for i in range(len(patches)) if all(is_gone(scores, conf) for scores in after[i])]
+    # What becomes something else says more than what is merely lost; then the smallest.
+    ranked = sorted(flips, key=lambda i: (_rival(after[i], conf) == 0, sum(map(_area, patches[i]))))
+    for best in ranked[:PARTS]:
+        controls = _controls(frame, patches[best], len(patches))
+        if not controls:
+            continue
+        elsewhere = _scores_without(frame, controls)
+        worst = min(range(len(controls)), key=lambda i: float(elsewhere[i, :, 0].mean()))
+        if all(is_gone(scores, conf) for scores in elsewhere[worst]):
+            continue
+        found = [_in_whole(whole, frame, patch) for patch in patches[best]]
+        final = after[best] if whole is frame or frame.window == whole.window else _scores_without(whole, [found])[0]
+        if not all(is_gone(scores, conf) for scores in final):
+            continue
+        return _evidence(whole, found, final, float(elsewhere[worst, :, 0].mean()), letterbox, conf)
+    return None
+
+
+def is_gone(scores: Tensor, conf: float) -> bool:
+    """Whether a box is lost or something else, by its scores (class,), its own class first."""
+    return bool(scores[0] < conf or (len(scores) > 1 and scores[0] < scores[1:].max()))
+
+
+def _rival(after: Tensor, conf: float) -> int:
+    """Which class a box becomes, by its scores (fill, class); 0, its own, where it becomes none."""
+    means = after.mean(0)
+    best = int(means.argmax())
+    return best if float(means[best]) >= conf else 0
+
+
+def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
+    """Patches, and pairs of them, around the hottest parts of a map (h, w) of the detector's input."""
+    left, top, right, bottom = frame.window
+    shape = frame.inside.shape
+    own = F.interpolate(heat[None, None, top:bottom, left:right].float(), shape, mode="bilinear")[0, 0]
+    own = own.clamp(min=0).to(frame.inside.device) * frame.inside
+    x1, y1, x2, y2 = (round(side) for side in frame.box.tolist())
+    box = torch.zeros_like(frame.inside)
+    box[max(y1, 0) : max(y2, 1), max(x1, 0) : max(x2, 1)] = True
+    area = max(int((box & frame.inside).sum()), 1)
+    most = max(LARGEST * area, (max(shape) / 10) ** 2)
+    found: list[Rectangle] = []
+    beyond = own * ~box
+    if float(beyond.max()) > 0:
+        found += _connected(frame, beyond >= OUTSIDE * beyond.max(), beyond)
+    for share in SHARES:
+        count = min(max(round(share * area), 1), int((own > 0).sum()))
+        if count:
+            least = own.flatten().topk(count).values[-1]
+            found += _connected(frame, (own >= least) & (own > 0), own)
+    kept: list[Rectangle] = []
+    for patch in found:
+        if _area(patch) <= most and all(_overlap(patch, other) < APART for other in kept):
+            kept.append(patch)
+    pairs = [list(pair) for pair in combinations(kept[:PAIRS], 2) if _overlap(*pair) == 0]
+    return [[patch] for patch in kept] + pairs
+
+
+def _connected(frame: Frame, hot: Tensor, heat: Tensor) -> list[Rectangle]:
+    """Rectangles around the connected parts with the most heat."""
+    labels, number = ndimage.label(hot.cpu().numpy(), np.ones((3, 3)))
+    if not number:
+        return []
+    masses = np.asarray(ndimage.sum_labels(heat.cpu().numpy(), labels, range(1, number + 1)))
+    places = ndimage.find_objects(labels)
+    patches = []
+    for part in np.argsort(-masses, kind="stable")[:PARTS]:
+        rows, columns = places[part]
+        patches.append(_widened(frame, (columns.start, rows.start, columns.stop, rows.stop)))
+    return patches
+
+
+def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
+    """A patch made at least as wide as is sensible, within the frame."""
+    height, width = frame.inside.shape
+    least = max(round(LEAST_SIDE * max(height, width)), 3)
+    ends = []
+    for low, high, side in ((patch[0], patch[2], width), (patch[1], patch[3], height)):
+        spare = max(least - (high - low), 0)
+        start = min(max(low - (spare + 1) // 2, 0), max(side - least, 0)) if spare else low
+        ends.append((start, min(max(high, start + least), side)))
+    (left, right), (top, bottom) = ends
+    return left, top, right, bottom
+
+
+def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]]) -> Tensor:
+    """The scores (set, fill, class) without each set of patches."""
+    masks = torch.zeros(len(sets), *frame.inside.shape, dtype=torch.bool, device=frame.inside.device)
+    for mask, patches in zip(masks, sets, strict=True):
+        for left, top, right, bottom in patches:
+            mask[top:bottom, left:right] = True
+    soft = softened(masks, frame.inside)
+    images = torch.cat([frame.without(soft, fill) for fill in frame.fills])
+    return frame.class_scores(images).float().view(len(frame.fills), len(sets), -1).transpose(0, 1).cpu()
+
+
+def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[list[Rectangle]]:
+    """As many sets of patches of the same sizes elsewhere in the frame, none of which meets the patches."""
+    height, width = frame.inside.shape
+    rng = np.random.default_rng([count, *(max(value, 0) for patch in patches for value in patch)])
+    found = []
+    for _ in range(count):
+        for _ in range(TRIES):
+            moved: list[Rectangle] = []
+            for left, top, right, bottom in patches:
+                x = int(rng.integers(0, max(width - (right - left), 0) + 1))
+                y = int(rng.integers(0, max(height - (bottom - top), 0) + 1))
+                moved.append((x, y, x + right - left, y + bottom - top))
+            if all(_overlap(one, own) < 0.1 for one in moved for own in patches):
+                found.append(moved)
+                break
+    return found
+
+
+def _in_whole(whole: Frame, frame: Frame, patch: Rectangle) -> Rectangle:
+    """A patch of a frame in the pixels of the whole input, outwards to whole ones."""
+    height, width = whole.inside.shape
+    x1, y1, x2, y2 = frame.box_to_input(patch)
+    return (max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0), min(int(np.ceil(x2)), width),
+            min(int(np.ceil(y2)), height))  # fmt: skip
+
+
+def _evidence(
+    whole: Frame, patches: Sequence[Rectangle], after: Tensor, control: float, letterbox: Letterbox, conf: float
+) -> Evidence:
+    """What was found, in the original image's pixels; ``after`` (fill, class) are the scores without it."""
+    means, rival = after.mean(0), _rival(after, conf)
+    box = [round(side) for side in whole.box.tolist()]
+    inside = sum(_shared(patch, box) for patch in patches)
+    placed = letterbox.clip(letterbox.to_original(np.array(patches, np.float64)))
+    return Evidence(
+        patches=np.concatenate([np.floor(placed[:, :2]), np.ceil(placed[:, 2:])], 1).astype(np.int64),
+        becomes=whole.model.names[whole.class_ids[rival]] if rival else None,
+        confidence=float(means[rival]),
+        before=float(whole.class_scores(whole.image[None])[0, 0]),
+        after=float(means[0]),
+        control=control,
+        outside=1 - inside / max(sum(map(_area, patches)), 1),
+    )
+
+
+def _area(patch: Sequence[int]) -> int:
+    return max(patch[2] - patch[0], 0) * max(patch[3] - patch[1], 0)
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    return _area([max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])])
+
+
+def _overlap(one: Sequence[int], other: Sequence[int]) -> float:
+    shared = _shared(one, other)
+    return shared / max(_area(one) + _area(other) - shared, 1)

@@ -1,0 +1,235 @@
+"""Frames: the part of an image, at a size of its own, in which one detection's score is asked of changed images.
+
+A crop around a box costs a fraction of a pass over the whole image, and mostly holds all that the box rests on. Whether
+it does is measured once, on the crop as it is; where the score falls, a larger frame is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.fills import FILLS
+from detcam.targets import Target, class_logit, class_probability, score
+from detcam.types import Detection
+
+TOGETHER = 16
+"""Images of one forward pass, where they are as large as the detector's input; more of smaller ones."""
+GROWTHS = ((1.8, 256), (1.8, 384), (3.0, 512))
+"""Crops tried before the whole image: how many times the box's sides, and the longest side in pixels."""
+LEAST_SIDE = 96
+STRIDE = 32
+"""Crops begin at multiples of this, so that their anchors are the image's own, and are as large as multiples of it."""
+FAITHFUL = 0.75
+"""A crop is taken in which at least this share of the score is left."""
+MOST_CLASSES = 100
+"""Of a model with more classes, those most probable in the frame are watched."""
+
+TRACKED = (class_logit, class_probability, score)
+"""Targets whose change is followed by the tracked score, IoU x probability, which follows a box that moves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One detection in a part of its image.
+
+    Attributes:
+        model: the detector.
+        image: (3, h, w) in [0, 1], what it is given.
+        inside: bool (h, w), False in the letterbox's padding.
+        fills: (3, h, w) by name, what stands for "removed".
+        box: (4,) xyxy, pixels of this frame.
+        detection, target: what is explained.
+        window: left, top, right, bottom of the frame in the detector's input, pixels.
+        price: of a pass over it, in passes over the whole input.
+        dtype: of the detector's input.
+    """
+
+    model: DetectorAdapter
+    image: Tensor
+    inside: Tensor
+    fills: dict[str, Tensor]
+    box: Tensor
+    detection: Detection
+    target: Target
+    window: tuple[int, int, int, int]
+    price: float
+    dtype: torch.dtype
+    count: Callable[[float], None]
+
+    @cached_property
+    def raw(self) -> RawOutput:
+        """The raw output of the frame as it is."""
+        return self.forward(self.image[None])
+
+    @cached_property
+    def anchor(self) -> int:
+        """The prediction that speaks most for the box in this frame."""
+        box = self.box.double().cpu().numpy()
+        return self.raw.tracked_anchor(0, box, self.detection.class_id)[0]
+
+    @cached_property
+    def class_ids(self) -> list[int]:
+        """The classes watched, the detection's own first."""
+        own = self.detection.class_id
+        ids = [class_id for class_id in self.model.names if class_id != own]
+        if len(ids) >= MOST_CLASSES:
+            best = self.raw.probability(0, slice(None), slice(None)).amax(0)
+            ids = sorted(ids, key=lambda class_id: -float(best[class_id]))[: MOST_CLASSES - 1]
+        return [own, *ids]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> RawOutput:
+        """One forward pass over images (n, 3, h, w) of this frame."""
+        self.count(len(images) * self.price)
+        return self.model.forward(images.to(self.dtype))
+
+    def _parts(self, images: Tensor) -> Sequence[Tensor]:
+        return torch.split(images, max(round(TOGETHER / max(self.price, 0.25)), 1))
+
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """The tracked score of the box as its class in images (n, 3, h, w): (n,) in [0, 1]."""
+        ids = [self.detection.class_id]
+        return torch.cat([self.forward(part).remains(self.box[None], ids)[:, 0] for part in self._parts(images)])
+
+    @torch.no_grad()
+    def class_scores(self, images: Tensor) -> Tensor:
+        """The tracked scores of the box as each of :attr:`class_ids`, (n, class) in [0, 1]."""
+        boxes = self.box.expand(len(self.class_ids), 4)
+        return torch.cat([self.forward(part).remains(boxes, self.class_ids) for part in self._parts(images)])
+
+    @torch.no_grad()
+    def values(self, images: Tensor) -> Tensor:
+        """What is explained, in images (n, 3, h, w): (n,).
+
+        The tracked score where the class or its probability is asked about; else the target at the anchor that speaks
+        most for the box, found again in each image where predictions lie on no grid.
+        """
+        if self.target in TRACKED:
+            return self.scores(images)
+        found = []
+        for part in self._parts(images):
+            raw = self.forward(part)
+            for index in range(len(part)):
+                anchor = self.anchor
+                if not (raw.on_grid and raw.strides[anchor] > 0):
+                    anchor, _ = raw.tracked_anchor(index, self.box.double().cpu().numpy(), self.detection.class_id)
+                found.append(self.target(raw, index, replace(self.detection, anchor=anchor)).float())
+        return torch.stack(found)
+
+    def without(self, parts: Tensor, fill: str) -> Tensor:
+        """Images (n, 3, h, w) in which parts (n, h, w), in [0, 1], are replaced by a fill."""
+        return torch.lerp(self.image, self.fills[fill], (parts * self.inside)[:, None].to(self.image))
+
+    def to_input(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Values (h, w) of this frame over the whole of the detector's input: (height, width), zero elsewhere."""
+        left, top, right, bottom = self.window
+        full = values.new_zeros(shape)
+        size = (bottom - top, right - left)
+        full[top:bottom, left:right] = F.interpolate(values[None, None].float(), size, mode="bilinear")[0, 0]
+        return full
+
+    def box_to_input(self, xyxy: Sequence[float]) -> list[float]:
+        """A rectangle of this frame in pixels of the detector's input."""
+        left, top, right, bottom = self.window
+        across, down = (right - left) / self.image.shape[2], (bottom - top) / self.image.shape[1]
+        x1, y1, x2, y2 = xyxy
+        return [left + x1 * across, top + y1 * down, left + x2 * across, top + y2 * down]
+
+
+def whole_frame(
+    model: DetectorAdapter,
+    batch: Tensor,
+    inside: Tensor,
+    box: Tensor,
+    asked: tuple[Detection, Target],
+    fills: dict[str, Tensor],
+    count: Callable[[float], None],
+) -> Frame:
+    """The whole image as a frame.
+
+    Args:
+        model: the detector.
+        batch: (1, 3, h, w), its input.
+        inside: bool (h, w), False in the padding.
+        box: (4,) xyxy, pixels of the input.
+        asked: the detection and the target.
+        fills: of the whole image, by name.
+        count: takes the price of each pass.
+    """
+    height, width = inside.shape
+    window = (0, 0, width, height)
+    return Frame(model, batch[0].float(), inside, fills, box, *asked, window, 1.0, batch.dtype, count)
+
+
+def crop_frame(whole: Frame, growth: float, longest: int) -> Frame | None:
+    """A crop around the box, made smaller where it is longer than ``longest`` pixels; None where it spares nothing.
+
+    Args:
+        whole: the whole image as a frame.
+        growth: the crop's sides, in those of the box.
+        longest: side of the frame, pixels.
+    """
+    height, width = whole.inside.shape
+    x1, y1, x2, y2 = whole.box.tolist()
+    spare = max((growth - 1) / 2 * max(x2 - x1, y2 - y1), (LEAST_SIDE - min(x2 - x1, y2 - y1)) / 2)
+    ends = []
+    for low, high, length in ((y1, y2, height), (x1, x2, width)):
+        ends += [max(math.floor((low - spare) / STRIDE) * STRIDE, 0),
+                 min(math.ceil((high + spare) / STRIDE) * STRIDE, length)]  # fmt: skip
+    top, bottom, left, right = ends
+    tall, wide = bottom - top, right - left
+    scale = min(longest / max(tall, wide), 1.0)
+    size = tuple(max(round(side * scale / STRIDE), 1) * STRIDE for side in (tall, wide)) if scale < 1 else (tall, wide)
+    price = size[0] * size[1] / (height * width)
+    if min(tall, wide) <= 0 or price > 0.8:
+        return None
+
+    def cut(image: Tensor) -> Tensor:
+        part = image[..., top:bottom, left:right]
+        if size == (tall, wide):
+            return part.contiguous()
+        return F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
+
+    factor = whole.box.new_tensor([size[1] / wide, size[0] / tall] * 2)
+    return replace(
+        whole,
+        image=cut(whole.image),
+        inside=cut(whole.inside[None].float())[0] > 0.5,
+        fills={name: cut(fill) for name, fill in whole.fills.items()},
+        box=(whole.box - whole.box.new_tensor([left, top, left, top])) * factor,
+        window=(left, top, right, bottom),
+        price=price,
+    )
+
+
+def choose_frame(whole: Frame, score_before: float) -> Frame:
+    """The smallest frame that keeps the detection's score.
+
+    Args:
+        whole: the whole image.
+        score_before: the tracked score there.
+    """
+    if not getattr(whole.model, "takes_crops", False):
+        return whole
+    for growth, longest in GROWTHS:
+        frame = crop_frame(whole, growth, longest)
+        if frame is None:
+            break
+        kept = float(frame.raw.remains(frame.box[None], [frame.detection.class_id])[0, 0])
+        if kept >= FAITHFUL * score_before and score_before > 0:
+            return frame
+    return whole
+
+
+def make_fills(image: Tensor, inside: Tensor) -> dict[str, Tensor]:
+    """What stands for "removed", by name: made once for all boxes of an image."""
+    return {name: make(image, inside) for name, make in FILLS.items()}

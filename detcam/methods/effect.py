@@ -1,0 +1,170 @@
+"""detcam's own method: the measured effect of each region, learned from patches that were taken away and shown alone.
+
+1. A frame is chosen in which the box keeps its score (:mod:`detcam.frames`), and one question asked: how much is left
+   when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere in the
+   frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
+2. Patches of the box's regions are taken away, and shown alone: two forward passes each. What the score gains with
+   a patch plus what it loses without it is the patch's effect.
+3. A Gaussian process over the regions, which expects nothing anywhere, learns from each patch how much a region is
+   worth; later patches are drawn from what was learned (Thompson sampling), so that passes go where they tell most.
+
+The map is the effect of a region per pixel, in the target's own unit: that process's mean where it is positive, and what
+was measured of the places outside. There is no prior about places in it: what was not found to count is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detcam.frames import Frame, choose_frame
+from detcam.methods.belief import Belief
+from detcam.methods.outlook import Outlook, look_outside
+from detcam.methods.regions import segmented
+from detcam.methods.subject import Subject
+
+REGIONS = 100
+"""Superpixels of a box."""
+MARGIN = 0.04
+"""How far the regions reach beyond the box, in its sides, altogether."""
+SIZES = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Areas of the patches, in those of the box."""
+DRAWN = 3
+"""Patches tried before the process learns from them."""
+CONTEXT = 0.25
+"""Share of the score that replacing all but the box has to cost before places outside are tried."""
+BUDGET = 6
+"""Passes over the whole image that a detection's patches may cost; the questions before them are not counted."""
+FEWEST, MOST = 24, 96
+"""Passes over its frame that they take at least and at most: in a small crop many cost little."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """The regions that patches are made of: int64 (h, w), -1 where there is none; their areas (region,) in the box's."""
+
+    labels: Tensor
+    areas: Tensor
+
+
+def effect(subject: Subject) -> Tensor:
+    """The effect of each region on each detection's target, per pixel, in the target's own unit: (K, h, w).
+
+    Zero where nothing was tried or found. The budget is what each detection's patches may cost, in passes over the
+    whole image; most frames are a small part of it.
+    """
+    maps = []
+    for number in range(len(subject.boxes)):
+        whole = subject.frame(number)
+        frame = choose_frame(whole, float(subject.before[number]))
+        maps.append(frame.to_input(learn_effects(frame, subject.budget, subject.seed), whole_shape(whole)))
+    return torch.stack(maps)
+
+
+def whole_shape(frame: Frame) -> tuple[int, int]:
+    """(height, width) of a frame."""
+    return frame.inside.shape[0], frame.inside.shape[1]
+
+
+def learn_effects(frame: Frame, budget: int = BUDGET, seed: int = 0) -> Tensor:
+    """The map of one frame, (h, w), nowhere negative."""
+    near = near_box(frame)
+    fill, blank, alone, full = _questions(frame, near)
+    heat = torch.zeros(frame.inside.shape)
+    if full - min(blank, alone) <= 0:
+        return heat
+    kept = near
+    if full - alone > CONTEXT * (full - min(blank, alone)):
+        for place in look_outside(Outlook(frame, near, fill, full, alone)):
+            heat = torch.maximum(heat, (place.density * (full - alone)).cpu())
+            kept = kept | place.part
+    always = kept & ~near
+    return torch.maximum(heat, _learned(frame, near, always, fill, full, budget, seed))
+
+
+def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float, budget: int, seed: int) -> Tensor:
+    """The effect of the box's regions per pixel, (h, w), while the places outside that count always stay."""
+    passes = min(max(int(budget / frame.price), FEWEST), MOST)
+    domain = make_domain(frame, near)
+    process = Belief(domain.labels, domain.areas, frame.box, seed)
+    turn, base = 0, 0.0
+    while passes >= 2:
+        count = min(DRAWN, passes // 2)
+        draws = process.draws(count + 1)[1:]
+        blocks = [block_of(draw, domain.areas, SIZES[(turn * DRAWN + i) % len(SIZES)]) for i, draw in enumerate(draws)]
+        if turn == 0:
+            blocks = [blocks[0][:0], *blocks]  # a patch of no regions: nothing shown, nothing hidden
+        shown, hidden = _both(frame, domain, blocks, always, fill)
+        if turn == 0:
+            base = float(shown[0] - hidden[0])
+            if base >= 0:
+                return torch.zeros(near.shape)
+        effects = ((shown - hidden - base) / -base).tolist()
+        process.learn(blocks, effects)
+        passes -= 2 * len(blocks)
+        turn += 1
+    pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
+    density = process.mean.float() * domain.areas.cpu() / pixels * -base
+    return torch.cat([density, torch.zeros(1)]).clamp(min=0)[domain.labels.cpu()]
+
+
+def _questions(frame: Frame, near: Tensor) -> tuple[str, float, float, float]:
+    """The fill under which replacing all but the box costs the target most; the target with everything replaced, with
+    all but the box replaced, both under that fill, and as it is.
+    """
+    outside = (~near).float()
+    parts = torch.stack([torch.ones_like(outside), outside])
+    images = torch.cat([*(frame.without(parts, fill) for fill in frame.fills), frame.image[None]])
+    *changed, full = frame.values(images).tolist()
+    told = {fill: (changed[2 * i], changed[2 * i + 1]) for i, fill in enumerate(frame.fills)}
+    fill = min(told, key=lambda name: told[name][1])
+    return fill, *told[fill], full
+
+
+def near_box(frame: Frame) -> Tensor:
+    """The box and a margin around it, bool (h, w)."""
+    x1, y1, x2, y2 = frame.box.tolist()
+    spare = MARGIN / 2 * max(x2 - x1, y2 - y1)
+    height, width = frame.inside.shape
+    near = torch.zeros_like(frame.inside)
+    top, left = max(int(y1 - spare), 0), max(int(x1 - spare), 0)
+    near[
+        top : min(max(int(y2 + spare) + 1, top + 2), height), left : min(max(int(x2 + spare) + 1, left + 2), width)
+    ] = 1
+    return near & frame.inside
+
+
+def make_domain(frame: Frame, near: Tensor) -> Domain:
+    """Superpixels of the box and its margin."""
+    box_area = float((frame.box[2:] - frame.box[:2]).clamp(min=1).prod())
+    rows, columns = (torch.where(near.any(axis))[0] for axis in (1, 0))
+    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    labels = torch.full(near.shape, -1, dtype=torch.int64, device=near.device)
+    labels[window] = segmented(frame.image[(slice(None), *window)], round(REGIONS * float(near.sum()) / box_area))
+    labels[~near] = -1
+    numbers, inverse = torch.unique(labels[labels >= 0], return_inverse=True)
+    labels[labels >= 0] = inverse
+    return Domain(labels, torch.bincount(inverse, minlength=len(numbers)).float() / box_area)
+
+
+def block_of(values: Tensor, areas: Tensor, size: float) -> Tensor:
+    """The regions of the highest values, as many as ``size`` areas of the box; at least one."""
+    ranked = values.argsort(descending=True, stable=True).to(areas.device)
+    enough = int((areas[ranked].cumsum(0) < size).sum())
+    return ranked[: enough + 1]
+
+
+def _both(frame: Frame, domain: Domain, blocks: list[Tensor], always: Tensor, fill: str) -> tuple[Tensor, Tensor]:
+    """The target with nothing but each patch of regions and ``always`` shown, and with only it hidden: (n,) each."""
+    masks = []
+    for block in blocks:
+        on = torch.zeros(len(domain.areas) + 1, device=domain.labels.device)
+        on[block] = 1
+        masks.append(on[domain.labels])
+    patches = torch.stack(masks)
+    rest = 1 - torch.maximum(patches, always.float())
+    values = frame.values(torch.cat([frame.without(rest, fill), frame.without(patches, fill)]))
+    shown, hidden = values.double().cpu().view(2, -1)
+    return shown, hidden

@@ -1,0 +1,226 @@
+"""Where outside its box a detection's evidence is: places anywhere in a frame, taken away and shown beside the box.
+
+Tiles of the frame are taken away one by one, and shown one by one beside the box, so that of two marks either of which
+is enough each is found by being shown, and of two that are both needed each by being missed. The tiles that count most
+are halved, and their halves tried, until they are about as large as a part of the box. What is found is then grown
+while that brings more, and cut into superpixels, each tried alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detcam.fills import gaussian_blur
+from detcam.frames import Frame
+from detcam.methods.regions import segmented
+
+TILES = 3
+"""Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
+LOCAL = 0.25
+"""A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
+MOST = 2
+"""Tiles that are halved at each level, and places that are kept."""
+COUNTS = 0.25
+"""A place counts that carries at least this share of what all outside the box does."""
+SMALL = 0.35
+"""Tiles are halved until their side is about this share of the box's."""
+GROWTHS = (1.0, 1.6, 2.4)
+"""How many times larger a place is tried about its centre; of those that carry as much the smallest is taken."""
+NEARLY = 0.97
+ROOM = 1.8
+"""How much larger what is cut into superpixels is: what counts may reach beyond the tile that found it."""
+REGION_PIXELS = 16
+"""Area of a region outside the box, pixels of the frame; larger ones where there would be too many."""
+MOST_REGIONS = 16
+ROUNDS = 2
+"""How often the place is narrowed to the superpixels that carry the most, and cut anew."""
+CARRIES = 0.35
+"""Superpixels that carry this share of what the best does are kept in."""
+SHRINKS = 0.6
+"""It is narrowed where that leaves less than this share of its area."""
+SMOOTH = 0.08
+"""Width of the smoothing over a place's superpixels, in its sides: one alone may cost little where its neighbours do."""
+LEAST_PIXELS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """The question of what outside the box counts.
+
+    Attributes:
+        frame: the image.
+        near: bool (h, w), the box and its margin, which always stays.
+        fill: what stands for "removed".
+        full: the target in the frame as it is.
+        alone: the target with all but ``near`` replaced.
+    """
+
+    frame: Frame
+    near: Tensor
+    fill: str
+    full: float
+    alone: float
+
+    def effects(self, parts: list[Tensor]) -> Tensor:
+        """What the target loses without each part (h, w), bool, plus what it gains with it beside the box alone.
+
+        (n,), in shares of what all outside the box carries.
+        """
+        stacked = torch.stack(parts).float()
+        rest = 1 - torch.maximum(stacked, self.near.float())
+        frame = self.frame
+        images = torch.cat([frame.without(stacked, self.fill), frame.without(rest, self.fill)])
+        hidden, shown = frame.values(images).cpu().view(2, -1)
+        carried: Tensor = (self.full - hidden).clamp(min=0) + (shown - self.alone).clamp(min=0)
+        return carried / max(self.full - self.alone, 1e-6)
+
+    def part(self, tile: list[int]) -> Tensor:
+        """A tile, xyxy, as a mask, without the box and without padding."""
+        part = torch.zeros_like(self.frame.inside)
+        part[tile[1] : tile[3], tile[0] : tile[2]] = True
+        return part & self.frame.inside & ~self.near
+
+
+def look_outside(outlook: Outlook) -> list[Place]:
+    """The places outside the box that count, the most first, at most two that do not touch."""
+    image = _bounds(outlook.frame.inside)
+    side = max(max(image[2] - image[0], image[3] - image[1]) / TILES, 1)
+    tiles = _tiles(image, side)
+    box = outlook.frame.box
+    goal = SMALL * math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
+    best: list[tuple[float, list[int]]] = []
+    while tiles:
+        parts = [(tile, part) for tile in tiles if int((part := outlook.part(tile)).sum()) >= LEAST_PIXELS]
+        if not parts:
+            break
+        effects = outlook.effects([part for _, part in parts]).tolist()
+        ranked = sorted(zip(effects, (tile for tile, _ in parts), strict=True), key=lambda one: -one[0])
+        before = max((value for value, _ in best), default=0.0)
+        counting = _apart([one for one in ranked if one[0] >= max(COUNTS, LOCAL * before)])[:MOST]
+        best = counting or best
+        sides = [max(tile[2] - tile[0], tile[3] - tile[1]) for _, tile in counting]
+        if not counting or max(sides) <= goal:
+            break
+        tiles = [piece for _, tile in counting for piece in _pieces(tile, image)]
+    found: list[Place] = []
+    for _, tile in best:
+        place = _settled(outlook, tile, image)
+        if not any((place.part & other.part).any() for other in found):
+            found.append(place)
+    return found
+
+
+def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
+    """A tile grown while that brings more, as superpixels with the effect of each."""
+    tiles = [_scaled(tile, growth, image) for growth in GROWTHS]
+    carried = outlook.effects([outlook.part(one) for one in tiles]).tolist()
+    best = next(i for i, value in enumerate(carried) if value >= NEARLY * max(carried))
+    box = outlook.frame.box
+    side = max(float((box[2:] - box[:2]).clamp(min=1).prod()) ** 0.5, 1)
+    own = max(tiles[best][2] - tiles[best][0], tiles[best][3] - tiles[best][1], 1)
+    window = _scaled(tiles[best], max(ROOM, side / own), image)
+    for _ in range(ROUNDS):
+        labels = _superpixels(outlook, window)
+        effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
+        carrying = torch.isin(labels, torch.where(effects >= CARRIES * effects.max())[0].to(labels.device))
+        tighter = _scaled(_bounds(carrying), 1.2, image)
+        if _area(tighter) > SHRINKS * _area(window):
+            break
+        window = tighter
+    else:
+        labels = _superpixels(outlook, window)
+        effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
+    areas = torch.bincount(labels[labels >= 0], minlength=len(effects)).float().cpu()
+    share = effects / effects.sum().clamp(min=1e-6)
+    least = float(areas.median())  # a sliver's effect over its own few pixels would outshine everything
+    density = torch.cat([carried[best] * share / areas.clamp(min=least), torch.zeros(1)])[labels.cpu()]
+    smooth = gaussian_blur(density[None], SMOOTH * max(window[2] - window[0], window[3] - window[1]))[0]
+    within = labels >= 0
+    return Place(within, smooth.to(within.device) * within, carried[best])
+
+
+def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
+    """Regions of a tile outside the box, int64 (h, w), numbered from 0, -1 elsewhere."""
+    part = outlook.part(tile)
+    rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
+    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    labels = torch.full(part.shape, -1, dtype=torch.int64, device=part.device)
+    wanted = min(max(int(part.sum()) // REGION_PIXELS, 1), MOST_REGIONS)
+    if wanted > 1 and min(part[window].shape) > 1:
+        labels[window] = segmented(outlook.frame.image[(slice(None), *window)], wanted)
+    else:
+        labels[window] = 0
+    labels[~part] = -1
+    numbers, inverse = torch.unique(labels[labels >= 0], return_inverse=True)
+    labels[labels >= 0] = inverse
+    return labels
+
+
+def _area(tile: list[int]) -> int:
+    return max(tile[2] - tile[0], 0) * max(tile[3] - tile[1], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A place outside the box that counts.
+
+    Attributes:
+        part: bool (h, w), where it is.
+        density: (h, w), the effect per pixel, in shares of what all outside the box carries; zero elsewhere.
+        carried: the effect of the whole place, in [0, 2].
+    """
+
+    part: Tensor
+    density: Tensor
+    carried: float
+
+
+def _apart(ranked: list[tuple[float, list[int]]]) -> list[tuple[float, list[int]]]:
+    """Those that overlap none before them."""
+    kept: list[tuple[float, list[int]]] = []
+    for value, tile in ranked:
+        if all(min(tile[2], o[2]) <= max(tile[0], o[0]) or min(tile[3], o[3]) <= max(tile[1], o[1]) for _, o in kept):
+            kept.append((value, tile))
+    return kept
+
+
+def _bounds(inside: Tensor) -> list[int]:
+    rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def _tiles(image: list[int], side: float) -> list[list[int]]:
+    """A grid of tiles, xyxy, over a rectangle."""
+    left, top, right, bottom = image
+    across, down = (max(round((high - low) / side), 1) for low, high in ((left, right), (top, bottom)))
+    xs = [round(left + (right - left) * i / across) for i in range(across + 1)]
+    ys = [round(top + (bottom - top) * i / down) for i in range(down + 1)]
+    return [[xs[i], ys[j], xs[i + 1], ys[j + 1]] for j in range(down) for i in range(across)]
+
+
+def _pieces(tile: list[int], image: list[int]) -> list[list[int]]:
+    """Nine pieces half as large as a tile, overlapping, that reach a quarter of it beyond its edges."""
+    x1, y1, x2, y2 = tile
+    wide, tall = max((x2 - x1) // 2, 2), max((y2 - y1) // 2, 2)
+    pieces = []
+    for down in (-0.25, 0.25, 0.75):
+        for across in (-0.25, 0.25, 0.75):
+            left, top = round(x1 + across * (x2 - x1)), round(y1 + down * (y2 - y1))
+            piece = [max(left, image[0]), max(top, image[1]), min(left + wide, image[2]), min(top + tall, image[3])]
+            if piece[2] - piece[0] >= 2 and piece[3] - piece[1] >= 2:
+                pieces.append(piece)
+    return pieces
+
+
+def _scaled(tile: list[int], factor: float, image: list[int]) -> list[int]:
+    """A tile made larger about its centre, by three pixels at least where it is, cut to the image."""
+    x1, y1, x2, y2 = tile
+    spare_x, spare_y = (
+        max(math.ceil((factor - 1) / 2 * (high - low)), 3) if factor > 1 else 0 for low, high in ((x1, x2), (y1, y2))
+    )
+    return [max(x1 - spare_x, image[0]), max(y1 - spare_y, image[1]),
+            min(x2 + spare_x, image[2]), min(y2 + spare_y, image[3])]  # fmt: skip

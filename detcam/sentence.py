@@ -1,0 +1,107 @@
+"""What a box rests on, in one plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detcam.types import Detection, Evidence, Explanation, Receipt
+
+LITTLE, MUCH = 0.1, 0.4
+"""Context dependence up to which surroundings matter little, and from which they matter much."""
+CONCENTRATED = 0.25
+"""Heat is that high where it is at least this share of the peak."""
+
+
+def sentence_of(explanation: Explanation) -> str:
+    """The sentence of an explanation, from its evidence, its receipt and its status."""
+    what = explanation.detection.caption
+    if explanation.status == "no_signal":
+        return f"{what}: this method sees no signal here."
+    receipt, evidence = explanation.receipt, explanation.evidence
+    if evidence is not None:
+        return f"{what}: {_hangs_on(explanation.detection, evidence)}.{_surroundings(receipt)}"
+    if explanation.status == "no_evidence":
+        return f"{what}: no part found that matters more than any other.{_surroundings(receipt)}"
+    if receipt is None:
+        return f"{what}: a map by {explanation.method}, not checked against the detector."
+    if not receipt.supported:
+        return f"{what}: the map is not borne out; removing its hottest part costs no more than removing others does."
+    share, place = _resting(explanation)
+    removed, random = (float(np.mean(list(scores.values()))) for scores in (receipt.removed, receipt.removed_random))
+    return (
+        f"{what}: rests on {share}, {place}; without it {removed:.2f} (random part as large: {random:.2f})."
+        f"{_surroundings(receipt)}"
+    )
+
+
+def _hangs_on(detection: Detection, evidence: Evidence) -> str:
+    """What the box becomes without its evidence."""
+    sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
+    side = "outside the box" if evidence.outside >= 0.5 else "inside the box"
+    where = place_of(detection.xyxy, evidence.patches.mean(0) if len(sizes) > 1 else evidence.xyxy)
+    name = f"the outlined {sizes[0]} patch {where}, {side}," if len(sizes) == 1 else f"both outlined patches, {side},"
+    if evidence.becomes is not None:
+        article = "an" if evidence.becomes[:1].lower() in "aeiou" else "a"
+        return f"without {name} it is {article} {evidence.becomes} {evidence.confidence:.2f}"
+    return f"without {name} it is lost ({evidence.after:.2f})"
+
+
+def place_of(box: NDArray[np.floating], patch: NDArray[np.number]) -> str:
+    """Where a patch (4,) lies from the centre of a box (4,), both xyxy: "above right", "in the middle", ..."""
+    sides = np.maximum([box[2] - box[0], box[3] - box[1]], 1)
+    centre = np.array([patch[0] + patch[2], patch[1] + patch[3]]) / 2 - np.array([box[0] + box[2], box[1] + box[3]]) / 2
+    across, down = centre / sides
+    words = [
+        "above" if down < -1 / 6 else "below" if down > 1 / 6 else "",
+        "left" if across < -1 / 6 else "right" if across > 1 / 6 else "",
+    ]
+    if abs(across) > 2 or abs(down) > 2:
+        words.insert(0, "far")
+    return " ".join(word for word in words if word) or "in the middle"
+
+
+def _surroundings(receipt: Receipt | None) -> str:
+    """How much all outside the box matters."""
+    if receipt is None:
+        return ""
+    share = max(receipt.context_dependence, 0.0)
+    how = "little" if share < LITTLE else "much" if share >= MUCH else "somewhat"
+    return f" Surroundings matter {how} ({share:.0%})."
+
+
+def _resting(explanation: Explanation) -> tuple[str, str]:
+    """How much of the box is hot, and where in it."""
+    heat, box = explanation.heatmap.array, explanation.detection.xyxy
+    height, width = heat.shape
+    x1, y1, x2, y2 = _clipped(box, width, height)
+    own = heat[y1:y2, x1:x2]
+    receipt = explanation.receipt
+    area = max((x2 - x1) * (y2 - y1), 1)
+    count = max(round(receipt.hot_share * heat.size), 1) if receipt is not None else 1
+    share = f"{min(count / area, 9.99):.0%} of the box's area"
+    inside = float(own.sum()) / max(float(heat.sum()), 1e-12)
+    if inside < 0.5:
+        rows, columns = np.nonzero(heat >= CONCENTRATED * heat.max())
+        return (
+            share,
+            f"most of it outside, {place_of(box, np.array([columns.min(), rows.min(), columns.max(), rows.max()]))}",
+        )
+    hot = own >= np.quantile(own, 0.9)
+    rows, columns = np.nonzero(hot & (own > 0))
+    if not len(rows):
+        return share, "all over it"
+    down, across = (rows.mean() + 0.5) / max(y2 - y1, 1), (columns.mean() + 0.5) / max(x2 - x1, 1)
+    vertical = "upper" if down < 0.4 else "lower" if down > 0.6 else ""
+    horizontal = "left" if across < 0.4 else "right" if across > 0.6 else ""
+    if vertical and horizontal:
+        return share, f"mostly its {vertical} {horizontal}"
+    return share, f"mostly its {vertical or horizontal} part" if vertical or horizontal else "mostly its middle"
+
+
+def _clipped(box: Sequence[float] | NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int]:
+    x1, y1, x2, y2 = (float(side) for side in box)
+    left, top = min(max(int(x1), 0), width - 1), min(max(int(y1), 0), height - 1)
+    return left, top, min(max(int(np.ceil(x2)), left + 1), width), min(max(int(np.ceil(y2)), top + 1), height)
