@@ -109,8 +109,9 @@ class EvaluateConfig(ModelConfig):
     per_image: int = option(2, "most detections of one image")
     conf: float = option(0.25, "least confidence of a detection")
     planted: bool = option(
-        False, "measure on drawn scenes whose cause is known instead, with the bundled detector; needs no --data"
+        False, "measure on drawn scenes whose cause is known instead, with the bundled detectors; needs no --data"
     )
+    kind: str = option("all", "of planted causes: near, far, part, texture, either, both; all shares --limit evenly")
     sanity: bool = option(False, "also randomise weights, swap classes and instances, and add noise, on four images")
     seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "replace an evaluation of another configuration")
