@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 import polars as pl
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +25,11 @@ from detcam.evaluate.planted import judge, planted, summarise
 from detcam.evaluate.recovery import FIGURES
 from detcam.evaluate.run import usual
 from detcam.files import on_this_machine
+
+LEGEND = (
+    "mean (median); precision: of as many of the hottest pixels as the cause has, the share on it; peak: the cause's "
+    "heat over the map's; held: by the evidence patch"
+)
 
 Line = dict[str, Any]
 
@@ -77,8 +83,8 @@ def _tell(stdout: TextIO, lines: Sequence[Line], text: str, as_json: bool) -> No
             stdout.write(json.dumps(line) + "\n")
         return
     receipts = any("right" in line for line in lines)
-    columns = ["kind", "method", "n", *(f"{figure} (median)" for figure in FIGURES), "evidence holds it", "forwards"]
-    shown = Table(*columns, *(["receipts right"] if receipts else []))
+    columns = ["kind", "method", "n", *FIGURES, "held", "passes", *(["receipts"] if receipts else [])]
+    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for line, before in zip(lines, [None, *lines], strict=False):
         if before is not None and before["kind"] != line["kind"]:
             shown.add_section()
@@ -90,6 +96,7 @@ def _tell(stdout: TextIO, lines: Sequence[Line], text: str, as_json: bool) -> No
         )  # fmt: skip
     console = Console(file=stdout)
     console.print(shown)
+    console.print(LEGEND, highlight=False, markup=False, soft_wrap=True)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

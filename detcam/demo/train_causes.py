@@ -8,9 +8,9 @@ Prints mAP50 on held-out scenes, and for each kind what its cause does (:func:`~
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from ultralytics import YOLO
@@ -35,8 +35,17 @@ def train(out: Path, epochs: int = 14) -> Path:
             hsv_h=0.01, hsv_s=0.2, hsv_v=0.2, plots=False, val=False, amp=False,
             project=scratch, name="run", exist_ok=True, verbose=False,
         )  # fmt: skip
-        shutil.copyfile(Path(scratch) / "run" / "weights" / "last.pt", out)
+        torch.save(forget_places(torch.load(Path(scratch) / "run" / "weights" / "last.pt", weights_only=False)), out)
     return out
+
+
+def forget_places(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint without the paths and the repository of the machine it was trained on."""
+    model = checkpoint["model"]
+    for arguments in (checkpoint["train_args"], model.args):
+        arguments.update(dict.fromkeys(("data", "project", "save_dir"), ""), model=START.name)
+    model.yaml["yaml_file"], model.pt_path = "detector.yaml", START.name
+    return {**checkpoint, "git": None}
 
 
 def main() -> None:

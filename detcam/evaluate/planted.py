@@ -60,8 +60,10 @@ class Planted:
         seed: of its scene.
         image: RGB uint8 (H, W, 3), the scene.
         number: of the detection, counted from 0 in descending confidence.
-        marks: bool (H, W), each mark that is there; for ``texture`` one, all of the background that shows.
+        marks: bool (H, W), each mark that is there; for ``texture`` one, the background outside all objects' boxes.
         box: bool (H, W), the object's true box.
+        judged: bool (H, W), the pixels of which it is known whether they are the cause: those outside the box; for a
+            ``part``, those in it; for a ``texture``, all but the background that shows in boxes.
         elsewhere: bool (H, W), a part as large as the mark that is no cause; None for all but the demo's kites.
     """
 
@@ -71,6 +73,7 @@ class Planted:
     number: int
     marks: tuple[Mask, ...]
     box: Mask
+    judged: Mask
     elsewhere: Mask | None = None
 
     @property
@@ -82,13 +85,11 @@ class Planted:
     def recovery(self, heat: Floats) -> dict[str, float]:
         """How much of the cause a map (H, W) shows, as :func:`~detcam.evaluate.recovery.recovery` tells it.
 
-        Precision and AUROC are over the pixels outside the box, where the marks are all that is known to decide; for a
-        ``part``, over those in the box. A ``texture`` has most of the image, so that nothing outside the boxes could be
-        wrong: its figures are over all pixels, and precision is of as many hottest ones as the box has.
+        Precision is of as many hottest pixels as the cause has; for a ``texture``, which has most of the image, of as
+        many as the box has.
         """
-        if self.kind == "texture":
-            return recovery(heat, self.cause, np.ones_like(self.box), int(np.count_nonzero(self.box)))
-        return recovery(heat, self.cause, self.box if self.kind == "part" else ~self.box)
+        number = int(np.count_nonzero(self.box)) if self.kind == "texture" else None
+        return recovery(heat, self.cause, self.judged, number)
 
 
 def planted_causes(model: DetectorAdapter, kind: str, first: int = FIRST_SEED) -> Iterator[Planted]:
@@ -114,8 +115,12 @@ def planted_causes(model: DetectorAdapter, kind: str, first: int = FIRST_SEED) -
                 _is_called(model, causes.render(scene.with_cause(kind, *present)), thing, own) == stays
                 for present, stays in EXPERIMENTS[kind]
             ):
-                box = box_mask(thing.xyxy, image.shape[:2])
-                yield Planted(kind, seed, image, number, scene.causes(thing), box)
+                marks, box = scene.causes(thing), box_mask(thing.xyxy, image.shape[:2])
+                judged = box if kind == "part" else ~box
+                if kind == "texture":
+                    (shown,) = marks
+                    marks, judged = (shown & ~scene.boxes,), ~(shown & scene.boxes)
+                yield Planted(kind, seed, image, number, marks, box, judged)
 
 
 def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[Planted]:
@@ -141,7 +146,7 @@ def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[P
                     box_mask(xyxy, image.shape[:2])
                     for xyxy in ((x1, y1, x2, y2), (left, y1, left + x2 - x1, y2), thing.xyxy)
                 )
-                yield Planted("near", seed, image, number, (mark,), box, elsewhere)
+                yield Planted("near", seed, image, number, (mark,), box, ~box, elsewhere)
 
 
 def planted(
