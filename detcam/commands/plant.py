@@ -28,7 +28,7 @@ from detcam.files import on_this_machine
 
 LEGEND = (
     "mean (median); precision: of as many of the hottest pixels as the cause has, the share on it; peak: the cause's "
-    "heat over the map's; held: by the evidence patch"
+    "heat over the map's; held: by the evidence patch. Chance finds most of a texture: compare with random"
 )
 
 Line = dict[str, Any]

@@ -86,9 +86,9 @@ class Planted:
         """How much of the cause a map (H, W) shows, as :func:`~detcam.evaluate.recovery.recovery` tells it.
 
         Precision is of as many hottest pixels as the cause has; for a ``texture``, which has most of the image, of as
-        many as the box has.
+        many as the object has. Chance alone finds nine tenths of it: what counts there is the lead over a random map.
         """
-        number = int(np.count_nonzero(self.box)) if self.kind == "texture" else None
+        number = int(np.count_nonzero(self.box & self.judged)) if self.kind == "texture" else None
         return recovery(heat, self.cause, self.judged, number)
 
 
@@ -301,8 +301,10 @@ def judge(rows: Sequence[Row]) -> tuple[str, str]:
     """The best contestant that is neither a baseline nor a reference, and one sentence on how far ahead it is.
 
     Args:
-        rows: a row for each map; each contestant's are of the same detections in the same order.
+        rows: a row for each map; each contestant's are of the same detections in the same order. Those of a texture,
+            most of which chance finds, count only where there are no others.
     """
+    rows = [row for row in rows if row["kind"] != "texture"] or rows
     values = {
         name: np.array([row[MAIN] for row in rows if row["method"] == name])
         for name in dict.fromkeys(row["method"] for row in rows)
