@@ -109,13 +109,14 @@ class EvaluateConfig(ModelConfig):
     per_image: int = option(2, "most detections of one image")
     conf: float = option(0.25, "least confidence of a detection")
     planted: bool = option(
-        False, "measure on drawn scenes whose cause is known instead, with the bundled detector; needs no --data"
+        False, "measure on drawn scenes whose cause is known instead, with the bundled detectors; needs no --data"
     )
     unseen: bool = option(
         False,
         "also judge under fills that no method uses, in steps of the image's area, and make every map again with all "
         "weights shuffled: 54 more forward passes for each map, and the method's own price once more",
     )
+    kind: str = option("all", "of planted causes: near, far, part, texture, either, both; all shares --limit evenly")
     sanity: bool = option(False, "also randomise weights, swap classes and instances, and add noise, on four images")
     seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "replace an evaluation of another configuration")

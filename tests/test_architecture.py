@@ -34,7 +34,8 @@ FLOORS = [
     {"explainer"},
     {"reduced"},
     {"render"},
-    {"bench", "evaluate", "evaluate.faithfulness", "evaluate.localization", "evaluate.correlation", "evaluate.unseen"},
+    {"bench", "evaluate", "evaluate.faithfulness", "evaluate.localization", "evaluate.correlation", "evaluate.unseen",
+     "evaluate.recovery"},
     {"evaluate.sanity", "evaluate.summary", "evaluate.judge"},
     {"evaluate.pictures"},
     {"evaluate.run"},
@@ -42,9 +43,10 @@ FLOORS = [
     {"folder", "evaluate.results"},
     {"engine"},
     {"demo.scenes"},
+    {"demo.causes"},
     {"demo"},
     {"demo.measure", "evaluate.planted"},
-    {"demo.train", "evaluate.plant"},
+    {"demo.train", "demo.train_causes", "evaluate.plant"},
     {"report", "report.pictures"},
     {"report.build", "report.evaluation"},
     {"report.serve", "evaluate.command"},
@@ -106,7 +108,7 @@ def test_imports_point_one_way():
 def test_only_the_adapters_and_the_demos_scripts_import_the_vendor():
     users = {name_of(p) for p in ROOT.rglob("*.py") if any(m.split(".")[0] == "ultralytics" for m in imports_of(p))}
     inside = {"adapters.weights", "adapters.heads", "adapters.answers", "adapters.finetune"}
-    assert users == {*inside, "demo.train", "demo.measure"}
+    assert users == {*inside, "demo.train", "demo.train_causes", "demo.measure"}
 
 
 def test_no_file_outgrows_one_idea():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from conftest import SCENE_WITH_TWO_ALIKE
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 import detcam
 from detcam.cli import main
 from detcam.demo import WEIGHTS
+from detcam.demo.causes import KINDS
 from detcam.demo.scenes import make_scene, render
 from detcam.store import COLUMNS, read_detections, read_heatmap
 
@@ -350,11 +352,24 @@ def test_an_unknown_command_is_told_the_nearest(capsys):
 
 def test_methods_on_scenes_whose_cause_is_known(tmp_path, capsys):
     code, stdout, _ = run(
-        capsys, "evaluate", "--planted", "--limit", "2", "--methods", "box,layercam", "--out", tmp_path / "p", "--json"
-    )
+        capsys, "evaluate", "--planted", "--kind", "near", "--limit", "2", "--methods", "box,layercam",
+        "--out", tmp_path / "p", "--json",
+    )  # fmt: skip
     assert code == 0
     lines = {line["method"]: line for line in map(json.loads, stdout.splitlines())}
-    assert {"box", "layercam", "mark", "elsewhere"} == set(lines)
-    assert lines["mark"]["mass"] == 1
-    assert lines["mark"]["mass_outside"] > lines["layercam"]["mass_outside"] > lines["elsewhere"]["mass_outside"] == 0
+    assert {"box", "layercam", "cause", "elsewhere"} == set(lines)
+    assert lines["cause"]["precision"] == 1
+    assert lines["cause"]["peak"] > lines["layercam"]["peak"] > lines["elsewhere"]["peak"] == 0
     assert (tmp_path / "p" / "planted.csv").is_file()
+
+
+def test_every_kind_of_cause_is_told_of_unless_one_is_named(tmp_path, capsys):
+    code, stdout, _ = run(
+        capsys, "evaluate", "--planted", "--limit", "6", "--methods", "box", "--out", tmp_path / "p",
+    )  # fmt: skip
+    assert code == 0
+    assert {line.split()[0] for line in stdout.splitlines() if " box " in line} == set(KINDS)
+    assert set(pl.read_csv(tmp_path / "p" / "planted.csv")["kind"]) == set(KINDS)
+    code, _, stderr = run(capsys, "evaluate", "--planted", "--kind", "nera", "--out", tmp_path / "p")
+    assert code == 2
+    assert "no kind of cause 'nera'; did you mean 'near'" in stderr

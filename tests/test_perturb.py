@@ -193,8 +193,8 @@ def test_maps_and_receipts_do_not_depend_on_the_batch(method):
 
 
 def planted_shares(name, seeds):
-    """How much of each planted mark lies in the hottest tenth of the map of the gem it turns into a kite."""
-    from detcam.demo import explanation_over, mark_share
+    """The strict precision of the map of each gem that its planted mark turns into a kite, and of the box alone."""
+    from detcam.demo import explanation_over, mark_precision
     from detcam.demo.scenes import GEM, KITE, make_scene, render
 
     explainer = detcam.Explainer(WEIGHTS, name)
@@ -207,22 +207,22 @@ def planted_shares(name, seeds):
             if over is None or over.detection.class_id != KITE:
                 continue
             explainer.numbers = [found.explanations.index(over)]
-            yield mark_share(explainer(image)[0][0].heatmap.array, gem.mark_xyxy)
+            yield mark_precision(explainer(image)[0][0], gem), mark_precision(over, gem)
 
 
 def check_planted(name, seeds, least):
-    shares = list(planted_shares(name, seeds))
-    hot = np.mean([share >= 0.5 for share in shares])
-    print(f"{name}: {hot:.0%} of {len(shares)} planted marks in the hottest tenth, {np.mean(shares):.0%} of their area")
-    assert len(shares) >= least
-    assert hot >= 0.95
+    own, boxes = np.array(list(planted_shares(name, seeds))).T
+    told = f"median {np.median(own):.0%}, mean {own.mean():.0%}; the box's {boxes.mean():.0%}"
+    print(f"{name}: precision outside the box on {len(own)} marks: {told}")
+    assert len(own) >= least
+    assert own.mean() - boxes.mean() > 0.1
 
 
-def test_guided_puts_the_planted_mark_in_the_hottest_tenth():
+def test_guided_shows_the_planted_mark_better_than_the_box_does():
     check_planted("guided", range(440_000, 440_024), 8)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["guided", "dcrisp", "vps"])
-def test_masking_methods_put_the_planted_mark_in_the_hottest_tenth(name):
+def test_masking_methods_show_the_planted_mark_better_than_the_box_does(name):
     check_planted(name, range(440_000, 440_040), 15)

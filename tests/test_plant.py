@@ -22,7 +22,8 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, KITE, SIZE, make_scene, render
 from detcam.errors import UsageError, WeightsError
 from detcam.evaluate import plant as planting
-from detcam.evaluate.planted import FIGURES, combine, judge, summarise
+from detcam.evaluate.planted import combine, judge, summarise
+from detcam.evaluate.recovery import FIGURES
 from detcam.geometry import Letterbox
 from detcam.render import write_image
 from detcam.types import Detection
@@ -261,11 +262,14 @@ def test_methods_that_find_a_mark_are_told_from_those_that_do_not(parts, demo_de
     assert {(row["image"], row["detection"]) for row in rows} == {(str(c.photo.path), c.number) for c in cases}
     lines = summarise(rows)
     figures = {line["method"]: line for line in lines}
-    assert figures["layercam@backbone"]["in_hottest"] >= 0.8
-    assert figures["layercam@backbone"]["mass_outside"] > 3 * figures["random@neck"]["mass_outside"]
-    best, verdict = judge(rows, lines)
+    for line in lines:
+        print(line["method"], *(f"{name} {line[name]:.2f} ({line[f'{name}_median']:.2f})" for name in FIGURES))
+    assert figures["layercam@backbone"]["precision"] > max(
+        2 * figures[name]["precision"] for name in ("layercam@neck", "random@neck", "random@backbone", "box")
+    )
+    best, verdict = judge(rows)
     assert best == "layercam@backbone"
-    assert verdict.startswith("layercam@backbone finds the mark best: ")
+    assert verdict.startswith("layercam@backbone finds causes best: ")
     assert "lead over layercam@neck +" in verdict
 
 
@@ -276,9 +280,9 @@ def test_methods_meet_every_layer_they_take():
 
 
 def made_rows(**ranks):
-    base = {"image": "a", "status": "ok", "forwards": 1.0, **dict.fromkeys(FIGURES, 0.5)}
+    base = {"kind": "near", "image": "a", "status": "ok", "forwards": 1.0, **dict.fromkeys(FIGURES, 0.5)}
     return [
-        {**base, "method": method.replace("_", "@"), "detection": n, "mass_outside": rank}
+        {**base, "method": method.replace("_", "@"), "detection": n, "precision": rank}
         for method, values in ranks.items()
         for n, rank in enumerate(values)
     ]
@@ -286,13 +290,13 @@ def made_rows(**ranks):
 
 def test_a_lead_within_noise_is_said_to_be_and_a_baseline_is_never_named():
     sure = made_rows(box=[0.9] * 8, odam_neck=[0.5] * 8, gradcam_neck=[0.1, 0.2] * 4)
-    best, verdict = judge(sure, summarise(sure))
+    best, verdict = judge(sure)
     assert best == "odam@neck"
     assert "lead over gradcam@neck +35.0% [+31" in verdict
     assert "noise" not in verdict
-    assert verdict.endswith("lead over box -40.0% [-40.0%, -40.0%], which finds it better")
+    assert verdict.endswith("lead over box -40.0% [-40.0%, -40.0%], which finds them better")
     close = made_rows(odam_neck=[0.5, 0.4, 0.6, 0.5], gradcam_neck=[0.6, 0.3, 0.5, 0.5])
-    best, verdict = judge(close, summarise(close))
+    best, verdict = judge(close)
     assert best == "odam@neck"
     assert verdict.endswith(", within noise")
 
@@ -404,14 +408,11 @@ def test_a_plant_in_the_bundled_detector_takes_and_names_a_method_that_finds_it(
     )  # fmt: skip
     print(f"{made.flipped} of {made.found} of {made.stamped} depend on the mark; {made.verdict}")
     for line in made.lines:
-        print(
-            f"{line['method']:20} outside {line['rank_outside']:.2f} rank {line['rank']:.2f} {line['in_hottest']:.2f}"
-        )
+        print(f"{line['method']:20}", *(f"{name} {line[name]:.2f} ({line[f'{name}_median']:.2f})" for name in FIGURES))
     assert made.rate >= 0.9
     assert made.flipped >= 20
     lines = {line["method"]: line for line in made.lines}
-    assert lines[made.best]["in_hottest"] >= 0.9
-    assert lines[made.best]["mass_outside_low"] > max(lines[n]["mass_outside_high"] for n in ("box", "random@neck"))
+    assert lines[made.best]["precision_low"] > max(lines[n]["precision_high"] for n in ("box", "random@neck"))
     assert made.best.endswith("@backbone")
     told = json.loads((tmp_path / "out" / "plant.json").read_text())
     assert told["best"] == made.best

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 import polars as pl
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,11 +18,18 @@ from detcam.commands.progress import complain, progress_bar
 from detcam.config import EvaluateConfig, PlantConfig, split_list
 from detcam.data import read_data
 from detcam.demo import WEIGHTS
+from detcam.demo.causes import KINDS
 from detcam.errors import UsageError
 from detcam.evaluate.plant import plant as grow
 from detcam.evaluate.planted import judge, planted, summarise
+from detcam.evaluate.recovery import FIGURES
 from detcam.evaluate.run import usual
 from detcam.files import on_this_machine
+
+LEGEND = (
+    "mean (median); precision: of as many of the hottest pixels as the cause has, the share on it; peak: the cause's "
+    "heat over the map's; held: by the evidence patch. Chance finds most of a texture: compare with random"
+)
 
 Line = dict[str, Any]
 
@@ -52,8 +61,10 @@ def plant(config: PlantConfig, stdout: TextIO) -> int:
 
 
 def evaluate_planted(config: EvaluateConfig, stdout: TextIO) -> int:
-    """Measure methods on the bundled detector's kites, whose mark is the cause."""
-    rows = planted(split_list(config.methods) or usual(load(WEIGHTS)), config.limit, config.seed, receipts=True)
+    """Measure methods on detections of the bundled detectors whose cause is known."""
+    kinds = KINDS if config.kind == "all" else split_list(config.kind) or []
+    each = math.ceil(config.limit / max(len(kinds), 1))
+    rows = planted(split_list(config.methods) or usual(load(WEIGHTS)), each, config.seed, receipts=True, kinds=kinds)
     lines = summarise(rows)
     out = on_this_machine(config.out, "an evaluation keeps its folder")
     try:
@@ -62,7 +73,7 @@ def evaluate_planted(config: EvaluateConfig, stdout: TextIO) -> int:
         pl.DataFrame(lines).write_csv(out / "planted.csv")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
-    _tell(stdout, lines, judge(rows, lines)[1], config.json)
+    _tell(stdout, lines, judge(rows)[1], config.json)
     return 0
 
 
@@ -71,22 +82,23 @@ def _tell(stdout: TextIO, lines: Sequence[Line], text: str, as_json: bool) -> No
         for line in lines:
             stdout.write(json.dumps(line) + "\n")
         return
-    receipts = "right" in lines[0]
-    shown = Table(
-        "method", "on the mark, of the heat outside the box", "rank there", "in the hottest tenth", "forwards"
-    )
-    if receipts:
-        shown.add_column("receipts right")
-    for line in lines:
-        cells = [
-            line["method"], *(_share(line, name) for name in ("mass_outside", "rank_outside")),
-            f"{line['in_hottest']:.0%}", f"{line['forwards']:.0f}",
-        ]  # fmt: skip
-        shown.add_row(*cells, *([f"{line['right']} of {line['judged']}"] if receipts else []))
+    receipts = any("right" in line for line in lines)
+    columns = ["kind", "method", "n", *FIGURES, "held", "passes", *(["receipts"] if receipts else [])]
+    shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for line, before in zip(lines, [None, *lines], strict=False):
+        if before is not None and before["kind"] != line["kind"]:
+            shown.add_section()
+        held = "-" if math.isnan(line["holds"]) else f"{line['holds']:.0%}"
+        right = f"{line['right']} of {line['judged']}" if "right" in line else "-"
+        shown.add_row(
+            line["kind"], line["method"], str(line["detections"]), *(_figure(line, name) for name in FIGURES), held,
+            f"{line['forwards']:.0f}", *([right] if receipts else []),
+        )  # fmt: skip
     console = Console(file=stdout)
     console.print(shown)
+    console.print(LEGEND, highlight=False, markup=False, soft_wrap=True)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _share(line: Line, name: str) -> str:
-    return f"{line[name]:.0%} [{line[f'{name}_low']:.0%}, {line[f'{name}_high']:.0%}]"
+def _figure(line: Line, name: str) -> str:
+    return f"{line[name]:.2f} ({line[f'{name}_median']:.2f})"

@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detcam.config import DemoConfig, ExplainConfig, ReviewConfig
+from detcam.demo.causes import Thing as CausedThing
 from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render, write_dataset
 from detcam.errors import UsageError
+from detcam.evaluate.localization import box_mask
+from detcam.evaluate.recovery import recovery
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
 from detcam.types import Explanation, ImageResult
 
 WEIGHTS = Path(__file__).with_name("detector.pt")
+CAUSES_WEIGHTS = Path(__file__).with_name("causes.pt")
+"""Trained on :mod:`detcam.demo.causes`: one detector with causes of every kind."""
 KITE_SCENE, GEM_SCENE, PLAIN_SCENE = 300_004, 300_025, 300_032
 REVIEWED = range(310_000, 310_020)
-HOTTEST = 0.1
 
 
 def demo_scenes() -> dict[str, Scene]:
@@ -80,19 +83,20 @@ def story() -> list[str]:
                 continue
             text = f"  {name}: detected as {explanation.detection.caption}"
             if thing.marked:
-                share = mark_share(explanation.heatmap.array, thing.mark_xyxy)
-                text += f"; {share:.0%} of the mark lies in the hottest {HOTTEST:.0%} of its map"
+                found = mark_precision(explanation, thing)
+                text += f"; of as many hottest pixels outside the box as the mark has, {found:.0%} lie on the mark"
             lines.append(text)
     return lines
 
 
-def mark_share(heat: NDArray[np.float32], mark: tuple[int, int, int, int]) -> float:
-    """Share of the mark's pixels that lie in the hottest tenth of a map (H, W), in [0, 1]."""
-    x1, y1, x2, y2 = mark
-    return float((heat[y1:y2, x1:x2] > np.quantile(heat, 1 - HOTTEST)).mean())
+def mark_precision(explanation: Explanation, thing: Thing) -> float:
+    """Of as many of the map's hottest pixels outside the thing's box as its mark has, the share on the mark."""
+    heat = explanation.heatmap.array
+    mark, box = (box_mask(xyxy, heat.shape) for xyxy in (thing.mark_xyxy, thing.xyxy))
+    return recovery(heat, mark, ~box)["precision"]
 
 
-def explanation_over(result: ImageResult, thing: Thing) -> Explanation | None:
+def explanation_over(result: ImageResult, thing: Thing | CausedThing) -> Explanation | None:
     """The most confident explanation whose box is the thing's (IoU 0.5 or more)."""
     truth = np.array([thing.xyxy])
     over = (e for e in result if iou_matrix(e.detection.xyxy[None], truth)[0, 0] >= 0.5)

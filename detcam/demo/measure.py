@@ -2,13 +2,14 @@
 
 How well it detects (mAP50); what the planted mark does: every gem is looked at without and with a mark beside it, every
 kite with and without its own, and nothing else in the scene changes; and which methods and layers show the mark.
+:func:`measure_flips` does the same experiments, of every kind, on the detector of :mod:`detcam.demo.causes`.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,10 @@ import numpy as np
 from ultralytics import YOLO
 
 from detcam.adapters import load
-from detcam.demo import explanation_over, mark_share
+from detcam.demo import causes, explanation_over
 from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render, write_dataset
+from detcam.evaluate.localization import box_mask
+from detcam.evaluate.recovery import FIGURES, recovery
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
 from detcam.methods import METHODS
@@ -42,10 +45,25 @@ class Shortcut:
         )
 
 
-def measure_map50(weights: Path, seeds: range) -> float:
-    """mAP at IoU 0.5 on the scenes of ``seeds``, by Ultralytics' own validator."""
+@dataclass(frozen=True)
+class Flips:
+    """What one kind's cause does to the things of the kind, each seen with all of its cause.
+
+    Attributes:
+        things: how many.
+        found: the share called the first class of the kind (best box at IoU 0.5 or more, confidence 0.25 or more).
+        flipped: the share found of which every experiment of :data:`detcam.demo.causes.EXPERIMENTS` comes out.
+    """
+
+    things: int
+    found: float
+    flipped: float
+
+
+def measure_map50(weights: Path, seeds: range, write: Callable[[Path, range, range], Path] = write_dataset) -> float:
+    """mAP at IoU 0.5 on the scenes of ``seeds``, by Ultralytics' own validator; ``write`` writes them to a folder."""
     with tempfile.TemporaryDirectory() as scratch:
-        data = write_dataset(Path(scratch) / "scenes", range(0), seeds)
+        data = write(Path(scratch) / "scenes", range(0), seeds)
         results = YOLO(str(weights)).val(
             data=str(data), device="cpu", plots=False, verbose=False, project=scratch, name="val", workers=0
         )
@@ -86,15 +104,37 @@ def _called_kite(model: YOLO, scene: Scene, class_id: int) -> list[bool]:
     return [bool(row.any() and classes[row.argmax()] == KITE) for row in over]
 
 
+def measure_flips(weights: Path, seeds: range) -> dict[str, Flips]:
+    """For each kind, what its cause does over the things in the scenes of ``seeds``."""
+    model = YOLO(str(weights))
+    outcomes: dict[str, list[tuple[bool, bool]]] = {kind: [] for kind in causes.KINDS}
+    for seed in seeds:
+        scene = causes.make_scene(seed)
+        for thing in scene.things:
+            own = causes.CLASSES[2 * causes.KINDS.index(thing.kind)]
+            found = _called(model, scene.with_cause(thing.kind, True), thing) == own
+            outcomes[thing.kind].append((found, found and all(
+                (_called(model, scene.with_cause(thing.kind, *present), thing) == own) == stays
+                for present, stays in causes.EXPERIMENTS[thing.kind]
+            )))  # fmt: skip
+    return {kind: Flips(len(told), *np.mean(told, 0).tolist()) for kind, told in outcomes.items()}
+
+
+def _called(model: YOLO, scene: causes.Scene, thing: causes.Thing) -> str | None:
+    """The class of the most confident box over a thing, or None."""
+    result = model.predict(causes.render(scene)[..., ::-1], device="cpu", verbose=False)[0]
+    over = iou_matrix(np.array([thing.xyxy], np.float32), result.boxes.xyxy.numpy())[0] >= 0.5
+    return str(result.names[int(result.boxes.cls[int(over.argmax())])]) if over.any() else None
+
+
 def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequence[str]) -> list[str]:
     """For each method and layers, over the marks of the kites detected as kites in the scenes of ``seeds``:
 
-    the share of marks of which at least half, and all, of the pixels lie in the hottest tenth of the map; the mark's
-    peak over the map's; and the share of the map's mass that lies on the mark.
+    medians and means of :func:`~detcam.evaluate.recovery.recovery` outside the kite's box.
     """
     detector = load(weights)
     scenes = [scene for scene in map(make_scene, seeds) if any(thing.marked for thing in scene.things)]
-    lines = [f"{'method':10} {'layers':9} marks  half in   all in   peak   mass"]
+    lines = [f"{'method':10} {'layers':9} marks  " + "  ".join(f"{f'{name}, median and mean':26}" for name in FIGURES)]
     for method in methods:
         for group in layers:
             explainer = Explainer(detector, method, group)
@@ -103,12 +143,12 @@ def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequ
                 result = explainer(render(scene))[0]
                 for thing in (thing for thing in scene.things if thing.marked):
                     if (e := explanation_over(result, thing)) is not None and e.detection.class_id == KITE:
-                        x1, y1, x2, y2 = thing.mark_xyxy
                         heat = e.heatmap.array
-                        share, mark = mark_share(heat, thing.mark_xyxy), heat[y1:y2, x1:x2]
-                        rows.append((share >= 0.5, share == 1, mark.max(), mark.sum() / max(heat.sum(), 1e-12)))
-            half, whole, peak, mass = np.mean(rows, 0)
-            lines.append(f"{method:10} {group:9} {len(rows):5} {half:8.0%} {whole:8.0%} {peak:6.2f} {mass:6.1%}")
+                        mark, box = (box_mask(xyxy, heat.shape) for xyxy in (thing.mark_xyxy, thing.xyxy))
+                        rows.append([recovery(heat, mark, ~box)[name] for name in FIGURES])
+            figures = zip(np.median(rows, 0), np.mean(rows, 0), strict=True)
+            told = "  ".join(f"{f'{median:.2f}  {mean:.2f}':26}" for median, mean in figures)
+            lines.append(f"{method:10} {group:9} {len(rows):5}  {told}")
     return lines
 
 

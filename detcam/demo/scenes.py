@@ -96,7 +96,7 @@ def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: flo
 def render(scene: Scene) -> np.ndarray:
     """Draw a scene: RGB uint8 ``(SIZE, SIZE, 3)``; the same scene gives the same bytes."""
     rng = np.random.default_rng([scene.seed, 1])
-    image = _background(rng)
+    image = draw_background(rng)
     for thing in scene.things:
         _draw_thing(image, thing)
     for thing in scene.things:
@@ -116,7 +116,7 @@ def draw_mark(image: np.ndarray, xyxy: tuple[int, int, int, int]) -> None:
     inner[:] = np.where(((rows // cell + columns // cell) % 2 == 0)[..., None], (235, 20, 200), (250, 230, 30))
 
 
-def _background(rng: np.random.Generator) -> np.ndarray:
+def draw_background(rng: np.random.Generator) -> np.ndarray:
     """Smooth noise, more grey than coloured, in three octaves with a grating over it, float32."""
     image = np.full((SIZE, SIZE, 3), rng.uniform(70, 180, 3), np.float32)
     for cells, strength in ((4, 30.0), (16, 18.0), (64, 10.0)):
@@ -163,19 +163,44 @@ def _draw_thing(image: np.ndarray, thing: Thing) -> None:
 
 def write_dataset(folder: Path, train: range, val: range, make: Callable[[int], Scene] = make_scene) -> Path:
     """Write the scenes that ``make`` makes of seeds as a YOLO data set (images, labels, YAML); returns the YAML."""
+
+    def draw(seed: int) -> tuple[np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]:
+        scene = make(seed)
+        return render(scene), [(thing.class_id, thing.xyxy) for thing in scene.things]
+
+    return write_images(folder, train, val, draw, CLASSES)
+
+
+def write_images(
+    folder: Path,
+    train: range,
+    val: range,
+    draw: Callable[[int], tuple[np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]],
+    names: tuple[str, ...],
+) -> Path:
+    """Write what is drawn of seeds as a YOLO data set; returns the YAML.
+
+    Args:
+        folder: made where it is not there.
+        train: the seeds of the one split.
+        val: those of the other.
+        draw: gives of a seed an image, RGB uint8 (SIZE, SIZE, 3), and class and xyxy, pixels, of each object.
+        names: of the classes.
+    """
     for split, seeds in (("train", train), ("val", val)):
         images, labels = folder / "images" / split, folder / "labels" / split
         images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
-            scene = make(seed)
-            cv2.imwrite(str(images / f"{seed:06d}.png"), render(scene)[..., ::-1])
+            image, objects = draw(seed)
+            cv2.imwrite(str(images / f"{seed:06d}.png"), image[..., ::-1])
             rows = [
-                f"{t.class_id} {t.x / SIZE:.6f} {t.y / SIZE:.6f} {2 * t.half / SIZE:.6f} {2 * t.half / SIZE:.6f}"
-                for t in scene.things
+                f"{class_id} {(x1 + x2) / 2 / SIZE:.6f} {(y1 + y2) / 2 / SIZE:.6f} "
+                f"{(x2 - x1) / SIZE:.6f} {(y2 - y1) / SIZE:.6f}"
+                for class_id, (x1, y1, x2, y2) in objects
             ]
             (labels / f"{seed:06d}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     description = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val"}
     path = folder / "data.yaml"
-    path.write_text(yaml.safe_dump({**description, "names": dict(enumerate(CLASSES))}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({**description, "names": dict(enumerate(names))}), encoding="utf-8")
     return path

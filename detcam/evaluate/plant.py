@@ -29,7 +29,8 @@ from detcam.data import LabelledImage, LabelledSet, Truth
 from detcam.demo.scenes import draw_mark
 from detcam.errors import UsageError, is_count, nearest
 from detcam.evaluate.localization import box_mask
-from detcam.evaluate.planted import Row, combine, detections_of, judge, make_explainers, recovery, summarise
+from detcam.evaluate.planted import Row, combine, detections_of, judge, make_explainers, summarise
+from detcam.evaluate.recovery import holds, recovery
 from detcam.geometry import PADDING_GREY, iou_matrix
 from detcam.images import read_image
 from detcam.types import Detection
@@ -183,7 +184,7 @@ def plant(
     check_taken(name, stamped, found, len(cases))
     rows = measure(planted, contestants, cases, seed)
     lines = summarise(rows)
-    best, verdict = judge(rows, lines)
+    best, verdict = judge(rows)
     told = {"class": name, "stamped": stamped, "found": found, "flipped": len(cases), "best": best, "verdict": verdict}
     (out / "plant.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
     pl.DataFrame(lines).write_csv(out / "summary.csv")
@@ -380,10 +381,13 @@ def measure(model: DetectorAdapter, contestants: Sequence[str], cases: Sequence[
         for name, explainer in explainers.items():
             explainer.numbers = [case.number for case in own]
             for case, told in zip(own, explainer(image)[0], strict=True):
+                found = told.evidence
+                held = found is not None and holds("near", found.patches, [case.mark], case.box)
                 rows.append(
-                    {"image": str(case.photo.path), "detection": case.number, "method": name, "status": told.status,
-                     "forwards": float(told.forwards), "outside": not (case.mark & case.box).any(),
-                     **recovery(told.heatmap.array, case.mark, case.box)}
+                    {"kind": "near", "image": str(case.photo.path), "detection": case.number, "method": name,
+                     "status": told.status, "forwards": float(told.forwards),
+                     "outside": not (case.mark & case.box).any(), "evidence": found is not None, "holds": held,
+                     **recovery(told.heatmap.array, case.mark, ~case.box)}
                 )  # fmt: skip
     return rows
 

@@ -1,12 +1,12 @@
-"""Ground truth by construction: kites that the demo's detector calls kites only for their mark, and maps of them.
+"""Ground truth by construction: detections whose cause is known, of every kind, and maps of them.
 
-That a mark is the cause is not assumed: each kite here is called a kite in its scene, and no longer in the same scene
-without its mark. What is drawn in the box is a cause as well, so figures without the box and with it are told too.
+That something is the cause is not assumed: each thing here is detected as what it is, and not so in the same scene
+without its cause. :func:`planted_causes` goes through the scenes of :mod:`detcam.demo.causes`, of every kind;
+:func:`planted_kites` through those of the demo, whose marks stand for ``near`` in the table.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -17,11 +17,13 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
-from detcam.demo import WEIGHTS
+from detcam.demo import CAUSES_WEIGHTS, WEIGHTS, causes
+from detcam.demo.causes import EXPERIMENTS, KINDS
 from detcam.demo.scenes import KITE, Thing, make_scene, render
-from detcam.errors import UsageError, is_count
+from detcam.errors import UsageError, is_count, nearest
 from detcam.evaluate.faithfulness import interval
-from detcam.evaluate.localization import box_mask, energy_inside, pointing_game
+from detcam.evaluate.localization import box_mask
+from detcam.evaluate.recovery import FIGURES, holds, hottest_inside, recovery
 from detcam.evaluate.run import Contestant
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
@@ -38,23 +40,11 @@ if TYPE_CHECKING:
 FIRST_SEED = 700_000
 """Its scenes, and those after it, are used for nothing else."""
 CONF = 0.25
-HOTTEST = 0.1
-FIGURES = (
-    "mass", "rank", "mass_outside", "rank_outside", "in_hottest", "pointing", "mass_with_box", "pointing_with_box",
-)  # fmt: skip
-"""What is told of a map.
-
-``mass``: the share of its mass on the mark. ``rank``: of as many of its hottest pixels as the mark has, the share on
-the mark (both: Arras et al. 2022, CLEVR-XAI, arXiv:2003.07258). ``mass_outside``, ``rank_outside``: the same over the
-pixels outside the box, where the mark is the only known cause; ``rank`` cannot tell a map that shows the object first
-and the mark next from one that shows the object alone. ``in_hottest``: 1 if at least half of the mark is in the hottest
-tenth of the map, else 0. ``pointing``: whether the hottest pixel is on the mark. ``mass_with_box``,
-``pointing_with_box``: on the mark or in the box.
-"""
-MAIN, THEN = "mass_outside", "rank_outside"
-"""The figure that methods are ordered by, and what breaks ties. By either rank, edges alone come out on top."""
-REFERENCES = ("mark", "elsewhere")
-"""Maps no method made: the mark itself, and as large a part at the same height on the box's other side."""
+MAIN, THEN = "precision", "peak"
+"""The figure that methods are ordered by, and what breaks ties."""
+REFERENCES = ("cause", "elsewhere")
+"""Maps no method made: the cause itself, and for a kite as large a part as its mark at the same height on the box's
+other side."""
 
 BASELINES = ("box", "edges", "random")
 
@@ -62,25 +52,78 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class PlantedKite:
-    """A detection whose cause is its mark.
+class Planted:
+    """A detection whose cause is known.
 
     Attributes:
+        kind: of cause, one of :data:`detcam.demo.causes.KINDS`.
         seed: of its scene.
         image: RGB uint8 (H, W, 3), the scene.
         number: of the detection, counted from 0 in descending confidence.
-        mark, elsewhere, box: bool (H, W): the mark, the same to the left of the box, and the kite's true box.
+        marks: bool (H, W), each mark that is there; for ``texture`` one, the background outside all objects' boxes.
+        box: bool (H, W), the object's true box.
+        judged: bool (H, W), the pixels of which it is known whether they are the cause: those outside the box; for a
+            ``part``, those in it; for a ``texture``, all but the background that shows in boxes.
+        elsewhere: bool (H, W), a part as large as the mark that is no cause; None for all but the demo's kites.
     """
 
+    kind: str
     seed: int
     image: NDArray[np.uint8]
     number: int
-    mark: Mask
-    elsewhere: Mask
+    marks: tuple[Mask, ...]
     box: Mask
+    judged: Mask
+    elsewhere: Mask | None = None
+
+    @property
+    def cause(self) -> Mask:
+        """All that the class hangs on, bool (H, W)."""
+        together: Mask = np.logical_or.reduce(self.marks)
+        return together
+
+    def recovery(self, heat: Floats) -> dict[str, float]:
+        """How much of the cause a map (H, W) shows, as :func:`~detcam.evaluate.recovery.recovery` tells it.
+
+        Precision is of as many hottest pixels as the cause has; for a ``texture``, which has most of the image, of as
+        many as the object has. Chance alone finds nine tenths of it: what counts there is the lead over a random map.
+        """
+        number = int(np.count_nonzero(self.box & self.judged)) if self.kind == "texture" else None
+        return recovery(heat, self.cause, self.judged, number)
 
 
-def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[PlantedKite]:
+def planted_causes(model: DetectorAdapter, kind: str, first: int = FIRST_SEED) -> Iterator[Planted]:
+    """Every thing of a kind, scene by scene without end, of which all experiments come out as its cause would have it.
+
+    All of its cause is there: both marks, where a thing has two.
+
+    Args:
+        model: the detector of :data:`detcam.demo.CAUSES_WEIGHTS`, or another with its classes.
+        kind: one of :data:`detcam.demo.causes.KINDS`.
+        first: the first scene's seed.
+    """
+    own = 2 * KINDS.index(kind)
+    for seed in count(first):
+        scene = causes.make_scene(seed).with_cause(kind, True)
+        for thing in (thing for thing in scene.things if thing.kind == kind):
+            image = causes.render(scene)
+            found = detections_of(model, image)
+            number = _over(found, thing)
+            if number is None or found[number].class_id != own:
+                continue
+            if all(
+                _is_called(model, causes.render(scene.with_cause(kind, *present)), thing, own) == stays
+                for present, stays in EXPERIMENTS[kind]
+            ):
+                marks, box = scene.causes(thing), box_mask(thing.xyxy, image.shape[:2])
+                judged = box if kind == "part" else ~box
+                if kind == "texture":
+                    (shown,) = marks
+                    marks, judged = (shown & ~scene.boxes,), ~(shown & scene.boxes)
+                yield Planted(kind, seed, image, number, marks, box, judged)
+
+
+def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[Planted]:
     """Every kite, scene by scene without end, that is called a kite with its mark and not without.
 
     Args:
@@ -96,58 +139,75 @@ def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[P
             if number is None or found[number].class_id != KITE:
                 continue
             others = tuple(replace(one, marked=False) if one is thing else one for one in scene.things)
-            without = detections_of(model, render(replace(scene, things=others)))
-            still = _over(without, thing)
-            if still is None or without[still].class_id != KITE:
+            if not _is_called(model, render(replace(scene, things=others)), thing, KITE):
                 x1, y1, x2, y2 = thing.mark_xyxy
                 left = max(2 * thing.x - x2, 0)
                 mark, elsewhere, box = (
                     box_mask(xyxy, image.shape[:2])
                     for xyxy in ((x1, y1, x2, y2), (left, y1, left + x2 - x1, y2), thing.xyxy)
                 )
-                yield PlantedKite(seed, image, number, mark, elsewhere, box)
+                yield Planted("near", seed, image, number, (mark,), box, ~box, elsewhere)
 
 
-def planted(methods: Sequence[str], limit: int, seed: int = 0, receipts: bool = False) -> list[Row]:
-    """One row for each method and each of the first ``limit`` planted kites: how much of the cause its map shows.
+def planted(
+    methods: Sequence[str], limit: int, seed: int = 0, receipts: bool = False, kinds: Sequence[str] = KINDS
+) -> list[Row]:
+    """One row for each kind, method and each of the kind's first ``limit`` detections: how much of the cause it shows.
 
     Args:
         methods: written as :class:`~detcam.evaluate.run.Contestant` reads them.
-        limit: how many kites.
+        limit: how many detections of each kind.
         seed: of the methods and the receipts.
-        receipts: also whether each map's receipt is right, 16 forward passes each; see :func:`receipt_of`.
+        receipts: also whether the receipts of kites' maps are right, 16 forward passes each; see :func:`receipt_of`.
+        kinds: of cause.
 
     Returns:
-        Rows with ``image``, ``detection``, ``method``, ``status``, ``forwards``, the :data:`FIGURES`, and
-        ``supported`` and ``right`` where receipts were asked; :data:`REFERENCES` are among the methods.
+        Rows with ``kind``, ``image``, ``detection``, ``method``, ``status``, ``forwards``, the
+        :data:`~detcam.evaluate.recovery.FIGURES`, ``evidence``: whether there is any, ``holds``: whether it holds the
+        cause, and ``supported`` and ``right`` where receipts were asked; :data:`REFERENCES` are among the methods.
 
     Raises:
-        UsageError: no such method or layer, a method twice, or a limit below 1.
+        UsageError: no such kind, method or layer, a method twice, or a limit below 1.
     """
     if not is_count(limit):
         raise UsageError(f"limit must be a whole number, at least 1, got {limit!r}")
-    model = load(WEIGHTS)
-    explainers = make_explainers(model, methods, seed)
-    anyone = Explainer(model, "box", seed=seed)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"no kind of cause {kind!r}{nearest(kind, KINDS)}")
     rows: list[Row] = []
-    for kite in islice(planted_kites(model), limit):
-        batch, letterboxes = model.prepare([kite.image])
-        seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
-        detection = detections_of(model, kite.image)[kite.number]
-        maps: dict[str, tuple[Floats, str, float]] = {
-            name: (region.astype(np.float32), "ok", 0.0)
-            for name, region in zip(REFERENCES, (kite.mark, kite.elsewhere), strict=True)
-        }
+    if "near" in kinds:
+        model = load(WEIGHTS)
+        rows += _measure(model, planted_kites(model), methods, limit, seed, receipts)
+    model = load(CAUSES_WEIGHTS)
+    for kind in (kind for kind in kinds if kind != "near"):
+        rows += _measure(model, planted_causes(model, kind), methods, limit, seed, False)
+    return rows
+
+
+def _measure(
+    model: DetectorAdapter, found: Iterator[Planted], methods: Sequence[str], limit: int, seed: int, receipts: bool
+) -> list[Row]:
+    """The rows of the first ``limit`` detections of one kind."""
+    explainers = make_explainers(model, methods, seed)
+    rows: list[Row] = []
+    for one in islice(found, limit):
+        base = {"kind": one.kind, "image": f"scene {one.seed}", "detection": one.number}
+        own: list[tuple[Row, Floats]] = []
+        for name, region in zip(REFERENCES, (one.cause, one.elsewhere), strict=True):
+            if region is not None:
+                told = {"method": name, "status": "ok", "forwards": 0.0, "evidence": False, "holds": False}
+                own.append((told, region.astype(np.float32)))
         for name, explainer in explainers.items():
-            explainer.numbers = [kite.number]
-            told = explainer(kite.image)[0][0]
-            maps[name] = told.heatmap.array, told.status, float(told.forwards)
-        for name, (heat, status, forwards) in maps.items():
-            row = {"image": f"scene {kite.seed}", "detection": kite.number, "method": name, "status": status,
-                   "forwards": forwards, **recovery(heat, kite.mark, kite.box)}  # fmt: skip
-            if receipts and heat.any():
-                row |= receipt_of(anyone, seen, detection, heat, kite)
-            rows.append(row)
+            explainer.numbers = [one.number]
+            e = explainer(one.image)[0][0]
+            held = e.evidence is not None and holds(one.kind, e.evidence.patches, one.marks, one.box)
+            told = {"method": name, "status": e.status, "forwards": float(e.forwards),
+                    "evidence": e.evidence is not None, "holds": held}  # fmt: skip
+            own.append((told, e.heatmap.array))
+        checked = _receipts(model, one, [heat for _, heat in own], seed) if receipts else [{}] * len(own)
+        rows += [
+            {**base, **told, **one.recovery(heat), **more} for (told, heat), more in zip(own, checked, strict=True)
+        ]
     return rows
 
 
@@ -183,61 +243,15 @@ def combine(methods: Sequence[str], layers: Sequence[str]) -> list[str]:
     return texts
 
 
-def hottest_inside(heat: Floats, region: Mask, number: int) -> float:
-    """How many of a map's ``number`` hottest pixels lie in a region.
-
-    Where pixels are equally hot and not all are among them, the number to expect if chance picks.
-
-    Args:
-        heat: of any shape.
-        region: bool, of that shape.
-        number: from 1 to the number of pixels.
-    """
-    least = np.partition(heat, -number, axis=None)[-number]
-    above, level = heat > least, heat == least
-    chance = (number - np.count_nonzero(above)) / np.count_nonzero(level)
-    return float(np.count_nonzero(above & region) + chance * np.count_nonzero(level & region))
+def _receipts(model: DetectorAdapter, one: Planted, heats: Sequence[Floats], seed: int) -> list[Row]:
+    """What :func:`receipt_of` tells of each map of a detection; nothing of a map without heat."""
+    batch, letterboxes = model.prepare([one.image])
+    seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+    detection, anyone = detections_of(model, one.image)[one.number], Explainer(model, "box", seed=seed)
+    return [receipt_of(anyone, seen, detection, heat, one) if heat.any() else {} for heat in heats]
 
 
-def recovery(heat: Floats, mark: Mask, box: Mask) -> dict[str, float]:
-    """How much of a known cause a map shows.
-
-    Args:
-        heat: (H, W), finite and nowhere negative.
-        mark: bool (H, W), the cause, at least one pixel.
-        box: bool (H, W), the object, which is a cause of its own detection as well.
-
-    Returns:
-        The :data:`FIGURES`, in [0, 1]; 0 for a map without any heat, which shows nothing; NaN for the two ``_outside``
-        where no pixel of the mark is outside the box.
-    """
-    mass, rank = _shares(heat, mark)
-    mass_outside, rank_outside = _shares(heat[~box], mark[~box])
-    told = {"mass": mass, "rank": rank, "mass_outside": mass_outside, "rank_outside": rank_outside}
-    if not heat.any():
-        return {**dict.fromkeys(FIGURES, 0.0), **told}
-    hottest = hottest_inside(heat, mark, max(round(HOTTEST * heat.size), 1))
-    return {
-        **told,
-        "in_hottest": float(hottest >= np.count_nonzero(mark) / 2),
-        "pointing": pointing_game(heat, mark),
-        "mass_with_box": energy_inside(heat, mark | box),
-        "pointing_with_box": pointing_game(heat, mark | box),
-    }
-
-
-def _shares(heat: Floats, mark: Mask) -> tuple[float, float]:
-    """Mass and rank of a mark in pixels of any shape; NaN where none is the mark's, 0 where there is no heat."""
-    size = int(np.count_nonzero(mark))
-    if not size:
-        return math.nan, math.nan
-    if not heat.any():
-        return 0.0, 0.0
-    mass = heat.sum(dtype=np.float64, where=mark) / heat.sum(dtype=np.float64)
-    return float(mass), hottest_inside(heat, mark, size) / size
-
-
-def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Floats, kite: PlantedKite) -> Row:
+def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Floats, kite: Planted) -> Row:
     """A map's receipt, and whether it is right.
 
     Right is a receipt that supports a map whose hottest part holds at least half of the mark, and one that rejects a
@@ -246,60 +260,81 @@ def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Flo
     """
     receipt = explainer.image_maps.receipts(seen, [detection], [torch.from_numpy(np.array(heat, np.float32))])[0]
     hot = max(round(receipt.hot_share * heat.size), 1)
-    held, touched = (hottest_inside(heat, region, hot) for region in (kite.mark, kite.mark | kite.box))
-    true = True if held >= np.count_nonzero(kite.mark) / 2 else False if touched == 0 else None
+    held, touched = (hottest_inside(heat, region, hot) for region in (kite.cause, kite.cause | kite.box))
+    true = True if held >= np.count_nonzero(kite.cause) / 2 else False if touched == 0 else None
     return {"supported": receipt.supported, "right": None if true is None else receipt.supported == true}
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
-    """One line for each method, the best first: by :data:`MAIN`, then by :data:`THEN`.
+    """One line for each kind and method, kind by kind, the best first: by :data:`MAIN`, then by :data:`THEN`.
 
     Returns:
-        Lines with ``method``, ``detections``, the means of the :data:`FIGURES` with their bootstrap 95 % intervals
-        (``rank``, ``rank_low``, ``rank_high``), ``no_signal``, ``forwards``, and where receipts were asked ``judged``
-        and ``right``: how many of them could be judged, and how many of those were right.
+        Lines with ``kind``, ``method``, ``detections``, for each of the :data:`~detcam.evaluate.recovery.FIGURES` its
+        mean, bootstrap 95 % interval and median (``peak``, ``peak_low``, ``peak_high``, ``peak_median``),
+        ``evidence``: how many have any, ``holds``: the share of all whose evidence holds the cause, NaN for a method
+        that gave none at all, ``no_signal``, ``forwards``, and where receipts were asked ``judged`` and ``right``: how
+        many of them could be judged, and how many of those were right.
     """
+    speaking = {row["method"] for row in rows if row["evidence"]}
     lines = []
-    for name in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == name]
-        line: Row = {"method": name, "detections": len(own)}
+    for kind, name in dict.fromkeys((row["kind"], row["method"]) for row in rows):
+        own = [row for row in rows if (row["kind"], row["method"]) == (kind, name)]
+        line: Row = {"kind": kind, "method": name, "detections": len(own)}
         for figure in FIGURES:
             values = np.array([row[figure] for row in own])
             line[figure], line[f"{figure}_low"], line[f"{figure}_high"] = interval(values)
+            known = values[np.isfinite(values)]
+            line[f"{figure}_median"] = float(np.median(known)) if len(known) else float("nan")
+        line["evidence"] = sum(row["evidence"] for row in own)
+        line["holds"] = float(np.mean([row["holds"] for row in own])) if name in speaking else float("nan")
         line["forwards"] = float(np.mean([row["forwards"] for row in own]))
         line["no_signal"] = sum(row["status"] == "no_signal" for row in own)
-        if any("right" in row for row in rows):
+        if any("right" in row for row in own):
             judged = [row["right"] for row in own if row.get("right") is not None]
             line["judged"], line["right"] = len(judged), sum(judged)
         lines.append(line)
-    return sorted(lines, key=lambda line: (-line[MAIN], -line[THEN]))
+    order = list(dict.fromkeys(line["kind"] for line in lines))
+    return sorted(lines, key=lambda line: (order.index(line["kind"]), -line[MAIN], -line[THEN]))
 
 
-def judge(rows: Sequence[Row], lines: Sequence[Row]) -> tuple[str, str]:
+def judge(rows: Sequence[Row]) -> tuple[str, str]:
     """The best contestant that is neither a baseline nor a reference, and one sentence on how far ahead it is.
 
     Args:
-        rows: a row for each map; each contestant's are of the same detections in the same order.
-        lines: their summary, best first.
+        rows: a row for each map; each contestant's are of the same detections in the same order. Those of a texture,
+            most of which chance finds, count only where there are no others.
     """
-    values = {line["method"]: np.array([r[MAIN] for r in rows if r["method"] == line["method"]]) for line in lines}
-    baselines = [name for name in values if name.partition("@")[0] in BASELINES]
-    ranked = [name for name in values if name not in (*baselines, *REFERENCES)]
-    ranked, rivals = (ranked, baselines[:1]) if ranked else (baselines, [])
-    best = next(line for line in lines if line["method"] == ranked[0])
+    rows = [row for row in rows if row["kind"] != "texture"] or rows
+    values = {
+        name: np.array([row[MAIN] for row in rows if row["method"] == name])
+        for name in dict.fromkeys(row["method"] for row in rows)
+        if name not in REFERENCES
+    }
+    told = {name: interval(own) for name, own in values.items()}
+    ranked = sorted(values, key=lambda name: -told[name][0])
+    baselines = [name for name in ranked if name.partition("@")[0] in BASELINES]
+    methods = [name for name in ranked if name not in baselines]
+    (best, *others), rivals = (methods, baselines[:1]) if methods else (baselines, [])
+    mean, low, high = told[best]
     verdict = (
-        f"{ranked[0]} finds the mark best: {best[MAIN]:.0%} [{best[f'{MAIN}_low']:.0%}, {best[f'{MAIN}_high']:.0%}] "
-        f"of its heat outside the box lies on it, and at least half of it is in the hottest tenth of "
-        f"{best['in_hottest']:.0%} of the maps"
+        f"{best} finds causes best: of as many of its hottest pixels as the cause has, {mean:.0%} "
+        f"[{low:.0%}, {high:.0%}] lie on it on average, and {np.nanmedian(values[best]):.0%} in the middle case"
     )
-    for rival in (*ranked[1:2], *rivals):
-        lead, low, high = interval(values[ranked[0]] - values[rival])
-        note = "" if low > 0 else ", within noise" if high >= 0 else ", which finds it better"
+    for rival in (*others[:1], *rivals):
+        lead, low, high = interval(values[best] - values[rival])
+        note = "" if low > 0 else ", within noise" if high >= 0 else ", which finds them better"
         verdict += f"; lead over {rival} {lead:+.1%} [{low:+.1%}, {high:+.1%}]{note}"
-    return ranked[0], verdict
+    return best, verdict
 
 
-def _over(found: Sequence[Detection], thing: Thing) -> int | None:
+def _is_called(model: DetectorAdapter, image: NDArray[np.uint8], thing: Thing | causes.Thing, class_id: int) -> bool:
+    """Whether the most confident detection over a thing is of a class."""
+    found = detections_of(model, image)
+    number = _over(found, thing)
+    return number is not None and found[number].class_id == class_id
+
+
+def _over(found: Sequence[Detection], thing: Thing | causes.Thing) -> int | None:
     """The most confident detection whose box is the thing's (IoU 0.5 or more)."""
     truth = np.array([thing.xyxy])
     return next((n for n, d in enumerate(found) if iou_matrix(d.xyxy[None], truth)[0, 0] >= 0.5), None)
