@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import pytest
 import torch
-from conftest import photograph, snapshot, spread_logits
+from conftest import paired, photograph, snapshot, spread_logits
 from ultralytics import YOLO
 
 import detcam
@@ -26,8 +26,8 @@ HEAD_INPUTS = {"yolov5n": (17, 20, 23), "yolov8n": (15, 18, 21), "yolov9t": (15,
 def test_family(name):
     torch.manual_seed(0)
     model = YOLO(f"{name}.yaml", task="detect", verbose=False)
-    spread_logits(model.model)
     image = photograph(150, 260, seed=1)
+    spread_logits(model.model, image)
     settings = {"conf": 1e-3, "max_det": 3}
     before = snapshot(model.model)
     detector = detcam.load(model, imgsz=256)
@@ -36,9 +36,8 @@ def test_family(name):
 
     theirs = model.predict(image[..., ::-1], imgsz=256, verbose=False, **settings)[0].boxes
     assert len(result) == len(theirs) == 3
-    assert [e.detection.class_id for e in result] == theirs.cls.int().tolist()
-    assert np.abs([e.detection.confidence for e in result] - theirs.conf.numpy()).max() <= 1e-3
-    assert np.abs(np.array([e.detection.xyxy for e in result]) - theirs.xyxy.numpy()).max() <= 1
+    for n, m in paired(result.detections, theirs.cls, theirs.conf, theirs.xyxy, within=1e-3):
+        assert np.abs(result[n].detection.xyxy - theirs.xyxy[m].numpy()).max() <= 1
 
     head = model.model.model[-1]
     layers = {layer.name: layer for layer in detector.layers()}
