@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
+from conftest import paired, photograph
 from scipy.stats import spearmanr
 from ultralytics import YOLO
 
@@ -28,11 +28,11 @@ def detect(detector, images, **settings):
 
 def check_same(ours, theirs, anchors=True):
     """Same count, class and anchor, confidence within 1e-3 and boxes within a pixel; returns how many."""
-    assert [d.class_id for d in ours] == [d.class_id for d in theirs]
-    assert [d.class_name for d in ours] == [d.class_name for d in theirs]
-    assert np.abs([a.confidence - b.confidence for a, b in zip(ours, theirs, strict=True)]).max(initial=0) <= 1e-3
-    assert np.abs([a.xyxy - b.xyxy for a, b in zip(ours, theirs, strict=True)]).max(initial=0) <= 1
-    assert not anchors or [d.anchor for d in ours] == [d.anchor for d in theirs]
+    parts = [[getattr(d, name) for d in theirs] for name in ("class_id", "confidence", "xyxy")]
+    for n, m in paired(ours, *parts, within=1e-3):
+        assert ours[n].class_name == theirs[m].class_name
+        assert np.abs(ours[n].xyxy - theirs[m].xyxy).max() <= 1
+        assert not anchors or ours[n].anchor == theirs[m].anchor
     return len(ours)
 
 

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import photograph, snapshot
+from conftest import paired, photograph, snapshot
 from PIL import Image
 from torch import nn
 from torchvision import models
@@ -91,8 +91,8 @@ def test_answers_are_the_models_own(family):
         with torch.no_grad():
             scores = logits_of(made(family), transforms_of(family)(Image.fromarray(image))[None])[0].softmax(0)
         expected = scores.topk(5)
-        assert [d.class_id for d in result.detections] == expected.indices.tolist()
-        assert [d.confidence for d in result.detections] == pytest.approx(expected.values.tolist(), abs=1e-5)
+        whole = [d.xyxy for d in result.detections]
+        paired(result.detections, expected.indices, expected.values, whole, within=1e-5)
         for d in result.detections:
             assert d.xyxy.tolist() == [0, 0, image.shape[1], image.shape[0]]
             assert (d.anchor, d.stride) == (0, 224)
@@ -109,8 +109,7 @@ def test_ultralytics_predicts_the_same():
     batch, letterboxes = adapter.prepare([image])
     ours = adapter.decode(adapter.forward(batch), letterboxes, conf=0, iou=0.7, classes=None, max_det=5)[0]
     assert adapter.imgsz == (160, 160)
-    assert [d.class_id for d in ours] == theirs.top5
-    assert [d.confidence for d in ours] == pytest.approx(theirs.top5conf.tolist(), abs=1e-3)
+    paired(ours, theirs.top5, theirs.top5conf, [d.xyxy for d in ours], within=1e-3)
     assert ours[0].class_name == model.names[ours[0].class_id]
 
 

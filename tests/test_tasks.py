@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import calibrate, photograph, snapshot, spread_logits
+from conftest import calibrate, paired, photograph, snapshot, spread_logits
 from test_gradients import gradients_at_layers
 from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 from ultralytics.nn.modules.block import BNContrastiveHead, ContrastiveHead
@@ -50,7 +50,7 @@ def build(name, names=NAMES):
     kind = YOLOWorld if "world" in name else YOLOE if "yoloe" in name else YOLO
     model = kind(f"{name}.yaml", verbose=False)
     if kind is YOLO:
-        spread_logits(model.model)
+        spread_logits(model.model, IMAGE)
         return model
     embeddings = torch.nn.functional.normalize(torch.randn(1, len(names), 512), dim=-1)
     if kind is YOLOE:
@@ -71,9 +71,8 @@ def name(request):
     return request.param
 
 
-def same_shapes(result, theirs):
+def same_shapes(ours, theirs):
     """Polygons, masks and keypoints against the vendor's, in original pixels."""
-    ours = [e.detection for e in result]
     if theirs.obb is not None:
         for detection, corners in zip(ours, theirs.obb.xyxyxyxy.numpy(), strict=True):
             distances = np.linalg.norm(detection.polygons[0][:, None] - corners[None], axis=-1)
@@ -97,9 +96,8 @@ def test_detections_are_those_of_predict_and_each_has_a_map(name):
     theirs = model.predict(IMAGE[..., ::-1], imgsz=256, verbose=False, **SETTINGS)[0]
     boxes = theirs.obb if theirs.obb is not None else theirs.boxes
     assert len(result) == len(boxes) > 0
-    assert [e.detection.class_id for e in result] == boxes.cls.int().tolist()
-    assert np.abs([e.detection.confidence for e in result] - boxes.conf.numpy()).max() <= 1e-3
-    same_shapes(result, theirs)
+    pairs = paired(result.detections, boxes.cls, boxes.conf, boxes.xyxy, within=1e-3)
+    same_shapes([result.detections[n] for n, _ in pairs], theirs[[m for _, m in pairs]])
     if "world" in name or "yoloe" in name:
         assert {e.detection.class_name for e in result} <= set(NAMES)
     for e in result:
@@ -217,8 +215,8 @@ def test_a_prompt_free_yoloe():
     result = detcam.explain(model, IMAGE, imgsz=256, **SETTINGS, method="layercam")
     theirs = model.predict(IMAGE[..., ::-1], imgsz=256, verbose=False, **SETTINGS)[0].boxes
     assert len(result) == len(theirs) > 0
-    assert [e.detection.class_name for e in result] == [NAMES[int(c)] for c in theirs.cls]
-    assert np.abs([e.detection.confidence for e in result] - theirs.conf.numpy()).max() <= 1e-3
+    paired(result.detections, theirs.cls, theirs.conf, theirs.xyxy, within=1e-3)
+    assert {(d.class_id, d.class_name) for d in result.detections} <= set(enumerate(NAMES))
     assert all(e.status == "ok" for e in result)
     detector = detcam.load(model, imgsz=256)
     rejected = detector.forward(detector.prepare([IMAGE])[0]).logits.isinf().all(-1)

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import photograph, snapshot
+from conftest import paired, photograph, snapshot
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.detection import (
@@ -138,9 +138,8 @@ def test_detections_are_torchvisions(family, shape, settings):
     raw, (ours,) = decoded(adapted(family), [image], **settings)
     theirs = vendor(family, image, **settings)
     assert len(ours) == len(theirs["labels"]) > 4
-    assert [d.class_id for d in ours] == theirs["labels"].tolist()
-    assert np.abs([d.confidence for d in ours] - theirs["scores"]).max() <= 1e-5
-    assert np.abs(np.array([d.xyxy for d in ours]) - theirs["boxes"]).max() <= 1e-2
+    for n, m in paired(ours, theirs["labels"], theirs["scores"], theirs["boxes"], within=1e-5):
+        assert np.abs(ours[n].xyxy - theirs["boxes"][m]).max() <= 1e-2
     for d in ours:
         assert raw.probability(0, d.anchor, d.class_id).item() == pytest.approx(d.confidence, abs=1e-6)
         assert raw.strides[d.anchor] == d.stride
@@ -232,8 +231,9 @@ def test_a_batch_changes_no_map():
     together = explain(adapter, images, "layercam", batch=2, **SETTINGS | {"max_det": 6})
     for image, both in zip(images, together, strict=True):
         alone = explain(adapter, image, "layercam", **SETTINGS | {"max_det": 6})[0]
-        assert [e.detection.class_id for e in alone] == [e.detection.class_id for e in both]
-        for a, b in zip(alone, both, strict=True):
+        parts = zip(*((d.class_id, d.confidence, d.xyxy) for d in both.detections), strict=True)
+        for n, m in paired(alone.detections, *parts, within=1e-5):
+            a, b = alone[n], both[m]
             assert np.allclose(a.detection.xyxy, b.detection.xyxy, atol=1e-2)
             assert np.allclose(a.heatmap.raw, b.heatmap.raw, rtol=1e-3, atol=1e-4 * a.heatmap.peak)
 
