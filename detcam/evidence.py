@@ -31,7 +31,7 @@ OUTSIDE = 0.3
 PAIRS = 3
 """Of so many first parts every two are tried together."""
 LARGEST = 0.6
-"""No patch is larger than this share of the box's area, or of a box a tenth of the frame on a side where that is more."""
+"""No patch is larger than this share of the box's area, or than a tenth of the frame on a side where that is more."""
 LEAST_SIDE = 0.03
 """No patch is narrower than this share of the frame's longer side."""
 APART = 0.6

@@ -87,7 +87,7 @@ def check(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
                 context_dependence=_context(before, alone),
                 supported=costs,
                 forwards=len(images),
-            )  # fmt: skip
+            )
         )
     return receipts
 

@@ -8,8 +8,8 @@
 3. A Gaussian process over the regions, which expects nothing anywhere, learns from each patch how much a region is
    worth; later patches are drawn from what was learned (Thompson sampling), so that passes go where they tell most.
 
-The map is the effect of a region per pixel, in the target's own unit: that process's mean where it is positive, and what
-was measured of the places outside. There is no prior about places in it: what was not found to count is zero.
+The map is the effect of a region per pixel, in the target's own unit: that process's mean where it is positive, and
+what was measured of the places outside. There is no prior about places in it: what was not found to count is zero.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FEWEST, MOST = 24, 96
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The regions that patches are made of: int64 (h, w), -1 where there is none; their areas (region,) in the box's."""
+    """The regions that patches are made of: int64 (h, w), -1 for none; their areas (region,), in areas of the box."""
 
     labels: Tensor
     areas: Tensor
@@ -142,7 +142,7 @@ def make_domain(frame: Frame, near: Tensor) -> Domain:
     rows, columns = (torch.where(near.any(axis))[0] for axis in (1, 0))
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     labels = torch.full(near.shape, -1, dtype=torch.int64, device=near.device)
-    labels[window] = segmented(frame.image[(slice(None), *window)], round(REGIONS * float(near.sum()) / box_area))
+    labels[window] = segmented(frame.image[:, window[0], window[1]], round(REGIONS * float(near.sum()) / box_area))
     labels[~near] = -1
     numbers, inverse = torch.unique(labels[labels >= 0], return_inverse=True)
     labels[labels >= 0] = inverse

@@ -43,7 +43,7 @@ CARRIES = 0.35
 SHRINKS = 0.6
 """It is narrowed where that leaves less than this share of its area."""
 SMOOTH = 0.08
-"""Width of the smoothing over a place's superpixels, in its sides: one alone may cost little where its neighbours do."""
+"""Width of the smoothing over a place's superpixels, in its sides: one alone may cost little where others do."""
 LEAST_PIXELS = 4
 
 
@@ -151,12 +151,11 @@ def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
     labels = torch.full(part.shape, -1, dtype=torch.int64, device=part.device)
     wanted = min(max(int(part.sum()) // REGION_PIXELS, 1), MOST_REGIONS)
     if wanted > 1 and min(part[window].shape) > 1:
-        labels[window] = segmented(outlook.frame.image[(slice(None), *window)], wanted)
+        labels[window] = segmented(outlook.frame.image[:, window[0], window[1]], wanted)
     else:
         labels[window] = 0
     labels[~part] = -1
-    numbers, inverse = torch.unique(labels[labels >= 0], return_inverse=True)
-    labels[labels >= 0] = inverse
+    labels[labels >= 0] = torch.unique(labels[labels >= 0], return_inverse=True)[1]
     return labels
 
 
