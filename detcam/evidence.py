@@ -26,8 +26,10 @@ SHARES = (0.03, 0.1, 0.25)
 """Areas, in those of the box, of the hottest pixels whose connected parts are tried."""
 PARTS = 2
 """Connected parts tried of each."""
-OUTSIDE = 0.3
-"""Outside the box, what is at least this share of the hottest there is one part."""
+OUTSIDE = (0.001, 0.1, 0.4)
+"""Outside the box, what is at least such a share of the hottest there is one part."""
+CLOSE = 0.03
+"""Patches cost as much whose margins, own score less the best other, are this close."""
 PAIRS = 3
 """Of so many first parts every two are tried together."""
 LARGEST = 0.6
@@ -60,8 +62,20 @@ def find_evidence(whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox
         return None
     after = _scores_without(frame, patches)
     flips = [i for i in range(len(patches)) if all(is_gone(scores, conf) for scores in after[i])]
-    # What becomes something else says more than what is merely lost; then the smallest.
-    ranked = sorted(flips, key=lambda i: (_rival(after[i], conf) == 0, sum(map(_area, patches[i]))))
+    # What becomes something else says more than what is merely lost; of what costs as much, the smallest.
+    margins = {i: _margin(after[i]) for i in flips}
+    least = {kind: min((margins[i] for i in flips if (_rival(after[i], conf) > 0) == kind), default=0.0)
+             for kind in (True, False)}  # fmt: skip
+
+    brings = _bring_back(frame, [patches[i] for i in flips], conf)
+    sufficient = dict(zip(flips, brings, strict=True))
+
+    def rank(i: int) -> tuple[bool, bool, bool, int]:
+        becomes = _rival(after[i], conf) > 0
+        costs = margins[i] > least[becomes] + CLOSE
+        return not becomes, not sufficient[i], costs, sum(map(_area, patches[i]))
+
+    ranked = sorted(flips, key=rank)
     for best in ranked[:PARTS]:
         controls = _controls(frame, patches[best], len(patches))
         if not controls:
@@ -78,9 +92,32 @@ def find_evidence(whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox
     return None
 
 
+def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) -> list[bool]:
+    """Whether each set of patches outside the box, with nothing but the box beside it, is enough for the box to stand.
+
+    Always so for patches inside the box. Of patches without which a box is lost some hold but a corner of its cause:
+    what brings it back holds the whole.
+    """
+    box = tuple(round(side) for side in frame.box.tolist())
+    beyond = [i for i, patches in enumerate(sets) if all(_shared(patch, box) < _area(patch) / 2 for patch in patches)]
+    enough = [i not in beyond for i in range(len(sets))]
+    if beyond:
+        kept = _masks(frame, [[*sets[i], box] for i in beyond])
+        images = frame.without(1 - softened(kept, frame.inside), "mean")
+        for i, scores in zip(beyond, frame.class_scores(images).cpu(), strict=True):
+            enough[i] = not is_gone(scores, conf)
+    return enough
+
+
 def is_gone(scores: Tensor, conf: float) -> bool:
     """Whether a box is lost or something else, by its scores (class,), its own class first."""
     return bool(scores[0] < conf or (len(scores) > 1 and scores[0] < scores[1:].max()))
+
+
+def _margin(after: Tensor) -> float:
+    """What is left of a box's own class over the best other, by its scores (fill, class): a mean over fills."""
+    means = after.mean(0)
+    return float(means[0] - means[1:].max()) if len(means) > 1 else float(means[0])
 
 
 def _rival(after: Tensor, conf: float) -> int:
@@ -104,7 +141,8 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
     found: list[Rectangle] = []
     beyond = own * ~box
     if float(beyond.max()) > 0:
-        found += _connected(frame, beyond >= OUTSIDE * beyond.max(), beyond)
+        for share in OUTSIDE:
+            found += _connected(frame, beyond >= share * beyond.max(), beyond)
     for share in SHARES:
         count = min(max(round(share * area), 1), int((own > 0).sum()))
         if count:
@@ -147,13 +185,19 @@ def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
 
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]]) -> Tensor:
     """The scores (set, fill, class) without each set of patches."""
-    masks = torch.zeros(len(sets), *frame.inside.shape, dtype=torch.bool, device=frame.inside.device)
-    for mask, patches in zip(masks, sets, strict=True):
-        for left, top, right, bottom in patches:
-            mask[top:bottom, left:right] = True
+    masks = _masks(frame, sets)
     soft = softened(masks, frame.inside)
     images = torch.cat([frame.without(soft, fill) for fill in frame.fills])
     return frame.class_scores(images).float().view(len(frame.fills), len(sets), -1).transpose(0, 1).cpu()
+
+
+def _masks(frame: Frame, sets: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """Sets of rectangles as masks, bool (set, h, w)."""
+    masks = torch.zeros(len(sets), *frame.inside.shape, dtype=torch.bool, device=frame.inside.device)
+    for mask, patches in zip(masks, sets, strict=True):
+        for left, top, right, bottom in patches:
+            mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    return masks
 
 
 def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[list[Rectangle]]:

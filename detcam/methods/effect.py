@@ -3,8 +3,8 @@
 1. A frame is chosen in which the box keeps its score (:mod:`detcam.frames`), and one question asked: how much is left
    when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere in the
    frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
-2. Patches of the box's regions are taken away, and shown alone: two forward passes each. What the score gains with
-   a patch plus what it loses without it is the patch's effect.
+2. Windows slid over the box are taken away one by one, then patches of its regions are taken away, and shown alone. What
+   the score gains with a patch plus what it loses without it is the patch's effect.
 3. A Gaussian process over the regions, which expects nothing anywhere, learns from each patch how much a region is
    worth; later patches are drawn from what was learned (Thompson sampling), so that passes go where they tell most.
 
@@ -29,15 +29,20 @@ REGIONS = 100
 """Superpixels of a box."""
 MARGIN = 0.04
 """How far the regions reach beyond the box, in its sides, altogether."""
-SIZES = (0.2, 0.4, 0.6, 0.8, 1.0)
+SIZES = (0.1, 0.25, 0.45, 0.7, 1.0)
 """Areas of the patches, in those of the box."""
+WINDOWS, WINDOW = 4, 0.34
+"""Windows along each side of the box that are hidden first, and their side, in the box's."""
+CONCENTRATED = 0.5
+"""Where one window costs this share of the target, and twice what the middle one does, its regions are hidden singly."""
+MOST_SINGLE = 16
 DRAWN = 3
 """Patches tried before the process learns from them."""
 CONTEXT = 0.25
 """Share of the score that replacing all but the box has to cost before places outside are tried."""
 BUDGET = 6
 """Passes over the whole image that a detection's patches may cost; the questions before them are not counted."""
-FEWEST, MOST = 24, 96
+FEWEST, MOST = 36, 112
 """Passes over its frame that they take at least and at most: in a small crop many cost little."""
 
 
@@ -77,7 +82,7 @@ def learn_effects(frame: Frame, budget: int = BUDGET, seed: int = 0) -> Tensor:
         return heat
     kept = near
     if full - alone > CONTEXT * (full - min(blank, alone)):
-        for place in look_outside(Outlook(frame, near, fill, full, alone)):
+        for place in look_outside(Outlook(frame, near, fill, full, alone, torch.zeros_like(near))):
             heat = torch.maximum(heat, (place.density * (full - alone)).cpu())
             kept = kept | place.part
     always = kept & ~near
@@ -89,24 +94,34 @@ def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float,
     passes = min(max(int(budget / frame.price), FEWEST), MOST)
     domain = make_domain(frame, near)
     process = Belief(domain.labels, domain.areas, frame.box, seed)
-    turn, base = 0, 0.0
+    nothing = torch.zeros(0, dtype=torch.int64)
+    shown, hidden = _both(frame, domain, [nothing], always, fill)
+    span = float(hidden[0] - shown[0])
+    if span <= 0:
+        return torch.zeros(near.shape)
+
+    def learn_losses(blocks: list[Tensor]) -> list[float]:
+        """What the target loses without each block; that one so small brings nothing alone is taken as given."""
+        losses = ((full - _hidden(frame, domain, blocks, fill)) / span).tolist()
+        process.learn(blocks, losses)
+        return losses
+
+    windows = [block for block in _windows(frame, domain) if len(block)]
+    losses = learn_losses(windows) if windows else []
+    passes -= len(windows)
+    if losses and max(losses) >= max(CONCENTRATED, 2 * sorted(losses)[len(losses) // 2]):
+        learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:MOST_SINGLE]])
+    turn = 0
     while passes >= 2:
         count = min(DRAWN, passes // 2)
         draws = process.draws(count + 1)[1:]
         blocks = [block_of(draw, domain.areas, SIZES[(turn * DRAWN + i) % len(SIZES)]) for i, draw in enumerate(draws)]
-        if turn == 0:
-            blocks = [blocks[0][:0], *blocks]  # a patch of no regions: nothing shown, nothing hidden
         shown, hidden = _both(frame, domain, blocks, always, fill)
-        if turn == 0:
-            base = float(shown[0] - hidden[0])
-            if base >= 0:
-                return torch.zeros(near.shape)
-        effects = ((shown - hidden - base) / -base).tolist()
-        process.learn(blocks, effects)
-        passes -= 2 * len(blocks)
+        process.learn(blocks, ((shown - hidden + span) / span).tolist())
+        passes -= 2 * count
         turn += 1
     pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
-    density = process.mean.float() * domain.areas.cpu() / pixels * -base
+    density = process.mean.float() * domain.areas.cpu() / pixels * span
     return torch.cat([density, torch.zeros(1)]).clamp(min=0)[domain.labels.cpu()]
 
 
@@ -156,14 +171,47 @@ def block_of(values: Tensor, areas: Tensor, size: float) -> Tensor:
     return ranked[: enough + 1]
 
 
+def _windows(frame: Frame, domain: Domain) -> list[Tensor]:
+    """The regions of windows slid over the box, each region in the windows that its centre lies in."""
+    x1, y1, x2, y2 = frame.box.tolist()
+    inside = domain.labels >= 0
+    rows, columns = torch.where(inside)
+    numbers = domain.labels[inside]
+    counts = torch.bincount(numbers, minlength=len(domain.areas)).clamp(min=1)
+    centre_x, centre_y = (
+        torch.zeros(len(domain.areas), device=numbers.device).index_add_(0, numbers, places.float()) / counts
+        for places in (columns, rows)
+    )
+    found = []
+    for down in range(WINDOWS):
+        for across in range(WINDOWS):
+            left, top = (
+                low + place * (1 - WINDOW) / (WINDOWS - 1) * (high - low)
+                for low, high, place in ((x1, x2, across), (y1, y2, down))
+            )
+            within = (centre_x >= left) & (centre_x <= left + WINDOW * (x2 - x1))
+            within &= (centre_y >= top) & (centre_y <= top + WINDOW * (y2 - y1))
+            found.append(torch.where(within)[0])
+    return found
+
+
+def _hidden(frame: Frame, domain: Domain, blocks: list[Tensor], fill: str) -> Tensor:
+    """The target without each block of regions: (n,), on the CPU."""
+    patches = _patches(domain, blocks)
+    return frame.values(frame.without(patches, fill)).double().cpu()
+
+
+def _patches(domain: Domain, blocks: list[Tensor]) -> Tensor:
+    """Blocks of regions as masks (n, h, w)."""
+    masks = torch.zeros(len(blocks), len(domain.areas) + 1, device=domain.labels.device)
+    for mask, block in zip(masks, blocks, strict=True):
+        mask[block] = 1
+    return masks[:, domain.labels]
+
+
 def _both(frame: Frame, domain: Domain, blocks: list[Tensor], always: Tensor, fill: str) -> tuple[Tensor, Tensor]:
     """The target with nothing but each patch of regions and ``always`` shown, and with only it hidden: (n,) each."""
-    masks = []
-    for block in blocks:
-        on = torch.zeros(len(domain.areas) + 1, device=domain.labels.device)
-        on[block] = 1
-        masks.append(on[domain.labels])
-    patches = torch.stack(masks)
+    patches = _patches(domain, blocks)
     rest = 1 - torch.maximum(patches, always.float())
     values = frame.values(torch.cat([frame.without(rest, fill), frame.without(patches, fill)]))
     shown, hidden = values.double().cpu().view(2, -1)

@@ -9,7 +9,7 @@ while that brings more, and cut into superpixels, each tried alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,29 +18,33 @@ from detcam.fills import gaussian_blur
 from detcam.frames import Frame
 from detcam.methods.regions import segmented
 
+LARGER = 1.4
+"""How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""
 TILES = 3
 """Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
 LOCAL = 0.25
 """A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
 MOST = 2
-"""Tiles that are halved at each level, and places that are kept."""
+"""Tiles that are halved at each level."""
 COUNTS = 0.25
 """A place counts that carries at least this share of what all outside the box does."""
 SMALL = 0.35
 """Tiles are halved until their side is about this share of the box's."""
 GROWTHS = (1.0, 1.6, 2.4)
 """How many times larger a place is tried about its centre; of those that carry as much the smallest is taken."""
-NEARLY = 0.97
+NEARLY = 0.95
 ROOM = 1.8
 """How much larger what is cut into superpixels is: what counts may reach beyond the tile that found it."""
 REGION_PIXELS = 16
 """Area of a region outside the box, pixels of the frame; larger ones where there would be too many."""
 MOST_REGIONS = 16
-ROUNDS = 2
+ROUNDS = 3
 """How often the place is narrowed to the superpixels that carry the most, and cut anew."""
-CARRIES = 0.35
+CARRIES = 0.4
 """Superpixels that carry this share of what the best does are kept in."""
-SHRINKS = 0.6
+MARGIN = 1.2
+"""How much larger than what carries the place then is."""
+SHRINKS = 0.8
 """It is narrowed where that leaves less than this share of its area."""
 SMOOTH = 0.08
 """Width of the smoothing over a place's superpixels, in its sides: one alone may cost little where others do."""
@@ -57,6 +61,7 @@ class Outlook:
         fill: what stands for "removed".
         full: the target in the frame as it is.
         alone: the target with all but ``near`` replaced.
+        removed: bool (h, w), what is replaced whatever is tried.
     """
 
     frame: Frame
@@ -64,14 +69,15 @@ class Outlook:
     fill: str
     full: float
     alone: float
+    removed: Tensor
 
     def effects(self, parts: list[Tensor]) -> Tensor:
         """What the target loses without each part (h, w), bool, plus what it gains with it beside the box alone.
 
         (n,), in shares of what all outside the box carries.
         """
-        stacked = torch.stack(parts).float()
-        rest = 1 - torch.maximum(stacked, self.near.float())
+        stacked = torch.maximum(torch.stack(parts), self.removed).float()
+        rest = (~(torch.stack(parts) | self.near) | self.removed).float()
         frame = self.frame
         images = torch.cat([frame.without(stacked, self.fill), frame.without(rest, self.fill)])
         hidden, shown = frame.values(images).cpu().view(2, -1)
@@ -82,14 +88,37 @@ class Outlook:
         """A tile, xyxy, as a mask, without the box and without padding."""
         part = torch.zeros_like(self.frame.inside)
         part[tile[1] : tile[3], tile[0] : tile[2]] = True
-        return part & self.frame.inside & ~self.near
+        return part & self.frame.inside & ~self.near & ~self.removed
 
 
 def look_outside(outlook: Outlook) -> list[Place]:
-    """The places outside the box that count, the most first, at most two that do not touch."""
+    """The places outside the box that count, at most two.
+
+    The second is what is left to find: where the score stays without the first, what else keeps it; where the first
+    does not bring it back, what else is needed.
+    """
+    first = _look(outlook)
+    if first is None:
+        return []
+    frame, part = outlook.frame, first.part.float()
+    rest = (~(first.part | outlook.near)).float()
+    images = torch.cat([frame.without(mask[None], outlook.fill) for mask in (part, rest)])
+    without, beside = frame.values(images).tolist()
+    least = COUNTS * (outlook.full - outlook.alone)
+    if without - outlook.alone > least:
+        second = _look(replace(outlook, removed=first.part, full=without))
+    elif outlook.full - beside > least:
+        second = _look(replace(outlook, near=outlook.near | first.part, alone=beside))
+    else:
+        second = None
+    return [first] if second is None else [first, second]
+
+
+def _look(outlook: Outlook) -> Place | None:
+    """The place outside the box that counts most."""
     image = _bounds(outlook.frame.inside)
     side = max(max(image[2] - image[0], image[3] - image[1]) / TILES, 1)
-    tiles = _tiles(image, side)
+    tiles = [_scaled(tile, LARGER, image) for tile in _tiles(image, side)]
     box = outlook.frame.box
     goal = SMALL * math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
     best: list[tuple[float, list[int]]] = []
@@ -106,12 +135,7 @@ def look_outside(outlook: Outlook) -> list[Place]:
         if not counting or max(sides) <= goal:
             break
         tiles = [piece for _, tile in counting for piece in _pieces(tile, image)]
-    found: list[Place] = []
-    for _, tile in best:
-        place = _settled(outlook, tile, image)
-        if not any((place.part & other.part).any() for other in found):
-            found.append(place)
-    return found
+    return _settled(outlook, best[0][1], image) if best else None
 
 
 def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
@@ -127,8 +151,11 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
         labels = _superpixels(outlook, window)
         effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
         carrying = torch.isin(labels, torch.where(effects >= CARRIES * effects.max())[0].to(labels.device))
-        tighter = _scaled(_bounds(carrying), 1.2, image)
-        if _area(tighter) > SHRINKS * _area(window):
+        tighter = _scaled(_bounds(carrying), MARGIN, image)
+        if _area(tighter) > SHRINKS * _area(window) or int(outlook.part(tighter).sum()) < LEAST_PIXELS:
+            break
+        whole, part = outlook.effects([outlook.part(window), outlook.part(tighter)]).tolist()
+        if part < NEARLY * whole:
             break
         window = tighter
     else:
