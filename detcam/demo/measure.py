@@ -105,7 +105,7 @@ def _called_kite(model: YOLO, scene: Scene, class_id: int) -> list[bool]:
 
 
 def measure_flips(weights: Path, seeds: range) -> dict[str, Flips]:
-    """For each kind, what its cause does over the things in the scenes of ``seeds``."""
+    """For each kind, what its cause does over the things in the scenes of ``seeds``; of neighbours give one alone."""
     model = YOLO(str(weights))
     outcomes: dict[str, list[tuple[bool, bool]]] = {kind: [] for kind in causes.KINDS}
     for seed in seeds:
