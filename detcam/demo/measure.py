@@ -105,7 +105,7 @@ def _called_kite(model: YOLO, scene: Scene, class_id: int) -> list[bool]:
 
 
 def measure_flips(weights: Path, seeds: range) -> dict[str, Flips]:
-    """For each kind, what its cause does over the things in the scenes of ``seeds``."""
+    """For each kind, what its cause does over the things in the scenes of ``seeds``; of neighbours give one alone."""
     model = YOLO(str(weights))
     outcomes: dict[str, list[tuple[bool, bool]]] = {kind: [] for kind in causes.KINDS}
     for seed in seeds:
@@ -134,7 +134,7 @@ def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequ
     """
     detector = load(weights)
     scenes = [scene for scene in map(make_scene, seeds) if any(thing.marked for thing in scene.things)]
-    lines = [f"{'method':10} {'layers':9} marks  " + "  ".join(f"{f'{name}, median and mean':26}" for name in FIGURES)]
+    lines = [f"{'method':10} {'layers':13} marks  " + "  ".join(f"{f'{name}, median and mean':26}" for name in FIGURES)]
     for method in methods:
         for group in layers:
             explainer = Explainer(detector, method, group)
@@ -148,7 +148,7 @@ def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequ
                         rows.append([recovery(heat, mark, ~box)[name] for name in FIGURES])
             figures = zip(np.median(rows, 0), np.mean(rows, 0), strict=True)
             told = "  ".join(f"{f'{median:.2f}  {mean:.2f}':26}" for median, mean in figures)
-            lines.append(f"{method:10} {group:9} {len(rows):5}  {told}")
+            lines.append(f"{method:10} {group:13} {len(rows):5}  {told}")
     return lines
 
 
@@ -161,7 +161,9 @@ def main() -> None:
     seeds = range(*arguments.seeds)
     print(f"held-out mAP50: {measure_map50(arguments.weights, seeds):.3f}")
     print(measure_shortcut(arguments.weights, seeds))
-    print("\n".join(mark_table(arguments.weights, seeds, list(METHODS), ["backbone", "neck", "backbone,neck"])))
+    at_layers = [name for name, one in METHODS.items() if one.on == "layer" and one.models != "pooling classifiers"]
+    print("\n".join(mark_table(arguments.weights, seeds, at_layers, ["backbone", "neck", "backbone,neck"])))
+    print("\n".join(mark_table(arguments.weights, seeds, ["box"], ["auto"])[1:]))
 
 
 if __name__ == "__main__":

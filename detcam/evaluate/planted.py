@@ -95,15 +95,16 @@ class Planted:
 def planted_causes(model: DetectorAdapter, kind: str, first: int = FIRST_SEED) -> Iterator[Planted]:
     """Every thing of a kind, scene by scene without end, of which all experiments come out as its cause would have it.
 
-    All of its cause is there: both marks, where a thing has two.
+    All of its cause is there: both marks, where a thing has two. Every other seed is left out, because its things are
+    those of the seed before it.
 
     Args:
         model: the detector of :data:`detcam.demo.CAUSES_WEIGHTS`, or another with its classes.
         kind: one of :data:`detcam.demo.causes.KINDS`.
-        first: the first scene's seed.
+        first: the first scene's seed, even.
     """
     own = 2 * KINDS.index(kind)
-    for seed in count(first):
+    for seed in count(first, 2):
         scene = causes.make_scene(seed).with_cause(kind, True)
         for thing in (thing for thing in scene.things if thing.kind == kind):
             image = causes.render(scene)
