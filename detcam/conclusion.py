@@ -55,7 +55,7 @@ def conclude(
     evidence = None
     if float(probe.before[0]) >= conf:
         frame = choose_frame(whole, float(probe.before[0]))
-        evidence = find_evidence(whole, frame, heat, seen.letterbox, conf)
+        evidence = find_evidence(whole, frame, heat, seen.letterbox, conf, float(probe.before[0]))
     told = replace(explanation, receipt=receipt, evidence=evidence, forwards=explanation.forwards + probe.forwards)
     if evidence is None and not receipt.supported:
         told = replace(told, status="no_evidence", reason=told.reason or (

@@ -2,7 +2,7 @@
 
 A map proposes: its hottest parts, in and outside the box, and two of them together. Each is taken away under every
 fill, in the detection's own frame; of those that cost the box under all of them the smallest is taken. As many patches
-of its size elsewhere are taken away too, and the one that costs most has to leave the box standing. What is found is
+of its size elsewhere as were proposed are blurred too, and none of them may cost the box. What is found is
 tried once more on the whole image.
 """
 
@@ -44,7 +44,9 @@ Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels of a frame."""
 
 
-def find_evidence(whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox, conf: float) -> Evidence | None:
+def find_evidence(
+    whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox, conf: float, before: float
+) -> Evidence | None:
     """The patch or two that a box hangs on, or None where none was found.
 
     Args:
@@ -53,15 +55,21 @@ def find_evidence(whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox
         heat: (h, w) over the detector's input, not negative.
         letterbox: places the input in the original image.
         conf: the detector's threshold, below which a box is lost.
+        before: the tracked score of the box in the whole image.
     """
-    patches = propose(frame, heat)
+    proposed = propose(frame, heat)
+    if not proposed or is_gone(frame.raw.remains_by_class(frame.box, frame.class_ids)[0], conf):
+        return None
+    fills = list(frame.fills)
+    first = _scores_without(frame, proposed, fills[:1])
+    patches = [one for one, scores in zip(proposed, first[:, 0], strict=True) if is_gone(scores, conf)]
     if not patches:
         return None
-    before = frame.class_scores(frame.image[None])[0]
-    if is_gone(before, conf):
-        return None
-    after = _scores_without(frame, patches)
+    kept = first[[i for i, scores in enumerate(first[:, 0]) if is_gone(scores, conf)]]
+    after = torch.cat([kept, _scores_without(frame, patches, fills[1:])], 1)
     flips = [i for i in range(len(patches)) if all(is_gone(scores, conf) for scores in after[i])]
+    if not flips:
+        return None
     # What becomes something else says more than what is merely lost; of what costs as much, the smallest.
     margins = {i: _margin(after[i]) for i in flips}
     least = {kind: min((margins[i] for i in flips if (_rival(after[i], conf) > 0) == kind), default=0.0)
@@ -77,18 +85,19 @@ def find_evidence(whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox
 
     ranked = sorted(flips, key=rank)
     for best in ranked[:PARTS]:
-        controls = _controls(frame, patches[best], len(patches))
+        controls = _controls(frame, patches[best], len(proposed))
         if not controls:
             continue
-        elsewhere = _scores_without(frame, controls)
-        worst = min(range(len(controls)), key=lambda i: float(elsewhere[i, :, 0].mean()))
-        if all(is_gone(scores, conf) for scores in elsewhere[worst]):
+        elsewhere = _scores_without(frame, controls, fills[:1])
+        worst = min(range(len(controls)), key=lambda i: float(elsewhere[i, 0, 0]))
+        if any(is_gone(scores, conf) for scores in elsewhere[:, 0]):
             continue
         found = [_in_whole(whole, frame, patch) for patch in patches[best]]
-        final = after[best] if whole is frame or frame.window == whole.window else _scores_without(whole, [found])[0]
+        same = frame.image.shape == whole.image.shape
+        final = after[best] if same else _scores_without(whole, [found], fills)[0]
         if not all(is_gone(scores, conf) for scores in final):
             continue
-        return _evidence(whole, found, final, float(elsewhere[worst, :, 0].mean()), letterbox, conf)
+        return _evidence(whole, found, final, before, float(elsewhere[worst, 0, 0]), letterbox, conf)
     return None
 
 
@@ -183,12 +192,12 @@ def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
     return left, top, right, bottom
 
 
-def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]]) -> Tensor:
-    """The scores (set, fill, class) without each set of patches."""
+def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
+    """The scores (set, fill, class) without each set of patches, under some fills."""
     masks = _masks(frame, sets)
     soft = softened(masks, frame.inside)
-    images = torch.cat([frame.without(soft, fill) for fill in frame.fills])
-    return frame.class_scores(images).float().view(len(frame.fills), len(sets), -1).transpose(0, 1).cpu()
+    images = torch.cat([frame.without(soft, fill) for fill in fills])
+    return frame.class_scores(images).float().view(len(fills), len(sets), -1).transpose(0, 1).cpu()
 
 
 def _masks(frame: Frame, sets: Sequence[Sequence[Sequence[int]]]) -> Tensor:
@@ -227,7 +236,13 @@ def _in_whole(whole: Frame, frame: Frame, patch: Rectangle) -> Rectangle:
 
 
 def _evidence(
-    whole: Frame, patches: Sequence[Rectangle], after: Tensor, control: float, letterbox: Letterbox, conf: float
+    whole: Frame,
+    patches: Sequence[Rectangle],
+    after: Tensor,
+    before: float,
+    control: float,
+    letterbox: Letterbox,
+    conf: float,
 ) -> Evidence:
     """What was found, in the original image's pixels; ``after`` (fill, class) are the scores without it."""
     means, rival = after.mean(0), _rival(after, conf)
@@ -238,7 +253,7 @@ def _evidence(
         patches=np.concatenate([np.floor(placed[:, :2]), np.ceil(placed[:, 2:])], 1).astype(np.int64),
         becomes=whole.model.names[whole.class_ids[rival]] if rival else None,
         confidence=float(means[rival]),
-        before=float(whole.class_scores(whole.image[None])[0, 0]),
+        before=before,
         after=float(means[0]),
         control=control,
         outside=1 - inside / max(sum(map(_area, patches)), 1),

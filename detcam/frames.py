@@ -22,7 +22,7 @@ from detcam.types import Detection
 
 TOGETHER = 16
 """Images of one forward pass, where they are as large as the detector's input; more of smaller ones."""
-GROWTHS = ((1.8, 256), (1.8, 384), (3.0, 512))
+GROWTHS = ((1.8, 192), (1.8, 320), (3.0, 480))
 """Crops tried before the whole image: how many times the box's sides, and the longest side in pixels."""
 LEAST_SIDE = 96
 STRIDE = 32
@@ -103,8 +103,9 @@ class Frame:
     @torch.no_grad()
     def class_scores(self, images: Tensor) -> Tensor:
         """The tracked scores of the box as each of :attr:`class_ids`, (n, class) in [0, 1]."""
-        boxes = self.box.expand(len(self.class_ids), 4)
-        return torch.cat([self.forward(part).remains(boxes, self.class_ids) for part in self._parts(images)])
+        return torch.cat(
+            [self.forward(part).remains_by_class(self.box, self.class_ids) for part in self._parts(images)]
+        )
 
     @torch.no_grad()
     def values(self, images: Tensor) -> Tensor:

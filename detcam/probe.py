@@ -73,18 +73,20 @@ class Probe:
             self.forwards += price
 
         detection, target = self._asked[number]
-        return whole_frame(
-            self._model, self._batch, self.inside, self.boxes[number], (detection, target), self._fills, count
-        )
+        model = getattr(self._model, "for_scoring", self._model)
+        return whole_frame(model, self._batch, self.inside, self.boxes[number], (detection, target), self._fills, count)
 
     @torch.no_grad()
     def scores(self, images: Tensor, of: Sequence[int] | None = None) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
         which = list(range(len(self._ids)) if of is None else of)
         ids = [self._ids[i] for i in which]
-        return torch.cat(
-            [self._forward(part).remains(self.boxes[which], ids) for part in torch.split(images, TOGETHER)]
-        )
+        model = getattr(self._model, "for_scoring", self._model)
+        parts = []
+        for part in torch.split(images, TOGETHER):
+            self.forwards += len(part)
+            parts.append(model.forward(part.to(self._dtype)).remains(self.boxes[which], ids))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def scores_apart(self, images: Tensor, of: int) -> Tensor:

@@ -106,6 +106,17 @@ class RawOutput:
         """
         return self.remains_apart(boxes, class_ids)[..., 0]
 
+    def remains_by_class(self, box: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """The same of one box (4,) as each of some classes: (batch, class)."""
+        if type(self).boxes_for is not RawOutput.boxes_for:  # every class has boxes of its own
+            return self.remains(box.expand(len(class_ids), 4), class_ids)
+        found = []
+        for image in range(len(self.logits)):
+            probabilities = self.probability(image, slice(None), slice(None))[:, list(class_ids)]
+            overlaps = self._overlaps(image, box[None], class_ids[:1])[0]
+            found.append((overlaps[:, None] * probabilities).amax(0))
+        return torch.stack(found)
+
     def remains_apart(self, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
         """The same with its parts, (batch, K, 3): the product, and the overlap and the probability it is made of."""
         found = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from detcam.adapters.answers import RotatedOutput, best_pairs, enclosing_boxes, shapes_of, suppress
 from detcam.adapters.base import Layer, RawOutput
+from detcam.adapters.folding import folded
 from detcam.adapters.heads import (
     check_head,
     has_one_to_one,
@@ -33,6 +35,9 @@ from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
 from detcam.types import Detection
+
+SAME = 0.01
+"""Logits and pixels by which a quicker copy's predictions may differ."""
 
 
 class UltralyticsDetector:
@@ -95,6 +100,28 @@ class UltralyticsDetector:
         branch = nms if nms is not None else (not self.one_to_one if has_one_to_one(self.head) else None)
         place = device if device is not None else self.device
         return UltralyticsDetector(self.model, place, wanted, half, branch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is made from the weights, which a copy may change."""
+        return {name: value for name, value in vars(self).items() if name != "for_scoring"}
+
+    @cached_property
+    def for_scoring(self) -> UltralyticsDetector:
+        """The same detector, quicker where no gradient or layer is asked for: normalisation folded into convolutions,
+        channels last. Itself where that would not give the same predictions.
+        """
+        twin = copy(self)
+        twin.model = folded(self.model)
+        twin.head = twin.model.model[-1]
+        sides = (2 * self.stride, 2 * self.stride)
+        sample = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+        with torch.no_grad():
+            own, quick = (model.forward(sample) for model in (self, twin))
+        alike = all(
+            torch.allclose(one, other, rtol=1e-3, atol=SAME)
+            for one, other in ((own.logits, quick.logits), (own.boxes, quick.boxes))
+        )
+        return twin if alike else self
 
     @property
     def takes_crops(self) -> bool:

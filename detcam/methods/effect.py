@@ -3,8 +3,8 @@
 1. A frame is chosen in which the box keeps its score (:mod:`detcam.frames`), and one question asked: how much is left
    when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere in the
    frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
-2. Windows slid over the box are taken away one by one, then patches of its regions are taken away, and shown alone. What
-   the score gains with a patch plus what it loses without it is the patch's effect.
+2. Windows slid over the box are taken away one by one, then patches of its regions are taken away, and shown alone.
+   What the score gains with a patch plus what it loses without it is the patch's effect.
 3. A Gaussian process over the regions, which expects nothing anywhere, learns from each patch how much a region is
    worth; later patches are drawn from what was learned (Thompson sampling), so that passes go where they tell most.
 
@@ -34,15 +34,15 @@ SIZES = (0.1, 0.25, 0.45, 0.7, 1.0)
 WINDOWS, WINDOW = 4, 0.34
 """Windows along each side of the box that are hidden first, and their side, in the box's."""
 CONCENTRATED = 0.5
-"""Where one window costs this share of the target, and twice what the middle one does, its regions are hidden singly."""
+"""Where one window costs this share of the target, and twice what the middle one does, its regions are hidden alone."""
 MOST_SINGLE = 16
 DRAWN = 3
 """Patches tried before the process learns from them."""
-CONTEXT = 0.25
+CONTEXT = 0.5
 """Share of the score that replacing all but the box has to cost before places outside are tried."""
-BUDGET = 6
+BUDGET = 4
 """Passes over the whole image that a detection's patches may cost; the questions before them are not counted."""
-FEWEST, MOST = 36, 112
+FEWEST, MOST = 30, 112
 """Passes over its frame that they take at least and at most: in a small crop many cost little."""
 
 
