@@ -28,17 +28,19 @@ PARTS = 2
 """Connected parts tried of each."""
 OUTSIDE = (0.001, 0.1, 0.4)
 """Outside the box, what is at least such a share of the hottest there is one part."""
+GROWTH = 1.8
+"""The first parts outside the box are tried enlarged so many times as well."""
 CLOSE = 0.03
 """Patches cost as much whose margins, own score less the best other, are this close."""
 PAIRS = 3
 """Of so many first parts every two are tried together."""
 LARGEST = 0.6
-"""No patch is larger than this share of the box's area, or than a tenth of the frame on a side where that is more."""
+"""No patch is larger than this share of the box's area, twice that outside it, or a tenth of the frame on a side."""
 LEAST_SIDE = 0.03
 """No patch is narrower than this share of the frame's longer side."""
 APART = 0.6
 """Patches that overlap more than this (IoU) are one."""
-TRIES = 32
+TRIES = 200
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels of a frame."""
@@ -152,6 +154,7 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
     if float(beyond.max()) > 0:
         for share in OUTSIDE:
             found += _connected(frame, beyond >= share * beyond.max(), beyond)
+        found += [_grown(frame, patch) for patch in found[:PARTS]]
     for share in SHARES:
         count = min(max(round(share * area), 1), int((own > 0).sum()))
         if count:
@@ -159,7 +162,8 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
             found += _connected(frame, (own >= least) & (own > 0), own)
     kept: list[Rectangle] = []
     for patch in found:
-        if _area(patch) <= most and all(_overlap(patch, other) < APART for other in kept):
+        outside = _shared(patch, (x1, y1, x2, y2)) < _area(patch) / 2
+        if _area(patch) <= (2 * most if outside else most) and all(_overlap(patch, other) < APART for other in kept):
             kept.append(patch)
     pairs = [list(pair) for pair in combinations(kept[:PAIRS], 2) if _overlap(*pair) == 0]
     return [[patch] for patch in kept] + pairs
@@ -192,6 +196,14 @@ def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
     return left, top, right, bottom
 
 
+def _grown(frame: Frame, patch: Rectangle) -> Rectangle:
+    """A patch made larger about its centre, cut to the frame: the map may have found but a corner of what counts."""
+    height, width = frame.inside.shape
+    left, top, right, bottom = patch
+    spare_x, spare_y = (round((GROWTH - 1) / 2 * side) for side in (right - left, bottom - top))
+    return (max(left - spare_x, 0), max(top - spare_y, 0), min(right + spare_x, width), min(bottom + spare_y, height))
+
+
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
     """The scores (set, fill, class) without each set of patches, under some fills."""
     masks = _masks(frame, sets)
@@ -210,8 +222,13 @@ def _masks(frame: Frame, sets: Sequence[Sequence[Sequence[int]]]) -> Tensor:
 
 
 def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[list[Rectangle]]:
-    """As many sets of patches of the same sizes elsewhere in the frame, none of which meets the patches."""
+    """As many sets of patches of the same sizes elsewhere in the frame, none of which meets the patches.
+
+    A patch outside the box is compared with others outside, for the object itself is a cause of its box as well; one
+    inside the box with others that reach into it.
+    """
     height, width = frame.inside.shape
+    box = [round(side) for side in frame.box.tolist()]
     rng = np.random.default_rng([count, *(max(value, 0) for patch in patches for value in patch)])
     found = []
     for _ in range(count):
@@ -221,7 +238,12 @@ def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[li
                 x = int(rng.integers(0, max(width - (right - left), 0) + 1))
                 y = int(rng.integers(0, max(height - (bottom - top), 0) + 1))
                 moved.append((x, y, x + right - left, y + bottom - top))
-            if all(_overlap(one, own) < 0.1 for one in moved for own in patches):
+            apart = all(_overlap(one, own) < 0.1 for one in moved for own in patches)
+            alike = all(
+                (_shared(one, box) < 0.1 * _area(one)) == (_shared(own, box) < 0.5 * _area(own))
+                for one, own in zip(moved, patches, strict=True)
+            )
+            if apart and alike:
                 found.append(moved)
                 break
     return found

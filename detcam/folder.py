@@ -208,6 +208,7 @@ class RunFolder:
         counts = {
             "images": images, "failed": len(self._errors), "detections": len(table),
             "no_signal": status.count("no_signal"), "unsupported": status.count("unsupported"),
+            "no_evidence": status.count("no_evidence"),
         }  # fmt: skip
         state = "finished" if complete else "interrupted"
         self._description |= {"state": state, "ended": _now(), "counts": counts}

@@ -22,12 +22,12 @@ from detcam.types import Detection
 
 TOGETHER = 16
 """Images of one forward pass, where they are as large as the detector's input; more of smaller ones."""
-GROWTHS = ((1.8, 192), (1.8, 320), (3.0, 480))
+GROWTHS = ((1.8, 256), (1.8, 416), (3.0, 640))
 """Crops tried before the whole image: how many times the box's sides, and the longest side in pixels."""
 LEAST_SIDE = 96
 STRIDE = 32
 """Crops begin at multiples of this, so that their anchors are the image's own, and are as large as multiples of it."""
-FAITHFUL = 0.75
+FAITHFUL = 0.9
 """A crop is taken in which at least this share of the score is left."""
 MOST_CLASSES = 100
 """Of a model with more classes, those most probable in the frame are watched."""

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from detcam.errors import UsageError
 from detcam.files import is_local, locate, read_table, write_whole
 from detcam.geometry import Letterbox
-from detcam.types import Detection, Explanation
+from detcam.types import Detection, Evidence, Explanation
 from detcam.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COLUMNS: dict[str, Any] = {
     "id": pl.String,
     "image": pl.String,
@@ -61,6 +61,9 @@ COLUMNS: dict[str, Any] = {
     "receipt": pl.String,
     "supported": pl.Boolean,
     "context_dependence": pl.Float32,
+    "evidence": pl.String,
+    "sentence": pl.String,
+    "forwards": pl.Float32,
 }
 
 
@@ -136,7 +139,7 @@ def file_sha256(path: Path) -> str:
 
 def row_of(detection_id: str, source: str, explanation: Explanation) -> dict[str, Any]:
     """The row of one explained detection."""
-    heatmap, receipt = explanation.heatmap, explanation.receipt
+    heatmap, receipt, evidence = explanation.heatmap, explanation.receipt, explanation.evidence
     return {
         **detection_row(detection_id, source, explanation.detection),
         "method": explanation.method,
@@ -152,7 +155,18 @@ def row_of(detection_id: str, source: str, explanation: Explanation) -> dict[str
         "receipt": None if receipt is None else json.dumps(asdict(receipt)),
         "supported": None if receipt is None else receipt.supported,
         "context_dependence": None if receipt is None else receipt.context_dependence,
+        "evidence": None if evidence is None else json.dumps(evidence_row(evidence)),
+        "sentence": explanation.sentence,
+        "forwards": explanation.forwards,
     }
+
+
+def evidence_row(evidence: Evidence) -> dict[str, Any]:
+    """The evidence patch as JSON: ``patches`` (list of xyxy, original pixels) and the scores around it."""
+    told = {
+        name: getattr(evidence, name) for name in ("becomes", "confidence", "before", "after", "control", "outside")
+    }
+    return {"patches": evidence.patches.tolist(), **told}
 
 
 def detection_row(detection_id: str, source: str, detection: Detection) -> dict[str, Any]:

@@ -9,22 +9,23 @@ ROOT = Path(detcam.__file__).parent
 FLOORS = [
     {"version", "errors"},
     {"files"},
-    {"geometry", "images", "maps", "fills", "methods.subject"},
+    {"geometry", "images", "maps", "fills"},
     {"video"},
     {"sources"},
     {"data.labels"},
     {"data.coco", "data.yolo"},
     {"data"},
     {"types", "loading"},
-    {"capture", "intercept", "methods.cam", "methods.pixel", "methods.channels", "methods.regions"},
-    {"methods.perturb", "methods.search", "methods.belief", "methods.baselines"},
     {"adapters.base"},
     {"targets"},
     {"frames"},
+    {"methods.subject"},
+    {"capture", "intercept", "methods.cam", "methods.pixel", "methods.channels", "methods.regions"},
+    {"methods.perturb", "methods.search", "methods.belief", "methods.baselines"},
     {"methods.outlook"},
     {"methods.guided", "methods.effect"},
     {"methods"},
-    {"adapters.layers", "adapters.settings", "adapters.blackbox", "adapters.sealed"},
+    {"adapters.layers", "adapters.settings", "adapters.folding", "adapters.blackbox", "adapters.sealed"},
     {"adapters.weights", "adapters.heads"},
     {"adapters.answers", "adapters.finetune"},
     {"adapters.ultralytics", "adapters.yolov5_weights"},
@@ -36,6 +37,13 @@ FLOORS = [
     {"conclusion"},
     {"explainer"},
     {"reduced"},
+    {"drawing", "drawing.fonts", "drawing.heat", "drawing.writing", "drawing.view"},
+    {"drawing.labels", "drawing.shapes", "drawing.words"},
+    {"drawing.overlays"},
+    {"drawing.zooms"},
+    {"drawing.captions"},
+    {"drawing.key"},
+    {"drawing.pages"},
     {"render"},
     {
         "bench",
@@ -117,7 +125,7 @@ def test_imports_point_one_way():
 
 def test_only_the_adapters_and_the_demos_scripts_import_the_vendor():
     users = {name_of(p) for p in ROOT.rglob("*.py") if any(m.split(".")[0] == "ultralytics" for m in imports_of(p))}
-    inside = {"adapters.weights", "adapters.heads", "adapters.answers", "adapters.finetune"}
+    inside = {"adapters.weights", "adapters.heads", "adapters.answers", "adapters.finetune", "adapters.folding"}
     assert users == {*inside, "demo.train", "demo.train_causes", "demo.measure"}
 
 

@@ -393,4 +393,5 @@ def test_a_black_box_is_searched_and_gets_receipts(scene_image):
     result = detcam.explain(box, scene_image, method="guided", detection=[0, 1], verify=True)
     assert [e.receipt.forwards for e in result] == [16, 16]
     assert sum(e.receipt.supported for e in result) >= 1
-    assert all(e.forwards <= 64 for e in result if e.method == "guided")
+    plain = detcam.explain(box, scene_image, method="guided", detection=[0, 1])
+    assert all(e.forwards <= 64 for e in plain)

@@ -255,7 +255,7 @@ def test_maps_are_finite_and_ok(family):
 
 
 def test_a_side_of_the_whole_image_has_no_evidence():
-    explanation = explain(Classifier(made("resnet18")), photograph(), target="left")[0][0]
+    explanation = explain(Classifier(made("resnet18")), photograph(), method="layercam", target="left")[0][0]
     assert explanation.status == "no_signal"
     assert "has no gradient at layer4" in explanation.reason
 
@@ -350,5 +350,5 @@ def test_a_module_that_keeps_its_last_outputs_in_a_list_can_be_explained():
     network = Keeps().eval()
     network(torch.zeros(1, 3, 64, 64))
     assert network.seen[0].grad_fn is not None
-    assert detcam.explain(network, photograph(80, 90))[0].status == "ok"
+    assert detcam.explain(network, photograph(80, 90), method="layercam")[0].status == "ok"
     assert network.seen[0].grad_fn is not None

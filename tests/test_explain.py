@@ -245,9 +245,10 @@ def test_auto_leaves_out_the_stages_whose_gradient_reaches_less_than_half_of_the
 @pytest.mark.parametrize(
     ("choices", "method"),
     [
-        ({}, "guided"),
+        ({}, "effect"),
+        ({"target": "left"}, "effect"),
         ({"layers": "neck"}, "layercam"),
-        ({"target": "left"}, "layercam"),
+        ({"target": "combined"}, "layercam"),
         ({"smoothing": "noise"}, "layercam"),
         ({"fusion": "max"}, "layercam"),
     ],

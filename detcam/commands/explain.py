@@ -110,6 +110,7 @@ def _summary(counts: Mapping[str, int], earlier: int, out: str) -> str:
     done_before = f" ({earlier} of them by an earlier run)" if earlier else ""
     images, inputs = _many(counts["images"], "image"), _many(counts["failed"], "input")
     silent = f", {counts['no_signal']} without signal" if counts["no_signal"] else ""
+    silent += f", {counts['no_evidence']} without evidence" if counts["no_evidence"] else ""
     silent += f", {counts['unsupported']} unsupported by their receipts" if counts["unsupported"] else ""
     lost = f"; {inputs} failed, see {out}/errors.jsonl" if counts["failed"] else ""
     return f"{_many(counts['detections'], 'detection')} in {images} explained{done_before}{silent} -> {out}{lost}"
