@@ -43,7 +43,7 @@ class ExplainConfig(ModelConfig):
     out: str = option("runs/explain", "the run folder, local or an address of fsspec's such as s3://bucket/run")
     method: str = option(
         "auto",
-        "how a map is made; auto: guided, or layercam where layers or another target are asked for",
+        "how a map is made; auto: effect, or layercam where layers, fusion or smoothing are asked for",
     )
     layers: str | list[str] = option("auto", "auto, backbone, neck, or module paths such as model.15,model.18")
     target: str = option(
@@ -130,7 +130,7 @@ class PlantConfig(ModelConfig):
     data: str = option("", "COCO .json, or data.yaml: what the copy is trained on for a moment")
     split: str = option("train", "which images of a data.yaml")
     methods: str | list[str] = option(
-        "random,box,edges,gradcam,layercam,hirescam,odam,guided", "what to compare, NAME[:BUDGET]"
+        "random,box,edges,gradcam,layercam,hirescam,odam,guided,effect", "what to compare, NAME[:BUDGET]"
     )
     layers: str | list[str] = option("backbone,neck", "layers to compare, for methods that work at some")
     class_name: str | None = option(

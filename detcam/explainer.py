@@ -34,8 +34,8 @@ class Explainer:
 
     Args:
         model: what :func:`detcam.load` gives or takes.
-        method: a name in :data:`detcam.methods.METHODS`, or ``auto``: ``guided``, and where another target than
-            ``class``, layers, their fusion or smoothing are asked for, ``layercam``.
+        method: a name in :data:`detcam.methods.METHODS`, or ``auto``: ``effect``, and where layers, their fusion,
+            smoothing or the target ``combined`` are asked for, ``layercam``.
         layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
             module path such as ``model.15``, or several of these. The unscaled maps of several layers are fused;
             those that a detection has no gradient at drop out, and of ``auto`` those whose gradient reaches less
@@ -58,7 +58,7 @@ class Explainer:
         batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
         seed: of everything random.
         verify: give every map its causal receipt (:func:`detcam.verify.verify`); one that fails is made again by
-            ``guided``, then by ``vps``, and says so.
+            ``effect``, then by ``vps``, and says so.
 
     Raises:
         UsageError: an unknown method, layer, target or class, or a value out of range.

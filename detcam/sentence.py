@@ -32,7 +32,8 @@ def sentence_of(explanation: Explanation) -> str:
     share, place = _resting(explanation)
     removed, random = (float(np.mean(list(scores.values()))) for scores in (receipt.removed, receipt.removed_random))
     return (
-        f"{what}: rests on {share}, {place}; without it {removed:.2f} (random part as large: {random:.2f})."
+        f"{what}: falls to {removed:.2f} without the hottest part of its map, {share}, {place} "
+        f"(without a random part as large: {random:.2f})."
         f"{_surroundings(receipt)}"
     )
 

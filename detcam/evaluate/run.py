@@ -69,10 +69,10 @@ def usual(model: DetectorAdapter) -> list[str]:
     and methods that mask the image. What a model cannot answer is left out.
     """
     if not model.differentiable:
-        return ["random", "edges", "box", "occlusion", "drise", "guided"]
+        return ["random", "edges", "box", "occlusion", "drise", "guided", "effect"]
     neck = "@neck" if any("neck" in layer.groups for layer in model.layers()) else ""
     peers = [f"{name}{neck}" for name in ("eigencam", "gradcam", "layercam")]
-    own = ["gradcam++", "hirescam", f"odam{neck}", "occlusion", "guided"]
+    own = ["gradcam++", "hirescam", f"odam{neck}", "occlusion", "guided", "effect"]
     return ["random", "edges", "box", *peers, *(["layercam"] if neck else []), *own]
 
 
