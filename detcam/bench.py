@@ -27,7 +27,8 @@ LONG = 8
 """How many times more masks the memory is measured over."""
 SOAK = (200, 2000)
 """Images after which :func:`soak` looks at the memory."""
-GRADIENT = ("gradcam", "layercam", "hirescam")
+PRICED = ("gradcam", "layercam", "hirescam", "effect")
+"""Methods whose price for each detection is told, pictures apart; that of `effect` with evidence and receipt."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
         figures.append(Figure("drise", 100 * ratio, "%", note))
         figures.append(_growth(maker, seen, list(detections)))
     if detections and model.differentiable:
-        for name in GRADIENT:
+        for name in PRICED:
             explain = Explainer(model, name, conf=conf)
             took = median(_seconds(lambda: explain(image)) for _ in range(ROUNDS))  # noqa: B023
             one = median(_seconds(lambda: model.forward(batch)) for _ in range(ROUNDS))

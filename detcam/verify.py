@@ -129,7 +129,10 @@ def softened(parts: Tensor, inside: Tensor) -> Tensor:
     rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
     sigma = SOFT * max(rows, columns)
     radius = math.ceil(sigma)
-    grown = F.max_pool2d(parts[:, None].float(), 2 * radius + 1, 1, radius)
+    tall = F.max_pool2d(
+        parts[:, None].float(), (2 * radius + 1, 1), 1, (radius, 0)
+    )  # one way, then the other: a square
+    grown = F.max_pool2d(tall, (1, 2 * radius + 1), 1, (0, radius))
     covered = gaussian_blur(inside[None].float(), sigma).clamp(min=1e-6)  # nothing fades at the image's own edge
     return (gaussian_blur(grown[:, 0] * inside, sigma) / covered * inside).clamp(0, 1)
 

@@ -61,12 +61,19 @@ def test_explain_writes_the_run_folder(images, tmp_path, capsys):
         raw = read_heatmap(out, row["heatmap"], row["scale"])
         assert np.abs(raw - e.heatmap.raw).max() <= 1e-3 * e.heatmap.peak
     described = json.loads((out / "run.json").read_text())
-    assert described["schema"] == 1
+    assert described["schema"] == 2
     assert described["command"] == "explain"
     assert described["configuration"]["conf"] == 0.25
     assert len(described["weights"]["sha256"]) == 64
     assert described["versions"]["detcam"] == detcam.__version__
-    assert described["counts"] == {"images": 3, "failed": 0, "detections": len(table), "no_signal": 0, "unsupported": 0}
+    assert described["counts"] == {
+        "images": 3,
+        "failed": 0,
+        "detections": len(table),
+        "no_signal": 0,
+        "unsupported": 0,
+        "no_evidence": 0,
+    }
     overlays = sorted(path.name for path in (out / "overlays").iterdir())
     assert sum(name.endswith("-panel.png") for name in overlays) == 3
     assert not any("partial" in path.name for path in out.rglob("*"))

@@ -94,7 +94,7 @@ def test_the_passes_spent_are_few():
     frame = known_frame([(46, 34, 56, 44)])
     learn_effects(frame, 4)
     print(f"{frame.spent} passes over the frame")
-    assert frame.spent <= 5 + 2 + 40 + 16
+    assert frame.spent <= 5 + 2 + 32 + 16
 
 
 def demo_explanation(name, **choices):

@@ -51,5 +51,5 @@ def test_the_comparison_of_methods_runs(image, tmp_path, monkeypatch, capsys):
     config = ROOT / "configs" / "compare-methods.yaml"
     choices = ["--weights", str(WEIGHTS), "--data", str(image.parent), "--limit", "1", "--imgsz", "128", "--json"]
     assert main(["evaluate", "--config", str(config), *choices]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert len(capsys.readouterr().out.splitlines()) == 11
     assert (tmp_path / "runs" / "evaluate" / "ranking.png").exists()

@@ -40,9 +40,9 @@ DRAWN = 3
 """Patches tried before the process learns from them."""
 CONTEXT = 0.5
 """Share of the score that replacing all but the box has to cost before places outside are tried."""
-BUDGET = 6
+BUDGET = 4
 """Passes over the whole image that a detection's patches may cost; the questions before them are not counted."""
-FEWEST, MOST = 40, 112
+FEWEST, MOST = 32, 112
 """Passes over its frame that they take at least and at most: in a small crop many cost little."""
 
 
