@@ -1,0 +1,93 @@
+"""The evidence patch on boxes whose dependence is known by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from detcam.evidence import find_evidence
+from detcam.geometry import Letterbox
+from detcam.sentence import place_of
+
+SIZE = (64, 96)
+BOX = (30, 20, 62, 44)
+CAUSE = (70, 8, 82, 20)
+LETTERBOX = Letterbox(SIZE, SIZE, SIZE, (0, 0))
+
+
+class HandMade:
+    """A frame of an image that is 1 everywhere; ``judge`` takes what is left of the cause, and of the whole image."""
+
+    def __init__(self, judge):
+        self.judge = judge
+        self.image = torch.ones(3, *SIZE)
+        self.inside = torch.ones(SIZE, dtype=torch.bool)
+        self.fills = {"blur": torch.zeros(3, *SIZE), "mean": torch.zeros(3, *SIZE)}
+        self.box = torch.tensor(BOX, dtype=torch.float32)
+        self.window, self.price = (0, 0, SIZE[1], SIZE[0]), 1.0
+        self.class_ids, self.raw, self.model = [0, 1], self, self
+        self.names = {0: "kite", 1: "gem"}
+
+    def without(self, parts, fill):
+        return torch.lerp(self.image, self.fills[fill], parts[:, None].float())
+
+    def class_scores(self, images):
+        x1, y1, x2, y2 = CAUSE
+        cause, whole = images[:, 0, y1:y2, x1:x2].mean((1, 2)), images[:, 0].mean((1, 2))
+        return torch.stack([torch.stack([*self.judge(float(c), float(w))]) for c, w in zip(cause, whole, strict=True)])
+
+    def remains_by_class(self, box, class_ids):
+        return self.class_scores(self.image[None])
+
+    def box_to_input(self, xyxy):
+        return list(xyxy)
+
+
+def scores(own, other):
+    return torch.tensor(own), torch.tensor(other)
+
+
+def evidence_of(judge, hot=CAUSE):
+    heat = torch.zeros(SIZE)
+    heat[hot[1] : hot[3], hot[0] : hot[2]] = 1
+    frame = HandMade(judge)
+    return find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+
+
+def test_a_patch_that_makes_it_something_else_is_found():
+    found = evidence_of(lambda cause, whole: scores(0.9, 0.0) if cause > 0.3 else scores(0.05, 0.95))
+    assert found.becomes == "gem"
+    assert found.confidence == pytest.approx(0.95)
+    assert (found.before, found.after, found.control) == pytest.approx((0.9, 0.05, 0.9))
+    assert found.outside == 1
+    x1, y1, x2, y2 = found.xyxy
+    assert x1 <= CAUSE[0] + 2
+    assert y1 <= CAUSE[1] + 2
+    assert x2 >= CAUSE[2] - 2
+    assert y2 >= CAUSE[3] - 2
+
+
+def test_a_box_that_is_lost_without_it_becomes_nothing():
+    found = evidence_of(lambda cause, whole: scores(0.9 if cause > 0.3 else 0.1, 0.0))
+    assert found.becomes is None
+    assert found.after == pytest.approx(0.1)
+
+
+def test_where_any_other_patch_costs_the_box_as_well_there_is_no_evidence():
+    assert evidence_of(lambda cause, whole: scores(0.9 if whole > 0.999 else 0.1, 0.0)) is None
+
+
+def test_a_box_that_stands_without_it_has_no_evidence():
+    assert evidence_of(lambda cause, whole: scores(0.9 if cause > 0.3 else 0.6, 0.0)) is None
+
+
+def test_a_map_without_heat_proposes_nothing():
+    assert evidence_of(lambda cause, whole: scores(0.9, 0.0), hot=(0, 0, 0, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("patch", "words"),
+    [((70, 0, 80, 10), "above right"), ((40, 28, 50, 36), "in the middle"), ((0, 28, 6, 36), "left"),
+     ((300, 28, 310, 36), "far right")],
+)  # fmt: skip
+def test_places_in_words(patch, words):
+    assert place_of(np.array(BOX), np.array(patch)) == words
