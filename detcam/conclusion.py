@@ -12,6 +12,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.evidence import find_evidence
 from detcam.frames import TRACKED, Frame, choose_frame
 from detcam.imagewise import Seen
+from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
 from detcam.probe import Probe
 from detcam.sentence import sentence_of
@@ -46,7 +47,7 @@ def conclude(
     heat = torch.tensor(np.maximum(explanation.heatmap.raw, 0))
     whole = probe.frame(0)
     if detection.asked is not None and float(probe.before[0]) < conf:
-        return _why_not(explanation, probe, whole, heat, conf)
+        return _why_not(explanation, probe, whole, conf, seed)
     if not heat.any():
         return _nothing_found(explanation, "no part of the image that was tried carries it", probe.forwards)
     if target not in TRACKED:
@@ -107,7 +108,7 @@ def _of_another_target(explanation: Explanation, probe: Probe, whole: Frame, hea
     return replace(told, sentence=f"{what}: {text}.")
 
 
-def _why_not(explanation: Explanation, probe: Probe, whole: Frame, heat: torch.Tensor, conf: float) -> Explanation:
+def _why_not(explanation: Explanation, probe: Probe, whole: Frame, conf: float, seed: int) -> Explanation:
     """The answer about a box that scores below the threshold: how far it is from firing, and what speaks against it."""
     detection = explanation.detection
     logit = float(class_logit(whole.raw, 0, replace(detection, anchor=whole.anchor)))
@@ -117,7 +118,9 @@ def _why_not(explanation: Explanation, probe: Probe, whole: Frame, heat: torch.T
     if best and float(scores[best]) >= conf:
         text += f"; the detector sees {whole.model.names[whole.class_ids[best]]} {float(scores[best]):.2f} there"
     frame = replace(whole, target=against)
-    told = replace(explanation, target="against")
+    heat = learn_effects(frame, seed=seed)  # what little speaks for the class says nothing of what speaks against it
+    heatmap = Heatmap(heat.numpy(), explanation.heatmap.letterbox)
+    told = replace(explanation, heatmap=heatmap, method="effect", target="against", layers=("input",), support=())
     if heat.any():
         before, removed, random, _ = _changes(probe, frame, heat)
         if before - removed > max(before - random, 0) + 0.5:

@@ -161,6 +161,17 @@ def test_a_box_that_scores_nothing_gets_the_answer_to_why_not():
         assert not e.heatmap.array.any()
 
 
+def test_what_speaks_against_a_class_is_found():
+    scene = demo_scenes()["4-same-gem-mark-added"]
+    thing = next(one for one in scene.things if one.class_id == GEM)
+    (e,) = detcam.explain(WEIGHTS, render(scene), box=list(thing.xyxy), class_name="gem")
+    print(e.sentence)
+    heat = e.heatmap.array
+    assert e.status == "ok"
+    assert heat.max() == heat[box_mask(thing.mark_xyxy, heat.shape)].max(), "the mark is what speaks against a gem"
+    assert "the detector sees kite 0.9" in e.sentence
+
+
 def test_a_crop_has_the_boxs_score(scene_image, demo_detector):
     batch, letterboxes = demo_detector.prepare([scene_image])
     raw = demo_detector.forward(batch)
