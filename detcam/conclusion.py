@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.evidence import find_evidence
-from detcam.frames import TRACKED, Frame, choose_frame
+from detcam.frames import Frame, choose_frame
 from detcam.imagewise import Seen
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
@@ -22,6 +22,7 @@ from detcam.verify import check, hottest_part, softened
 
 LIKE_THE_BOX = 0.9
 """A map that correlates more than this (Pearson) with a Gaussian in the box says nothing the box did not say."""
+BOX_AGAIN = "the map is no more particular than the box itself"
 LEAST_CHANGE = 0.1
 """Share of what a target changes by when everything goes that removing the hottest part has to change it by, beyond
 what removing a random part does, for a map of another target than the class to be borne out."""
@@ -50,7 +51,7 @@ def conclude(
         return _why_not(explanation, probe, whole, conf, seed)
     if not heat.any():
         return _nothing_found(explanation, "no part of the image that was tried carries it", probe.forwards)
-    if target not in TRACKED:
+    if not whole.tracked:
         return _of_another_target(explanation, probe, whole, heat)
     receipt = explanation.receipt or check(probe, [heat.to(seen.batch.device)])[0]
     evidence = None
@@ -63,7 +64,7 @@ def conclude(
             "taking the hottest part of the map away costs no more than taking a random part away"
         ))  # fmt: skip
     elif evidence is None and likeness_to_box(heat, probe) > LIKE_THE_BOX:
-        told = replace(told, status="no_evidence", reason="the map is no more particular than the box itself")
+        told = replace(told, status="no_evidence", reason=BOX_AGAIN)
     elif explanation.status == "unsupported" and evidence is not None:
         told = replace(told, status="ok")
     return replace(told, sentence=sentence_of(told))
@@ -104,6 +105,8 @@ def _of_another_target(explanation: Explanation, probe: Probe, whole: Frame, hea
         reason = f"{explanation.target} changes no more without the hottest part than without a random part"
         return replace(told, status="no_evidence", reason=reason,
                        sentence=f"{what}: no part found that matters more than any other.")  # fmt: skip
+    if likeness_to_box(heat, probe) > LIKE_THE_BOX:
+        return replace(told, status="no_evidence", reason=BOX_AGAIN, sentence=f"{what}: {BOX_AGAIN}.")
     text = f"{before:.2f} becomes {removed:.2f} without the hottest part (without a random part as large: {random:.2f})"
     return replace(told, sentence=f"{what}: {text}.")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.fills import FILLS
-from detcam.targets import Target, class_logit, class_probability, score
+from detcam.targets import Target, class_logit, class_probability, held, score
 from detcam.types import Detection
 
 TOGETHER = 16
@@ -75,6 +75,13 @@ class Frame:
         box = self.box.double().cpu().numpy()
         return self.raw.tracked_anchor(0, box, self.detection.class_id)[0]
 
+    @property
+    def tracked(self) -> bool:
+        """Whether the tracked score is what is asked about; the class's probability is another where there is
+        objectness.
+        """
+        return self.target in TRACKED and (self.target is not class_probability or self.raw.objectness is None)
+
     @cached_property
     def class_ids(self) -> list[int]:
         """The classes watched, the detection's own first."""
@@ -111,11 +118,12 @@ class Frame:
     def values(self, images: Tensor) -> Tensor:
         """What is explained, in images (n, 3, h, w): (n,).
 
-        The tracked score where the class or its probability is asked about; else the target at the anchor that speaks
-        most for the box, found again in each image where predictions lie on no grid.
+        The tracked score where that is asked about; else the target at the anchor that speaks most for the box, found
+        again in each image where predictions lie on no grid.
         """
-        if self.target in TRACKED:
+        if self.tracked:
             return self.scores(images)
+        target = held(self.target, self.raw, 0, replace(self.detection, anchor=self.anchor))
         found = []
         for part in self._parts(images):
             raw = self.forward(part)
@@ -123,7 +131,7 @@ class Frame:
                 anchor = self.anchor
                 if not (raw.on_grid and raw.strides[anchor] > 0):
                     anchor, _ = raw.tracked_anchor(index, self.box.double().cpu().numpy(), self.detection.class_id)
-                found.append(self.target(raw, index, replace(self.detection, anchor=anchor)).float())
+                found.append(target(raw, index, replace(self.detection, anchor=anchor)).float())
         return torch.stack(found)
 
     def without(self, parts: Tensor, fill: str) -> Tensor:

@@ -12,7 +12,7 @@ from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.frames import Frame, make_fills, whole_frame
 from detcam.geometry import Letterbox
 from detcam.intercept import BiasGradients, GuidedGradients
-from detcam.targets import Target
+from detcam.targets import Target, held
 from detcam.types import Detection
 
 TOGETHER = 16
@@ -174,7 +174,8 @@ class Probe:
         return torch.cat(values)
 
     def _values(self, raw: RawOutput, images: int) -> Tensor:
-        told = [target(raw, i, detection) for i in range(images) for detection, target in self._asked]
+        asked = [(one, held(target, self._raw, self._index, one)) for one, target in self._asked]
+        told = [target(raw, i, detection) for i in range(images) for detection, target in asked]
         return torch.stack(told).view(images, -1).detach()
 
     def _forward(self, images: Tensor) -> RawOutput:

@@ -67,7 +67,8 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """IoU of the anchor's box with itself as it was kept, in [0, 1].
 
     The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
-    falls when a side moves inwards. What holds the box open is then positive evidence.
+    falls when a side moves inwards. What holds the box open is then positive evidence. In changed images it is the IoU
+    with the box of the image as it was: see :func:`held`.
     """
     current = raw.box_of(index, detection.anchor, detection.class_id)
     kept = current.detach()
@@ -93,16 +94,29 @@ def mask_area(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     Raises:
         UsageError: the model gives no masks.
     """
+    return _mean_over(_mask_logits(raw, index, detection), _mask_cells(raw, index, detection))
+
+
+def _mask_logits(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The logits of a detection's mask, (h, w) cells of the prototypes."""
     if "mask" not in raw.extras:
         raise UsageError("this model gives no masks; target 'mask' is for segmentation models")
-    prototypes = raw.extras["prototypes"][index]
-    logits = torch.einsum("k,khw->hw", raw.extras["mask"][index, detection.anchor], prototypes)
+    return torch.einsum("k,khw->hw", raw.extras["mask"][index, detection.anchor], raw.extras["prototypes"][index])
+
+
+def _mask_cells(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+    """The cells of a detection's own mask, bool (h, w): in its box, of positive logits where there are any."""
+    logits = _mask_logits(raw, index, detection).detach()
     rows, columns = (torch.arange(n, device=logits.device) + 0.5 for n in logits.shape)
     scale = raw.size[0] / logits.shape[0]
     x1, y1, x2, y2 = (raw.boxes[index, detection.anchor].detach() / scale).unbind()
     inside = ((rows >= y1) & (rows <= y2))[:, None] & ((columns >= x1) & (columns <= x2))
-    own = inside & (logits.detach() > 0)
-    return logits[own if own.any() else inside].sum() / max(int((own if own.any() else inside).sum()), 1)
+    own = inside & (logits > 0)
+    return own if own.any() else inside
+
+
+def _mean_over(logits: Tensor, cells: Tensor) -> Tensor:
+    return logits[cells].sum() / max(int(cells.sum()), 1)
 
 
 def keypoint(number: int, part: str) -> Target:
@@ -137,6 +151,34 @@ TARGETS: dict[str, Target] = {
     "iou": iou,
     "mask": mask_area,
 }
+
+
+def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Target:
+    """A target to be asked of changed images, where it is compared with the image as it was, not with itself.
+
+    ``iou`` is then the overlap with the box as it was, and ``mask`` the mean over the cells of the mask as it was; all
+    others are the same.
+
+    Args:
+        target: one of :data:`TARGETS`, or another.
+        raw: the raw output of the image as it was, and its position there.
+        index: that position.
+        detection: what is explained, with its anchor there.
+    """
+    if target is iou:
+        box = raw.box_of(index, detection.anchor, detection.class_id).detach()
+
+        def overlap(other: RawOutput, place: int, one: Detection) -> Tensor:
+            own = other.box_of(place, one.anchor, one.class_id)
+            inter = (torch.minimum(own[2:], box[2:]) - torch.maximum(own[:2], box[:2])).clamp(min=0).prod()
+            area, before = ((sides[2:] - sides[:2]).clamp(min=0).prod() for sides in (own, box))
+            return inter / (area + before - inter).clamp(min=torch.finfo(inter.dtype).tiny)
+
+        return overlap
+    if target is mask_area:
+        cells = _mask_cells(raw, index, detection)
+        return lambda other, place, one: _mean_over(_mask_logits(other, place, one), cells)
+    return target
 
 
 COMBINED = ("class", "left", "top", "right", "bottom")

@@ -12,7 +12,7 @@ from detcam.evaluate.recovery import holds, precision
 from detcam.frames import TRACKED, Frame, choose_frame
 from detcam.methods.effect import learn_effects
 from detcam.probe import Probe
-from detcam.targets import find_target
+from detcam.targets import class_logit, find_target
 
 SIZE = (96, 128)
 BOX = (40.0, 30.0, 72.0, 62.0)
@@ -44,7 +44,7 @@ def known_frame(causes, combine=lambda share: share):
     blurred = torch.full_like(image, 0.3)
     fills = {"blur": blurred, "mean": blurred + 0.02}
     frame = KnownFrame(
-        None, image, inside, fills, torch.tensor(BOX), None, None, (0, 0, 128, 96), 1.0, image.dtype, None
+        None, image, inside, fills, torch.tensor(BOX), None, class_logit, (0, 0, 128, 96), 1.0, image.dtype, None
     )
     return frame.set(causes, combine)
 

@@ -45,7 +45,7 @@ class Belief:
         near = torch.exp(-far / (2 * REACH**2)) + 1e-4 * torch.eye(len(far))
         self.spread = self.first = size**2 * near
         self.designs = self.area.new_zeros(0, len(self.area))
-        self.answers = self.area.new_zeros(0)
+        self.answers, self.noise = self.area.new_zeros(0), self.area.new_zeros(0)
         self.generator = torch.Generator().manual_seed(seed)
 
     def draws(self, count: int) -> list[Tensor]:
@@ -55,15 +55,16 @@ class Belief:
         jitter = 1e-6 * self.first.diagonal().mean() * torch.eye(len(self.area))
         return list((self.mean[:, None] + torch.linalg.cholesky(self.spread + jitter) @ noise).T)
 
-    def learn(self, blocks: list[Tensor], answers: list[float]) -> None:
-        """Take in what blocks added, as shares of the unperturbed score."""
+    def learn(self, blocks: list[Tensor], answers: list[float], noise: float = NOISE) -> None:
+        """Take in what blocks added, as shares of the unperturbed score, and how far that is from a sum of worths."""
         rows = torch.zeros(len(blocks), len(self.area), dtype=torch.float64)
         for row, block in zip(rows, blocks, strict=True):
             row[block.cpu()] = self.area[block.cpu()]
         self.designs = torch.cat([self.designs, rows])
         self.answers = torch.cat([self.answers, self.answers.new_tensor(answers)])
+        self.noise = torch.cat([self.noise, self.noise.new_full((len(answers),), noise)])
         cross = self.designs @ self.first
-        gain = torch.linalg.solve(cross @ self.designs.T + NOISE**2 * torch.eye(len(cross)), cross).T
+        gain = torch.linalg.solve(cross @ self.designs.T + (self.noise**2).diag(), cross).T
         self.mean = self.prior + gain @ (self.answers - self.designs @ self.prior)
         self.spread = self.first - gain @ cross
         self.spread = (self.spread + self.spread.T) / 2

@@ -4,7 +4,8 @@
    when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere in the
    frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
 2. Windows slid over the box are taken away one by one, then patches of its regions are taken away, and shown alone.
-   What the score gains with a patch plus what it loses without it is the patch's effect.
+   What the score gains with a patch plus what it loses without it is the patch's effect. Of any other target (a logit,
+   a distance, ...) the most promising regions are taken away one by one as well.
 3. A Gaussian process over the regions, which expects nothing anywhere, learns from each patch how much a region is
    worth; later patches are drawn from what was learned (Thompson sampling), so that passes go where they tell most.
 
@@ -14,13 +15,14 @@ what was measured of the places outside. There is no prior about places in it: w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from detcam.frames import Frame, choose_frame
-from detcam.methods.belief import Belief
+from detcam.methods.belief import NOISE, Belief
 from detcam.methods.outlook import Outlook, look_outside
 from detcam.methods.regions import segmented
 from detcam.methods.subject import Subject
@@ -36,6 +38,13 @@ WINDOWS, WINDOW = 4, 0.34
 CONCENTRATED = 0.5
 """Where one window costs this share of the target, and twice what the middle one does, its regions are hidden alone."""
 MOST_SINGLE = 16
+ROUNDS = 4
+"""Where another target than the score is asked about, up to so many rounds of that many regions, the most promising
+first, are hidden alone: logits and distances are sums, in which no cause hides behind another."""
+ALONE = 0.01
+"""What is taken for noise then, as a share of the target's change: a region alone has nothing to interact with."""
+FINDS = 0.05
+"""A round that finds no region that costs this share of it is the last."""
 DRAWN = 3
 """Patches tried before the process learns from them."""
 CONTEXT = 0.5
@@ -78,10 +87,10 @@ def learn_effects(frame: Frame, budget: int = BUDGET, seed: int = 0) -> Tensor:
     near = near_box(frame)
     fill, blank, alone, full = _questions(frame, near)
     heat = torch.zeros(frame.inside.shape)
-    if full - min(blank, alone) <= 0:
+    if frame.tracked and full - min(blank, alone) <= 0:
         return heat
     kept = near
-    if full - alone > CONTEXT * (full - min(blank, alone)):
+    if full > alone and full - alone > CONTEXT * (full - min(blank, alone)):
         for place in look_outside(Outlook(frame, near, fill, full, alone, torch.zeros_like(near))):
             heat = torch.maximum(heat, (place.density * (full - alone)).cpu())
             kept = kept | place.part
@@ -97,19 +106,28 @@ def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float,
     nothing = torch.zeros(0, dtype=torch.int64)
     shown, hidden = _both(frame, domain, [nothing], always, fill)
     span = float(hidden[0] - shown[0])
-    if span <= 0:
+    windows = [block for block in _windows(frame, domain) if len(block)]
+    costs = full - _hidden(frame, domain, windows, fill) if windows else torch.zeros(1)
+    # What speaks against another target may outweigh what speaks for it.
+    scale = span if frame.tracked else max(abs(span), float(costs.abs().max()))
+    if scale <= 0:
         return torch.zeros(near.shape)
+    times = 1 if frame.tracked else 2
 
-    def learn_losses(blocks: list[Tensor]) -> list[float]:
-        """What the target loses without each block; that one so small brings nothing alone is taken as given."""
-        losses = ((full - _hidden(frame, domain, blocks, fill)) / span).tolist()
-        process.learn(blocks, losses)
+    def learn_losses(blocks: list[Tensor], noise: float = NOISE) -> list[float]:
+        """What the target loses without each block; that one so small brings a score nothing alone, and a sum as much
+        as it costs, is taken as given.
+        """
+        losses: list[float] = ((full - _hidden(frame, domain, blocks, fill)) / scale).tolist()
+        process.learn(blocks, [times * loss for loss in losses], noise)
         return losses
 
-    windows = [block for block in _windows(frame, domain) if len(block)]
-    losses = learn_losses(windows) if windows else []
+    losses: list[float] = (costs / scale).tolist()
+    process.learn(windows, [times * loss for loss in losses[: len(windows)]])
     passes -= len(windows)
-    if losses and max(losses) >= max(CONCENTRATED, 2 * sorted(losses)[len(losses) // 2]):
+    if not frame.tracked:
+        _learn_singles(process, lambda singles: learn_losses(singles, ALONE))
+    elif max(losses) >= max(CONCENTRATED, 2 * sorted(losses)[len(losses) // 2]):
         learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:MOST_SINGLE]])
     turn = 0
     while passes >= 2:
@@ -117,12 +135,26 @@ def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float,
         draws = process.draws(count + 1)[1:]
         blocks = [block_of(draw, domain.areas, SIZES[(turn * DRAWN + i) % len(SIZES)]) for i, draw in enumerate(draws)]
         shown, hidden = _both(frame, domain, blocks, always, fill)
-        process.learn(blocks, ((shown - hidden + span) / span).tolist())
+        process.learn(blocks, ((shown - hidden + span) / scale).tolist())
         passes -= 2 * count
         turn += 1
     pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
-    density = process.mean.float() * domain.areas.cpu() / pixels * span
+    worth = process.mean
+    if not frame.tracked:  # what holds a number up has to stand out of what it is known to within
+        worth = worth * (worth > process.spread.diagonal().clamp(min=0).sqrt())
+    density = worth.float() * domain.areas.cpu() / pixels * scale
     return torch.cat([density, torch.zeros(1)]).clamp(min=0)[domain.labels.cpu()]
+
+
+def _learn_singles(process: Belief, learn_losses: Callable[[list[Tensor]], list[float]]) -> None:
+    """Hide the most promising regions one by one, round by round, while that finds anything."""
+    tried: set[int] = set()
+    for _ in range(ROUNDS):
+        ranked = process.mean.argsort(descending=True, stable=True).tolist()
+        singles = [number for number in ranked if number not in tried][:MOST_SINGLE]
+        tried.update(singles)
+        if not singles or max(learn_losses([torch.tensor([number]) for number in singles])) < FINDS:
+            return
 
 
 def _questions(frame: Frame, near: Tensor) -> tuple[str, float, float, float]:
