@@ -16,7 +16,7 @@ from detcam.methods import METHODS, Method
 from detcam.probe import Probe
 from detcam.targets import class_logit, find_target, target_parts
 from detcam.types import Detection, Receipt
-from detcam.verify import verify
+from detcam.verify import check, verify
 
 TOGETHER = 16
 """Detections whose gradients at the pixels are held at once."""
@@ -83,8 +83,10 @@ class ImageMaps:
                 made.append(Made(one, used or ("input",), (), (probe.forwards + sum(prices)) / len(part)))
         return made
 
-    def receipts(self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor]) -> list[Receipt]:
-        """The receipt of each detection's map (h', w')."""
+    def receipts(
+        self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor], quick: bool = False
+    ) -> list[Receipt]:
+        """The receipt of each detection's map (h', w'): the full one, or the quick one of the default explanation."""
         asked = [(detection, class_logit) for detection in detections]
         probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=self.seed)
-        return verify(probe, maps)
+        return (check if quick else verify)(probe, maps)

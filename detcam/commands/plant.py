@@ -28,7 +28,8 @@ from detcam.files import on_this_machine
 
 LEGEND = (
     "mean (median); precision: of as many of the hottest pixels as the cause has, the share on it; peak: the cause's "
-    "heat over the map's; held: by the evidence patch. Chance finds most of a texture: compare with random"
+    "heat over the map's; held: by the evidence patch; receipts, quick: of the full and the quick receipts that can be "
+    "judged, those that are right. Chance finds most of a texture: compare with random"
 )
 
 Line = dict[str, Any]
@@ -83,16 +84,16 @@ def _tell(stdout: TextIO, lines: Sequence[Line], text: str, as_json: bool) -> No
             stdout.write(json.dumps(line) + "\n")
         return
     receipts = any("right" in line for line in lines)
-    columns = ["kind", "method", "n", *FIGURES, "held", "passes", *(["receipts"] if receipts else [])]
+    columns = ["kind", "method", "n", *FIGURES, "held", "passes", *(["receipts", "quick"] if receipts else [])]
     shown = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for line, before in zip(lines, [None, *lines], strict=False):
         if before is not None and before["kind"] != line["kind"]:
             shown.add_section()
         held = "-" if math.isnan(line["holds"]) else f"{line['holds']:.0%}"
-        right = f"{line['right']} of {line['judged']}" if "right" in line else "-"
+        right = [f"{line[one]} of {line['judged']}" if one in line else "-" for one in ("right", "quick_right")]
         shown.add_row(
             line["kind"], line["method"], str(line["detections"]), *(_figure(line, name) for name in FIGURES), held,
-            f"{line['forwards']:.0f}", *([right] if receipts else []),
+            f"{line['forwards']:.0f}", *(right if receipts else []),
         )  # fmt: skip
     console = Console(file=stdout)
     console.print(shown)

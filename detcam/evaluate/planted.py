@@ -159,13 +159,14 @@ def planted(
         methods: written as :class:`~detcam.evaluate.run.Contestant` reads them.
         limit: how many detections of each kind.
         seed: of the methods and the receipts.
-        receipts: also whether the receipts of kites' maps are right, 16 forward passes each; see :func:`receipt_of`.
+        receipts: also whether the receipts of kites' maps are right, the full and the quick ones; see
+            :func:`receipt_of`.
         kinds: of cause.
 
     Returns:
         Rows with ``kind``, ``image``, ``detection``, ``method``, ``status``, ``forwards``, the
         :data:`~detcam.evaluate.recovery.FIGURES`, ``evidence``: whether there is any, ``holds``: whether it holds the
-        cause, and ``supported`` and ``right`` where receipts were asked; :data:`REFERENCES` are among the methods.
+        cause, and what :func:`receipt_of` tells where receipts were asked; :data:`REFERENCES` are among the methods.
 
     Raises:
         UsageError: no such kind, method or layer, a method twice, or a limit below 1.
@@ -253,17 +254,20 @@ def _receipts(model: DetectorAdapter, one: Planted, heats: Sequence[Floats], see
 
 
 def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Floats, kite: Planted) -> Row:
-    """A map's receipt, and whether it is right.
+    """Whether a map's receipt supports it and whether that is right: ``supported`` and ``right`` of the full receipt,
+    ``quick`` and ``quick_right`` of the one that comes with the default explanation.
 
     Right is a receipt that supports a map whose hottest part holds at least half of the mark, and one that rejects a
     map whose hottest part lies beside the mark and the box. In between the truth is not known, for a part of the kite
     itself is a cause as well: None.
     """
-    receipt = explainer.image_maps.receipts(seen, [detection], [torch.from_numpy(np.array(heat, np.float32))])[0]
+    maps = [torch.from_numpy(np.array(heat, np.float32))]
+    receipt, quick = (explainer.image_maps.receipts(seen, [detection], maps, quick=one)[0] for one in (False, True))
     hot = max(round(receipt.hot_share * heat.size), 1)
     held, touched = (hottest_inside(heat, region, hot) for region in (kite.cause, kite.cause | kite.box))
     true = True if held >= np.count_nonzero(kite.cause) / 2 else False if touched == 0 else None
-    return {"supported": receipt.supported, "right": None if true is None else receipt.supported == true}
+    right, quick_right = (None if true is None else one.supported == true for one in (receipt, quick))
+    return {"supported": receipt.supported, "right": right, "quick": quick.supported, "quick_right": quick_right}
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
@@ -273,8 +277,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
         Lines with ``kind``, ``method``, ``detections``, for each of the :data:`~detcam.evaluate.recovery.FIGURES` its
         mean, bootstrap 95 % interval and median (``peak``, ``peak_low``, ``peak_high``, ``peak_median``),
         ``evidence``: how many have any, ``holds``: the share of all whose evidence holds the cause, NaN for a method
-        that gave none at all, ``no_signal``, ``forwards``, and where receipts were asked ``judged`` and ``right``: how
-        many of them could be judged, and how many of those were right.
+        that gave none at all, ``no_signal``, ``forwards``, and where receipts were asked ``judged``, ``right`` and
+        ``quick_right``: how many of them could be judged, and how many of those were right, full and quick ones.
     """
     speaking = {row["method"] for row in rows if row["evidence"]}
     lines = []
@@ -293,6 +297,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
         if any("right" in row for row in own):
             judged = [row["right"] for row in own if row.get("right") is not None]
             line["judged"], line["right"] = len(judged), sum(judged)
+            line["quick_right"] = sum(bool(row.get("quick_right")) for row in own)
         lines.append(line)
     order = list(dict.fromkeys(line["kind"] for line in lines))
     return sorted(lines, key=lambda line: (order.index(line["kind"]), -line[MAIN], -line[THEN]))
