@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,17 +22,19 @@ from torch import Tensor
 from detcam.frames import Frame
 from detcam.geometry import Letterbox
 from detcam.types import Evidence
-from detcam.verify import softened
+from detcam.verify import SOFT, softened
 
 SHARES = (0.03, 0.1, 0.25)
 """Areas, in those of the box, of the hottest pixels whose connected parts are tried."""
 PARTS = 2
 """Connected parts tried of each."""
-OUTSIDE = (0.001, 0.1, 0.4)
+RIM = 0.04
+"""What is as near to the box as this share of its longer side belongs to it."""
+OUTSIDE = (0.001, 0.1, 0.3)
 """Outside the box, what is at least such a share of the hottest there is one part."""
 GROWTH = 1.8
 """The first parts outside the box are tried enlarged so many times as well."""
-CLOSE = 0.03
+CLOSE = 0.1
 """Patches cost as much whose margins, own score less the best other, are this close."""
 PAIRS = 3
 """Of so many first parts every two are tried together."""
@@ -150,7 +154,9 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
     area = max(int((box & frame.inside).sum()), 1)
     most = max(LARGEST * area, (max(shape) / 10) ** 2)
     found: list[Rectangle] = []
-    beyond = own * ~box
+    spare = math.ceil(RIM * max(x2 - x1, y2 - y1))
+    beyond = own.clone()
+    beyond[max(y1 - spare, 0) : max(y2 + spare, 1), max(x1 - spare, 0) : max(x2 + spare, 1)] = 0
     if float(beyond.max()) > 0:
         for share in OUTSIDE:
             found += _connected(frame, beyond >= share * beyond.max(), beyond)
@@ -229,6 +235,7 @@ def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[li
     """
     height, width = frame.inside.shape
     box = [round(side) for side in frame.box.tolist()]
+    spare = math.ceil(2 * SOFT * max(height, width))  # what fades around a patch
     rng = np.random.default_rng([count, *(max(value, 0) for patch in patches for value in patch)])
     found = []
     for _ in range(count):
@@ -238,9 +245,11 @@ def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[li
                 x = int(rng.integers(0, max(width - (right - left), 0) + 1))
                 y = int(rng.integers(0, max(height - (bottom - top), 0) + 1))
                 moved.append((x, y, x + right - left, y + bottom - top))
-            apart = all(_overlap(one, own) < 0.1 for one in moved for own in patches)
+            apart = all(_shared(one, _padded(own, spare)) == 0 for one in moved for own in patches)
             alike = all(
-                (_shared(one, box) < 0.1 * _area(one)) == (_shared(own, box) < 0.5 * _area(own))
+                _shared(one, _padded(box, spare)) == 0
+                if _shared(own, box) < 0.5 * _area(own)
+                else _shared(one, box) >= 0.1 * _area(one)
                 for one, own in zip(moved, patches, strict=True)
             )
             if apart and alike:
@@ -293,3 +302,7 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 def _overlap(one: Sequence[int], other: Sequence[int]) -> float:
     shared = _shared(one, other)
     return shared / max(_area(one) + _area(other) - shared, 1)
+
+
+def _padded(patch: Sequence[int], spare: int) -> Rectangle:
+    return patch[0] - spare, patch[1] - spare, patch[2] + spare, patch[3] + spare

@@ -86,12 +86,13 @@ def learn_effects(frame: Frame, budget: int = BUDGET, seed: int = 0) -> Tensor:
     """The map of one frame, (h, w), nowhere negative."""
     near = near_box(frame)
     fill, blank, alone, full = _questions(frame, near)
+    other = next((name for name in frame.fills if name != fill), fill)
     heat = torch.zeros(frame.inside.shape)
     if frame.tracked and full - min(blank, alone) <= 0:
         return heat
     kept = near
     if full > alone and full - alone > CONTEXT * (full - min(blank, alone)):
-        for place in look_outside(Outlook(frame, near, fill, full, alone, torch.zeros_like(near))):
+        for place in look_outside(Outlook(frame, near, fill, other, full, alone, torch.zeros_like(near))):
             heat = torch.maximum(heat, (place.density * (full - alone)).cpu())
             kept = kept | place.part
     always = kept & ~near

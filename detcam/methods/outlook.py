@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from detcam.fills import gaussian_blur
-from detcam.frames import Frame
+from detcam.frames import TRACKED, Frame
 from detcam.methods.regions import segmented
 
 LARGER = 1.4
@@ -32,23 +32,26 @@ SMALL = 0.35
 """Tiles are halved until their side is about this share of the box's."""
 GROWTHS = (1.0, 1.6, 2.4)
 """How many times larger a place is tried about its centre; of those that carry as much the smallest is taken."""
-NEARLY = 0.95
+NEARLY = 0.9
 ROOM = 1.8
 """How much larger what is cut into superpixels is: what counts may reach beyond the tile that found it."""
 REGION_PIXELS = 16
 """Area of a region outside the box, pixels of the frame; larger ones where there would be too many."""
 MOST_REGIONS = 16
-ROUNDS = 3
+ROUNDS = 4
 """How often the place is narrowed to the superpixels that carry the most, and cut anew."""
-CARRIES = 0.4
+CARRIES = (0.15, 0.3, 0.5, 0.7)
 """Superpixels that carry this share of what the best does are kept in."""
 MARGIN = 1.2
 """How much larger than what carries the place then is."""
 SHRINKS = 0.8
 """It is narrowed where that leaves less than this share of its area."""
-SMOOTH = 0.08
+SMOOTH = 0.12
 """Width of the smoothing over a place's superpixels, in its sides: one alone may cost little where others do."""
 LEAST_PIXELS = 4
+LEAST_SIDE = 3
+LEAST_SCORE = 0.01
+CUTS = (0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,7 @@ class Outlook:
     frame: Frame
     near: Tensor
     fill: str
+    other: str
     full: float
     alone: float
     removed: Tensor
@@ -79,10 +83,17 @@ class Outlook:
         stacked = torch.maximum(torch.stack(parts), self.removed).float()
         rest = (~(torch.stack(parts) | self.near) | self.removed).float()
         frame = self.frame
-        images = torch.cat([frame.without(stacked, self.fill), frame.without(rest, self.fill)])
-        hidden, shown = frame.values(images).cpu().view(2, -1)
-        carried: Tensor = (self.full - hidden).clamp(min=0) + (shown - self.alone).clamp(min=0)
-        return carried / max(self.full - self.alone, 1e-6)
+        images = torch.cat([frame.without(stacked, self.fill), frame.without(rest, self.other)])
+        hidden, shown = self.scaled(frame.values(images).cpu()).view(2, -1)
+        full, alone = self.scaled(torch.tensor([self.full, self.alone])).tolist()
+        carried: Tensor = (full - hidden).clamp(min=0) + (shown - alone).clamp(min=0)
+        return carried / max(full - alone, 1e-6)
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Scores as log-odds, in which half a cause tells half; other targets as they are."""
+        if self.frame.target not in TRACKED:
+            return values
+        return torch.logit(values.clamp(LEAST_SCORE, 1 - LEAST_SCORE))
 
     def part(self, tile: list[int]) -> Tensor:
         """A tile, xyxy, as a mask, without the box and without padding."""
@@ -102,7 +113,7 @@ def look_outside(outlook: Outlook) -> list[Place]:
         return []
     frame, part = outlook.frame, first.part.float()
     rest = (~(first.part | outlook.near)).float()
-    images = torch.cat([frame.without(mask[None], outlook.fill) for mask in (part, rest)])
+    images = torch.cat([frame.without(part[None], outlook.fill), frame.without(rest[None], outlook.other)])
     without, beside = frame.values(images).tolist()
     least = COUNTS * (outlook.full - outlook.alone)
     if without - outlook.alone > least:
@@ -139,10 +150,13 @@ def _look(outlook: Outlook) -> Place | None:
 
 
 def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
-    """A tile grown while that brings more, as superpixels with the effect of each."""
+    """A tile grown while that brings more, narrowed to the superpixels that carry the most, as the effects of its parts.
+
+    What superpixels do not carry one by one they carry together: that is spread over all of the place.
+    """
     tiles = [_scaled(tile, growth, image) for growth in GROWTHS]
-    carried = outlook.effects([outlook.part(one) for one in tiles]).tolist()
-    best = next(i for i, value in enumerate(carried) if value >= NEARLY * max(carried))
+    carried = outlook.effects([outlook.part(one) for one in tiles])
+    best = next(i for i, value in enumerate(carried.tolist()) if value >= NEARLY * float(carried.max()))
     box = outlook.frame.box
     side = max(float((box[2:] - box[:2]).clamp(min=1).prod()) ** 0.5, 1)
     own = max(tiles[best][2] - tiles[best][0], tiles[best][3] - tiles[best][1], 1)
@@ -150,24 +164,28 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     for _ in range(ROUNDS):
         labels = _superpixels(outlook, window)
         effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
-        carrying = torch.isin(labels, torch.where(effects >= CARRIES * effects.max())[0].to(labels.device))
-        tighter = _scaled(_bounds(carrying), MARGIN, image)
-        if _area(tighter) > SHRINKS * _area(window) or int(outlook.part(tighter).sum()) < LEAST_PIXELS:
+        tighter = {tuple(window)}
+        for share in CARRIES:
+            carrying = torch.isin(labels, torch.where(effects >= share * effects.max())[0].to(labels.device))
+            tighter.add(tuple(_scaled(_bounds(carrying), MARGIN, image)))
+        options = sorted((list(one) for one in tighter if int(outlook.part(list(one)).sum()) >= LEAST_PIXELS), key=_area)
+        carried = outlook.effects([outlook.part(one) for one in options])
+        best = next(i for i, value in enumerate(carried.tolist()) if value >= NEARLY * float(carried.max()))
+        narrower = options[best]
+        if _area(narrower) > SHRINKS * _area(window):
             break
-        whole, part = outlook.effects([outlook.part(window), outlook.part(tighter)]).tolist()
-        if part < NEARLY * whole:
-            break
-        window = tighter
-    else:
-        labels = _superpixels(outlook, window)
-        effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
-    areas = torch.bincount(labels[labels >= 0], minlength=len(effects)).float().cpu()
-    share = effects / effects.sum().clamp(min=1e-6)
-    least = float(areas.median())  # a sliver's effect over its own few pixels would outshine everything
-    density = torch.cat([carried[best] * share / areas.clamp(min=least), torch.zeros(1)])[labels.cpu()]
+        window = narrower
+    labels = _superpixels(outlook, window)
+    count = int(labels.max()) + 1
+    effects = outlook.effects([labels >= 0, *(labels == number for number in range(count))])
+    whole, single = float(effects[0]), effects[1:]
+    areas = torch.bincount(labels[labels >= 0], minlength=count).float().cpu()
+    together = max(whole - float(single.sum()), TOGETHER * whole)
+    single = single * min((whole - together) / max(float(single.sum()), 1e-6), 1.0)
+    density = torch.cat([single / areas.clamp(min=float(areas.median())) + together / areas.sum(), torch.zeros(1)])[labels.cpu()]
     smooth = gaussian_blur(density[None], SMOOTH * max(window[2] - window[0], window[3] - window[1]))[0]
     within = labels >= 0
-    return Place(within, smooth.to(within.device) * within, carried[best])
+    return Place(within, smooth.to(within.device) * within, whole)
 
 
 def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
