@@ -22,8 +22,9 @@ LARGER = 1.4
 """How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""
 TILES = 3
 """Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
-LOCAL = 0.25
-"""A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
+LOCAL = 0.5
+"""Halving goes on while a piece carries this share of what the best before it did: what does not is diffuse, and shown
+as the tile that it is; neither its superpixels nor another place are asked for."""
 MOST = 2
 """Tiles that are halved at each level."""
 COUNTS = 0.25
@@ -98,8 +99,8 @@ def look_outside(outlook: Outlook) -> list[Place]:
     does not bring it back, what else is needed.
     """
     first = _look(outlook)
-    if first is None:
-        return []
+    if first is None or first.diffuse:
+        return [] if first is None else [first]
     frame, part = outlook.frame, first.part.float()
     rest = (~(first.part | outlook.near)).float()
     images = torch.cat([frame.without(mask[None], outlook.fill) for mask in (part, rest)])
@@ -130,7 +131,10 @@ def _look(outlook: Outlook) -> Place | None:
         ranked = sorted(zip(effects, (tile for tile, _ in parts), strict=True), key=lambda one: -one[0])
         before = max((value for value, _ in best), default=0.0)
         counting = _apart([one for one in ranked if one[0] >= max(COUNTS, LOCAL * before)])[:MOST]
-        best = counting or best
+        if best and not counting:
+            part = outlook.part(best[0][1])
+            return Place(part, best[0][0] / part.sum() * part, best[0][0], diffuse=True)
+        best = counting
         sides = [max(tile[2] - tile[0], tile[3] - tile[1]) for _, tile in counting]
         if not counting or max(sides) <= goal:
             break
@@ -198,11 +202,13 @@ class Place:
         part: bool (h, w), where it is.
         density: (h, w), the effect per pixel, in shares of what all outside the box carries; zero elsewhere.
         carried: the effect of the whole place, in [0, 2].
+        diffuse: no part of it carries half of what it does.
     """
 
     part: Tensor
     density: Tensor
     carried: float
+    diffuse: bool = False
 
 
 def _apart(ranked: list[tuple[float, list[int]]]) -> list[tuple[float, list[int]]]:
