@@ -22,13 +22,16 @@ LARGER = 1.4
 """How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""
 TILES = 3
 """Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
-LOCAL = 0.5
-"""Halving goes on while a piece carries this share of what the best before it did: what does not is diffuse, and shown
-as the tile that it is; neither its superpixels nor another place are asked for."""
+LOCAL = 0.35
+"""A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
 MOST = 2
 """Tiles that are halved at each level."""
 COUNTS = 0.25
 """A place counts that carries at least this share of what all outside the box does."""
+AGAIN = 0.5
+"""A second place is looked for where this share is not told by the first."""
+CONCENTRATED = 0.8
+"""A place that carries this share, of 2, is cut into superpixels; less is diffuse, and shown as the tile that it is."""
 SMALL = 0.35
 """Tiles are halved until their side is about this share of the box's."""
 GROWTHS = (1.0, 1.6, 2.4)
@@ -105,7 +108,7 @@ def look_outside(outlook: Outlook) -> list[Place]:
     rest = (~(first.part | outlook.near)).float()
     images = torch.cat([frame.without(mask[None], outlook.fill) for mask in (part, rest)])
     without, beside = frame.values(images).tolist()
-    least = COUNTS * (outlook.full - outlook.alone)
+    least = AGAIN * (outlook.full - outlook.alone)
     if without - outlook.alone > least:
         second = _look(replace(outlook, removed=first.part, full=without))
     elif outlook.full - beside > least:
@@ -121,7 +124,7 @@ def _look(outlook: Outlook) -> Place | None:
     side = max(max(image[2] - image[0], image[3] - image[1]) / TILES, 1)
     tiles = [_scaled(tile, LARGER, image) for tile in _tiles(image, side)]
     box = outlook.frame.box
-    goal = SMALL * math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
+    own = math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
     best: list[tuple[float, list[int]]] = []
     while tiles:
         parts = [(tile, part) for tile in tiles if int((part := outlook.part(tile)).sum()) >= LEAST_PIXELS]
@@ -131,12 +134,11 @@ def _look(outlook: Outlook) -> Place | None:
         ranked = sorted(zip(effects, (tile for tile, _ in parts), strict=True), key=lambda one: -one[0])
         before = max((value for value, _ in best), default=0.0)
         counting = _apart([one for one in ranked if one[0] >= max(COUNTS, LOCAL * before)])[:MOST]
-        if best and not counting:
-            part = outlook.part(best[0][1])
-            return Place(part, best[0][0] / part.sum() * part, best[0][0], diffuse=True)
-        best = counting
+        if best and not counting and _area(best[0][1]) > own**2:
+            return _diffuse(outlook, best[0][1], best[0][0])
+        best = counting or best
         sides = [max(tile[2] - tile[0], tile[3] - tile[1]) for _, tile in counting]
-        if not counting or max(sides) <= goal:
+        if not counting or max(sides) <= SMALL * own:
             break
         tiles = [piece for _, tile in counting for piece in _pieces(tile, image)]
     return _settled(outlook, best[0][1], image) if best else None
@@ -147,6 +149,8 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     tiles = [_scaled(tile, growth, image) for growth in GROWTHS]
     carried = outlook.effects([outlook.part(one) for one in tiles]).tolist()
     best = next(i for i, value in enumerate(carried) if value >= NEARLY * max(carried))
+    if carried[best] < CONCENTRATED:
+        return _diffuse(outlook, tiles[best], carried[best])
     box = outlook.frame.box
     side = max(float((box[2:] - box[:2]).clamp(min=1).prod()) ** 0.5, 1)
     own = max(tiles[best][2] - tiles[best][0], tiles[best][3] - tiles[best][1], 1)
@@ -172,6 +176,12 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     smooth = gaussian_blur(density[None], SMOOTH * max(window[2] - window[0], window[3] - window[1]))[0]
     within = labels >= 0
     return Place(within, smooth.to(within.device) * within, carried[best])
+
+
+def _diffuse(outlook: Outlook, tile: list[int], carried: float) -> Place:
+    """A tile no piece of which carries much of what it does."""
+    part = outlook.part(tile)
+    return Place(part, carried / part.sum() * part, carried, diffuse=True)
 
 
 def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
@@ -202,7 +212,7 @@ class Place:
         part: bool (h, w), where it is.
         density: (h, w), the effect per pixel, in shares of what all outside the box carries; zero elsewhere.
         carried: the effect of the whole place, in [0, 2].
-        diffuse: no part of it carries half of what it does.
+        diffuse: no piece of it carries much of what it does.
     """
 
     part: Tensor
