@@ -124,7 +124,7 @@ def _look(outlook: Outlook) -> Place | None:
     side = max(max(image[2] - image[0], image[3] - image[1]) / TILES, 1)
     tiles = [_scaled(tile, LARGER, image) for tile in _tiles(image, side)]
     box = outlook.frame.box
-    own = math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
+    goal = SMALL * math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
     best: list[tuple[float, list[int]]] = []
     while tiles:
         parts = [(tile, part) for tile in tiles if int((part := outlook.part(tile)).sum()) >= LEAST_PIXELS]
@@ -134,11 +134,9 @@ def _look(outlook: Outlook) -> Place | None:
         ranked = sorted(zip(effects, (tile for tile, _ in parts), strict=True), key=lambda one: -one[0])
         before = max((value for value, _ in best), default=0.0)
         counting = _apart([one for one in ranked if one[0] >= max(COUNTS, LOCAL * before)])[:MOST]
-        if best and not counting and _area(best[0][1]) > own**2:
-            return _diffuse(outlook, best[0][1], best[0][0])
         best = counting or best
         sides = [max(tile[2] - tile[0], tile[3] - tile[1]) for _, tile in counting]
-        if not counting or max(sides) <= SMALL * own:
+        if not counting or max(sides) <= goal:
             break
         tiles = [piece for _, tile in counting for piece in _pieces(tile, image)]
     return _settled(outlook, best[0][1], image) if best else None
@@ -150,7 +148,8 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     carried = outlook.effects([outlook.part(one) for one in tiles]).tolist()
     best = next(i for i, value in enumerate(carried) if value >= NEARLY * max(carried))
     if carried[best] < CONCENTRATED:
-        return _diffuse(outlook, tiles[best], carried[best])
+        part = outlook.part(tiles[best])
+        return Place(part, carried[best] / part.sum() * part, carried[best], diffuse=True)
     box = outlook.frame.box
     side = max(float((box[2:] - box[:2]).clamp(min=1).prod()) ** 0.5, 1)
     own = max(tiles[best][2] - tiles[best][0], tiles[best][3] - tiles[best][1], 1)
@@ -176,12 +175,6 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     smooth = gaussian_blur(density[None], SMOOTH * max(window[2] - window[0], window[3] - window[1]))[0]
     within = labels >= 0
     return Place(within, smooth.to(within.device) * within, carried[best])
-
-
-def _diffuse(outlook: Outlook, tile: list[int], carried: float) -> Place:
-    """A tile no piece of which carries much of what it does."""
-    part = outlook.part(tile)
-    return Place(part, carried / part.sum() * part, carried, diffuse=True)
 
 
 def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
@@ -212,7 +205,7 @@ class Place:
         part: bool (h, w), where it is.
         density: (h, w), the effect per pixel, in shares of what all outside the box carries; zero elsewhere.
         carried: the effect of the whole place, in [0, 2].
-        diffuse: no piece of it carries much of what it does.
+        diffuse: it carries little of what all outside does, and is not narrowed.
     """
 
     part: Tensor
