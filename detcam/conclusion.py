@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from detcam.adapters.base import DetectorAdapter
 from detcam.evidence import find_evidence
 from detcam.frames import Frame, choose_frame
+from detcam.geometry import Letterbox
 from detcam.imagewise import Seen
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
@@ -29,66 +31,110 @@ what removing a random part does, for a map of another target than the class to 
 
 
 def conclude(
-    model: DetectorAdapter, seen: Seen, explanation: Explanation, target: Target, conf: float, seed: int
-) -> Explanation:
-    """An explanation with its receipt (a quick one where it has none), evidence, status and sentence.
+    model: DetectorAdapter,
+    seen: Seen,
+    told: Sequence[Explanation],
+    targets: Sequence[Target],
+    conf: float,
+    seed: int,
+) -> list[Explanation]:
+    """Explanations of one image with receipts (quick ones where they have none), evidence, status and sentence.
 
     Args:
         model: the detector.
         seen: the image as it saw it.
-        explanation: a map made by trying parts of the image, or any map with a receipt.
-        target: what it explains.
+        told: maps made by trying parts of the image, or any maps with receipts.
+        targets: what each explains.
         conf: the detector's threshold.
-        seed: of the receipt's random parts.
+        seed: of the receipts' random parts.
     """
-    detection = explanation.detection
-    probe = Probe(model, seen.batch, seen.raw, seen.index, seen.letterbox, [(detection, target)], seed=seed)
+    if not told:
+        return []
+    asked = [(one.detection, target) for one, target in zip(told, targets, strict=True)]
+    probe = Probe(model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=seed)
+    heats = [torch.tensor(np.maximum(one.heatmap.raw, 0), device=seen.batch.device) for one in told]
+    fires = [one.detection.asked is None or float(probe.before[i]) >= conf for i, one in enumerate(told)]
+    quick = [
+        number
+        for number, one in enumerate(told)
+        if one.receipt is None
+        and one.status != "no_signal"
+        and fires[number]
+        and heats[number].any()
+        and probe.frame(number).tracked
+    ]
+    told = list(told)
+    for number, receipt in zip(quick, check(probe, {number: heats[number] for number in quick}), strict=True):
+        told[number] = replace(told[number], receipt=receipt, forwards=told[number].forwards + receipt.forwards)
+    found = []
+    for number, one in enumerate(told):
+        before = probe.forwards
+        ended = _conclude(probe, number, one, heats[number], fires[number], seen.letterbox, conf)
+        found.append(replace(ended, forwards=ended.forwards + probe.forwards - before))
+    return found
+
+
+def _conclude(
+    probe: Probe,
+    number: int,
+    explanation: Explanation,
+    heat: torch.Tensor,
+    fires: bool,
+    letterbox: Letterbox,
+    conf: float,
+) -> Explanation:
+    """One explanation, its receipt made, with evidence, status and sentence; ``probe`` counts its passes.
+
+    Args:
+        probe: the image.
+        number: of the explanation's detection there.
+        explanation: what is concluded.
+        heat: (h', w'), its map where it is positive.
+        fires: False for a box asked about that scores below the threshold.
+        letterbox: places the detector's input in the original image.
+        conf: the detector's threshold.
+    """
     if explanation.status == "no_signal":
         return replace(explanation, sentence=sentence_of(explanation))
-    heat = torch.tensor(np.maximum(explanation.heatmap.raw, 0))
-    whole = probe.frame(0)
-    if detection.asked is not None and float(probe.before[0]) < conf:
-        return _why_not(explanation, probe, whole, conf, seed)
+    whole = probe.frame(number)
+    score = float(probe.before[number])
+    if not fires:
+        return _why_not(explanation, probe, number, whole, conf)
     if not heat.any():
-        return _nothing_found(explanation, "no part of the image that was tried carries it", probe.forwards)
-    if not whole.tracked:
-        return _of_another_target(explanation, probe, whole, heat)
-    receipt = explanation.receipt or check(probe, [heat.to(seen.batch.device)])[0]
+        told = replace(explanation, status="no_evidence", reason="no part of the image that was tried carries it")
+        return replace(told, sentence=sentence_of(told))
+    receipt = explanation.receipt
+    if not whole.tracked or receipt is None:
+        return _of_another_target(explanation, probe, number, whole, heat)
     evidence = None
-    if float(probe.before[0]) >= conf:
-        frame = choose_frame(whole, float(probe.before[0]))
-        evidence = find_evidence(whole, frame, heat, seen.letterbox, conf, float(probe.before[0]))
-    told = replace(explanation, receipt=receipt, evidence=evidence, forwards=explanation.forwards + probe.forwards)
+    if score >= conf:
+        evidence = find_evidence(whole, choose_frame(whole, score), heat.cpu(), letterbox, conf, score)
+    told = replace(explanation, evidence=evidence)
     if evidence is None and not receipt.supported:
         told = replace(told, status="no_evidence", reason=told.reason or (
             "taking the hottest part of the map away costs no more than taking a random part away"
         ))  # fmt: skip
-    elif evidence is None and likeness_to_box(heat, probe) > LIKE_THE_BOX:
+    elif evidence is None and likeness_to_box(heat.cpu(), probe, number) > LIKE_THE_BOX:
         told = replace(told, status="no_evidence", reason=BOX_AGAIN)
     elif explanation.status == "unsupported" and evidence is not None:
         told = replace(told, status="ok")
     return replace(told, sentence=sentence_of(told))
 
 
-def likeness_to_box(heat: torch.Tensor, probe: Probe) -> float:
+def likeness_to_box(heat: torch.Tensor, probe: Probe, number: int) -> float:
     """Pearson correlation of a map (h', w') with a Gaussian in the box, over the image; NaN for a constant one."""
     shape = (probe.inside.shape[0], probe.inside.shape[1])
     inside = probe.inside.cpu()
     full = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[0, 0][inside]
-    gaussian = box_gaussian(probe.boxes[0].cpu(), shape)[inside]
+    gaussian = box_gaussian(probe.boxes[number].cpu(), shape)[inside]
     return float(torch.corrcoef(torch.stack([full, gaussian]))[0, 1])
 
 
-def _nothing_found(explanation: Explanation, reason: str, forwards: float) -> Explanation:
-    told = replace(explanation, status="no_evidence", reason=reason, forwards=explanation.forwards + forwards)
-    return replace(told, sentence=sentence_of(told))
-
-
-def _changes(probe: Probe, frame: Frame, heat: torch.Tensor) -> tuple[float, float, float, float]:
+def _changes(probe: Probe, number: int, frame: Frame, heat: torch.Tensor) -> tuple[float, float, float, float]:
     """A target in the whole image: as it is, and means over fills without the hottest part of a map, without a random
     part as large, and with everything replaced.
     """
-    hot, moved = hottest_part(probe, 0, heat.to(frame.image.device))
+    hot, moved = hottest_part(probe, number, heat.to(frame.image.device))
     parts = torch.cat([softened(torch.stack([hot, moved]), probe.inside), torch.ones_like(probe.inside)[None].float()])
     images = torch.cat([frame.image[None], *(frame.without(parts, fill) for fill in frame.fills)])
     before, *rest = frame.values(images).tolist()
@@ -96,43 +142,46 @@ def _changes(probe: Probe, frame: Frame, heat: torch.Tensor) -> tuple[float, flo
     return before, removed, random, blank
 
 
-def _of_another_target(explanation: Explanation, probe: Probe, whole: Frame, heat: torch.Tensor) -> Explanation:
+def _of_another_target(
+    explanation: Explanation, probe: Probe, number: int, whole: Frame, heat: torch.Tensor
+) -> Explanation:
     """A map of a side, a contrast, a mask, ...: borne out by what its own number does without its hottest part."""
-    before, removed, random, blank = _changes(probe, whole, heat)
-    told = replace(explanation, forwards=explanation.forwards + probe.forwards)
+    before, removed, random, blank = _changes(probe, number, whole, heat)
     what = f"{explanation.detection.caption}, {explanation.target}"
     if random - removed < LEAST_CHANGE * abs(before - blank):
         reason = f"{explanation.target} changes no more without the hottest part than without a random part"
-        return replace(told, status="no_evidence", reason=reason,
+        return replace(explanation, status="no_evidence", reason=reason,
                        sentence=f"{what}: no part found that matters more than any other.")  # fmt: skip
-    if likeness_to_box(heat, probe) > LIKE_THE_BOX:
-        return replace(told, status="no_evidence", reason=BOX_AGAIN, sentence=f"{what}: {BOX_AGAIN}.")
+    if likeness_to_box(heat.cpu(), probe, number) > LIKE_THE_BOX:
+        return replace(explanation, status="no_evidence", reason=BOX_AGAIN, sentence=f"{what}: {BOX_AGAIN}.")
     text = f"{before:.2f} becomes {removed:.2f} without the hottest part (without a random part as large: {random:.2f})"
-    return replace(told, sentence=f"{what}: {text}.")
+    return replace(explanation, sentence=f"{what}: {text}.")
 
 
-def _why_not(explanation: Explanation, probe: Probe, whole: Frame, conf: float, seed: int) -> Explanation:
+def _why_not(explanation: Explanation, probe: Probe, number: int, whole: Frame, conf: float) -> Explanation:
     """The answer about a box that scores below the threshold: how far it is from firing, and what speaks against it."""
     detection = explanation.detection
     logit = float(class_logit(whole.raw, 0, replace(detection, anchor=whole.anchor)))
     scores = whole.class_scores(whole.image[None])[0]
     best = int(scores.argmax())
-    text = f"no {detection.class_name} here: it scores {float(probe.before[0]):.2f} of the {conf:.2f} it would need"
+    text = (
+        f"no {detection.class_name} here: it scores {float(probe.before[number]):.2f} of the {conf:.2f} it would need"
+    )
     if best and float(scores[best]) >= conf:
         text += f"; the detector sees {whole.model.names[whole.class_ids[best]]} {float(scores[best]):.2f} there"
     frame = replace(whole, target=against)
-    heat = learn_effects(frame, seed=seed)  # what little speaks for the class says nothing of what speaks against it
+    # What little speaks for the class says nothing of what speaks against it.
+    heat = learn_effects(frame, seed=probe.seed)
     heatmap = Heatmap(heat.numpy(), explanation.heatmap.letterbox)
     told = replace(explanation, heatmap=heatmap, method="effect", target="against", layers=("input",), support=())
     if heat.any():
-        before, removed, random, _ = _changes(probe, frame, heat)
+        before, removed, random, _ = _changes(probe, number, frame, heat)
         if before - removed > max(before - random, 0) + 0.5:
             text += (
                 f"; the map shows what speaks against it: without its hottest part the logit rises from {logit:.1f} "
             )
             text += f"to {-removed:.1f} (without a random part as large: {-random:.1f})"
-            return replace(told, sentence=f"{text}.", forwards=told.forwards + probe.forwards)
+            return replace(told, sentence=f"{text}.")
     empty = Heatmap(np.zeros_like(explanation.heatmap.raw), explanation.heatmap.letterbox)
     reason = "no part of the image speaks against it more than any other: nothing here speaks for it"
-    return replace(told, heatmap=empty, status="no_evidence", reason=reason, sentence=f"{text}; {reason}.",
-                   forwards=told.forwards + probe.forwards)  # fmt: skip
+    return replace(told, heatmap=empty, status="no_evidence", reason=reason, sentence=f"{text}; {reason}.")

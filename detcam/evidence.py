@@ -8,10 +8,9 @@ tried once more on the whole image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
-
-import math
 
 import numpy as np
 import torch

@@ -220,7 +220,7 @@ class Explainer:
             ]
             if self.verify:
                 told = self._verified(seen[i], told)
-            told = [self._concluded(seen[i], one) for one in told]
+            told = self._concluded(seen[i], told)
             results.append(ImageResult(names[i], image, found[i], tuple(told)))
         return results
 
@@ -260,12 +260,15 @@ class Explainer:
             tried.append(method)
         return told
 
-    def _concluded(self, seen: Seen, told: Explanation) -> Explanation:
-        """An explanation with its sentence, and, where its map was made by trying parts, with its evidence."""
-        if told.receipt is None and not METHODS[told.method].concludes:
-            return replace(told, sentence=sentence_of(told))
-        target = find_target(target_parts(told.target)[0], self.model.names)
-        return conclude(self.model, seen, told, target, self._decode["conf"], self.seed)
+    def _concluded(self, seen: Seen, told: list[Explanation]) -> list[Explanation]:
+        """Explanations with their sentences, and, where their maps were made by trying parts, with their evidence."""
+        tried = [i for i, one in enumerate(told) if one.receipt is not None or METHODS[one.method].concludes]
+        targets = [find_target(target_parts(told[i].target)[0], self.model.names) for i in tried]
+        ended = conclude(self.model, seen, [told[i] for i in tried], targets, self._decode["conf"], self.seed)
+        found = [replace(one, sentence=sentence_of(one)) for one in told]
+        for i, one in zip(tried, ended, strict=True):
+            found[i] = one
+        return found
 
     def _check_smoothing(self, smoothing: frozenset[str]) -> None:
         """Refuse what cannot be smoothed."""

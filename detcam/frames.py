@@ -22,8 +22,11 @@ from detcam.types import Detection
 
 TOGETHER = 16
 """Images of one forward pass, where they are as large as the detector's input; more of smaller ones."""
-GROWTHS = ((1.8, 256), (1.8, 416), (3.0, 640))
-"""Crops tried before the whole image: how many times the box's sides, and the longest side in pixels."""
+GROWTHS = ((1.8, 256), (1.8, 416), (1.8, 640), (3.0, 640), (5.0, 640), (8.0, 640))
+"""Crops tried before the whole image, the cheapest first: how many times the box's sides, and the longest side in
+pixels."""
+SPARES = 0.8
+"""A crop is tried that costs at most this share of the whole image."""
 LEAST_SIDE = 96
 STRIDE = 32
 """Crops begin at multiples of this, so that their anchors are the image's own, and are as large as multiples of it."""
@@ -179,13 +182,13 @@ def whole_frame(
     return Frame(model, batch[0].float(), inside, fills, box, *asked, window, 1.0, batch.dtype, count)
 
 
-def crop_frame(whole: Frame, growth: float, longest: int) -> Frame | None:
-    """A crop around the box, made smaller where it is longer than ``longest`` pixels; None where it spares nothing.
+def crop_size(whole: Frame, growth: float, longest: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """The window of a crop around the box, xyxy in pixels of the whole image, and (height, width) of the crop itself.
 
     Args:
         whole: the whole image as a frame.
-        growth: the crop's sides, in those of the box.
-        longest: side of the frame, pixels.
+        growth: the window's sides, in those of the box.
+        longest: side of the crop, pixels; a longer window is made smaller.
     """
     height, width = whole.inside.shape
     x1, y1, x2, y2 = whole.box.tolist()
@@ -196,45 +199,55 @@ def crop_frame(whole: Frame, growth: float, longest: int) -> Frame | None:
                  min(math.ceil((high + spare) / STRIDE) * STRIDE, length)]  # fmt: skip
     top, bottom, left, right = ends
     tall, wide = bottom - top, right - left
-    scale = min(longest / max(tall, wide), 1.0)
-    size = tuple(max(round(side * scale / STRIDE), 1) * STRIDE for side in (tall, wide)) if scale < 1 else (tall, wide)
-    price = size[0] * size[1] / (height * width)
-    if min(tall, wide) <= 0 or price > 0.8:
-        return None
+    scale = longest / max(tall, wide, 1)
+    if scale >= 1:
+        return (left, top, right, bottom), (tall, wide)
+    return (left, top, right, bottom), (
+        max(round(tall * scale / STRIDE), 1) * STRIDE,
+        max(round(wide * scale / STRIDE), 1) * STRIDE,
+    )
+
+
+def crop_frame(whole: Frame, window: tuple[int, int, int, int], size: tuple[int, int]) -> Frame:
+    """A window of the whole image, xyxy in its pixels, as a frame of a size (height, width)."""
+    height, width = whole.inside.shape
+    left, top, right, bottom = window
 
     def cut(image: Tensor) -> Tensor:
         part = image[..., top:bottom, left:right]
-        if size == (tall, wide):
+        if part.shape[-2:] == size:
             return part.contiguous()
         return F.interpolate(part[None], size, mode="bilinear", antialias=True)[0]
 
-    factor = whole.box.new_tensor([size[1] / wide, size[0] / tall] * 2)
+    factor = whole.box.new_tensor([size[1] / (right - left), size[0] / (bottom - top)] * 2)
     return replace(
         whole,
         image=cut(whole.image),
         inside=cut(whole.inside[None].float())[0] > 0.5,
         fills={name: cut(fill) for name, fill in whole.fills.items()},
         box=(whole.box - whole.box.new_tensor([left, top, left, top])) * factor,
-        window=(left, top, right, bottom),
-        price=price,
+        window=window,
+        price=size[0] * size[1] / (height * width),
     )
 
 
 def choose_frame(whole: Frame, score_before: float) -> Frame:
-    """The smallest frame that keeps the detection's score.
+    """The cheapest frame that keeps the detection's score.
 
     Args:
         whole: the whole image.
         score_before: the tracked score there.
     """
-    if not getattr(whole.model, "takes_crops", False):
+    if not getattr(whole.model, "takes_crops", False) or score_before <= 0:
         return whole
-    for growth, longest in GROWTHS:
-        frame = crop_frame(whole, growth, longest)
-        if frame is None:
-            break
+    most = SPARES * whole.inside.numel()
+    sizes = {crop_size(whole, growth, longest) for growth, longest in GROWTHS}
+    for window, (tall, wide) in sorted(sizes, key=lambda one: (one[1][0] * one[1][1], one)):
+        if not 0 < tall * wide <= most:
+            continue
+        frame = crop_frame(whole, window, (tall, wide))
         kept = float(frame.raw.remains(frame.box[None], [frame.detection.class_id])[0, 0])
-        if kept >= FAITHFUL * score_before and score_before > 0:
+        if kept >= FAITHFUL * score_before:
             return frame
     return whole
 

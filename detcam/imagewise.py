@@ -89,4 +89,4 @@ class ImageMaps:
         """The receipt of each detection's map (h', w'): the full one, or the quick one of the default explanation."""
         asked = [(detection, class_logit) for detection in detections]
         probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=self.seed)
-        return (check if quick else verify)(probe, maps)
+        return check(probe, dict(enumerate(maps))) if quick else verify(probe, maps)

@@ -161,7 +161,7 @@ class Receipt:
         context_dependence: the relative drop when all outside the box goes, from -1 (a rise, or more) to 1; 0 where the
             score is below 0.01.
         supported: by the rule of :func:`detcam.verify.verify`.
-        forwards: images it took.
+        forwards: images it took; of those that it shares with other detections, its share.
     """
 
     score: float
@@ -174,7 +174,7 @@ class Receipt:
     box_random: Mapping[str, float]
     context_dependence: float
     supported: bool
-    forwards: int
+    forwards: float
 
     @property
     def brief(self) -> str:

@@ -26,6 +26,8 @@ MARGIN = 0.1
 """A map is supported where its hottest part counts this share of the score more than random parts do."""
 LEAST = 0.01
 """And at least this much score: what is hardly there at all has no cause to be found."""
+ROOM, LEAST_ROOM = 0.25, 0.03
+"""Detections share images where so much room around each is left free: in its box's longer side, in the image's."""
 CONTROLS = 2
 TRIES = 16
 
@@ -43,10 +45,7 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
     fills = [fill(subject.image, subject.inside) for fill in FILLS.values()]
     receipts = []
     for number, one in enumerate(maps):
-        box = subject.boxes[number]
-        # Its own generator: a receipt does not depend on which other detections were asked about.
-        generator = torch.Generator().manual_seed(subject.seed + int(box.double().mul(16).sum()))
-        hot, boxes = _masks(subject, number, one, generator)
+        hot, boxes = _masks(subject, number, one, _generator(subject, number))
         soft = softened(hot, subject.inside)
         # What is kept: all but the hottest part, it alone, the box alone, each with its random controls.
         kept = torch.cat([1 - soft, soft, boxes.float()])[:, None]
@@ -57,39 +56,71 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
     return receipts
 
 
-def check(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
+def check(subject: Subject, maps: Mapping[int, Tensor]) -> list[Receipt]:
     """Quick receipts: the hottest part against one random part, and all outside the box, under both fills.
 
-    Six images for each detection, the whole image at full size. Supported by the same rule, of removal alone.
+    On the whole image at full size. Detections that lie far apart share the images in which parts are taken away; the
+    box alone takes two of each detection's own. Supported by the same rule as in :func:`verify`, of removal alone.
+
+    Args:
+        subject: the image and its K detections.
+        maps: of some of them, by number: (h', w') over the detector's input, not all zero.
     """
-    fills = [fill(subject.image, subject.inside) for fill in FILLS.values()]
-    receipts = []
-    for number, one in enumerate(maps):
-        box = subject.boxes[number]
-        generator = torch.Generator().manual_seed(subject.seed + int(box.double().mul(16).sum()))
-        hot, boxes = _masks(subject, number, one, generator)
-        kept = torch.cat([1 - softened(hot[:2], subject.inside), boxes[:1].float()])[:, None]
+    fills = [fill(subject.image, subject.inside) for fill in FILLS.values()] if maps else []
+    parts = {}
+    for number, one in maps.items():
+        hot, boxes = _masks(subject, number, one, _generator(subject, number))
+        parts[number] = torch.stack([hot[0], hot[1], boxes[0]])
+    receipts: list[Receipt] = []
+    told: dict[int, tuple[list[list[float]], float]] = {}
+    for group in far_apart({number: _reach(subject, number, own) for number, own in parts.items()}):
+        taken = softened(torch.stack([parts[number][:2] for number in group]).any(0), subject.inside)
+        kept = torch.cat([1 - taken, *(parts[number][2:].float() for number in group)])[:, None]
         images = torch.cat([torch.lerp(fill, subject.image, torch.where(subject.inside, kept, 1)) for fill in fills])
-        scores = subject.scores(images, [number])[:, 0].view(len(fills), -1).tolist()
-        removed, moved, alone = ({fill: own[i] for fill, own in zip(FILLS, scores, strict=True)} for i in range(3))
+        images = images.view(len(fills), len(kept), *subject.image.shape)
+        shared = subject.scores(images[:, :2].flatten(0, 1), group).view(len(fills), 2, len(group))
+        for place, number in enumerate(group):
+            own = subject.scores(images[:, 2 + place], [number])
+            told[number] = torch.cat([shared[:, :, place], own], 1).tolist(), len(fills) * (2 / len(group) + 1)
+    for number, part in parts.items():
+        scores, forwards = told[number]
+        removed, moved, alone = ({fill: of[i] for fill, of in zip(FILLS, scores, strict=True)} for i in range(3))
         before = float(subject.before[number])
         costs = all(moved[fill] - removed[fill] >= max(MARGIN * before, LEAST) for fill in FILLS)
-        receipts.append(
-            Receipt(
-                before,
-                float(hot[0].sum() / subject.inside.sum()),
-                removed,
-                moved,
-                {},
-                {},
-                alone,
-                {},
-                context_dependence=_context(before, alone),
-                supported=costs,
-                forwards=len(images),
-            )
-        )
+        share = float(part[0].sum() / subject.inside.sum())
+        context = _context(before, alone)
+        receipts.append(Receipt(before, share, removed, moved, {}, {}, alone, {}, context, costs, forwards))
     return receipts
+
+
+def far_apart(reaches: Mapping[int, tuple[int, int, int, int]]) -> list[list[int]]:
+    """Rectangles, xyxy, as groups of their numbers in which no two meet; each joins the first group that it can."""
+    groups: list[list[int]] = []
+    for number, (x1, y1, x2, y2) in reaches.items():
+        for group in groups:
+            others = (reaches[other] for other in group)
+            if all(x2 <= left or right <= x1 or y2 <= top or bottom <= y1 for left, top, right, bottom in others):
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
+
+
+def _reach(subject: Subject, number: int, parts: Tensor) -> tuple[int, int, int, int]:
+    """What holds a detection's parts (n, h, w) and its box, with room around them: xyxy.
+
+    The room is as wide as the box, so that what is taken away for another detection is at least two such rooms off.
+    """
+    rows, columns = (torch.where(parts.any(0).any(axis))[0] for axis in (1, 0))
+    x1, y1, x2, y2 = subject.boxes[number].tolist()
+    room = math.ceil(max(ROOM * max(x2 - x1, y2 - y1), LEAST_ROOM * max(subject.inside.shape)))
+    return int(columns[0]) - room, int(rows[0]) - room, int(columns[-1]) + 1 + room, int(rows[-1]) + 1 + room
+
+
+def _generator(subject: Subject, number: int) -> torch.Generator:
+    """A detection's own: a receipt does not depend on which other detections were asked about."""
+    return torch.Generator().manual_seed(subject.seed + int(subject.boxes[number].double().mul(16).sum()))
 
 
 def _context(before: float, alone: Mapping[str, float]) -> float:
@@ -99,8 +130,7 @@ def _context(before: float, alone: Mapping[str, float]) -> float:
 
 def hottest_part(subject: Subject, number: int, one: Tensor) -> tuple[Tensor, Tensor]:
     """Bool (h, w) each: the hottest part of a detection's map (h', w'), and a random part as large."""
-    generator = torch.Generator().manual_seed(subject.seed + int(subject.boxes[number].double().mul(16).sum()))
-    hot, _ = _masks(subject, number, one, generator)
+    hot, _ = _masks(subject, number, one, _generator(subject, number))
     return hot[0], hot[1]
 
 
@@ -129,12 +159,21 @@ def softened(parts: Tensor, inside: Tensor) -> Tensor:
     rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
     sigma = SOFT * max(rows, columns)
     radius = math.ceil(sigma)
-    tall = F.max_pool2d(
-        parts[:, None].float(), (2 * radius + 1, 1), 1, (radius, 0)
-    )  # one way, then the other: a square
-    grown = F.max_pool2d(tall, (1, 2 * radius + 1), 1, (0, radius))
-    covered = gaussian_blur(inside[None].float(), sigma).clamp(min=1e-6)  # nothing fades at the image's own edge
-    return (gaussian_blur(grown[:, 0] * inside, sigma) / covered * inside).clamp(0, 1)
+    covered = gaussian_blur(inside[None].float(), sigma)[0].clamp(min=1e-6)  # nothing fades at the image's own edge
+    soft = torch.zeros(parts.shape, device=parts.device)
+    reach = radius + math.ceil(3 * sigma)
+    for part, own in zip(parts, soft, strict=True):  # most are small, and nothing changes far from them
+        if not part.any():
+            continue
+        window = []
+        for axis in (1, 0):
+            places = torch.where(part.any(axis))[0]
+            window.append(slice(max(int(places[0]) - reach, 0), int(places[-1]) + 1 + reach))
+        near = part[window[0], window[1]][None, None].float()
+        tall = F.max_pool2d(near, (2 * radius + 1, 1), 1, (radius, 0))  # one way, then the other: a square
+        grown = F.max_pool2d(tall, (1, 2 * radius + 1), 1, (0, radius))[0] * inside[window[0], window[1]]
+        own[window[0], window[1]] = gaussian_blur(grown, sigma)[0] / covered[window[0], window[1]]
+    return (soft * inside).clamp(0, 1)
 
 
 def _rectangle(xyxy: Sequence[float], inside: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
 from detcam.evaluate.localization import box_mask
 from detcam.evaluate.recovery import holds, precision
-from detcam.frames import TRACKED, Frame, choose_frame
+from detcam.frames import GROWTHS, TRACKED, Frame, choose_frame, crop_frame, crop_size
 from detcam.methods.effect import learn_effects
 from detcam.probe import Probe
 from detcam.targets import class_logit, find_target
@@ -95,6 +95,16 @@ def test_the_passes_spent_are_few():
     learn_effects(frame, 4)
     print(f"{frame.spent} passes over the frame")
     assert frame.spent <= 5 + 2 + 32 + 16
+
+
+def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
+    corners = [(4, 4, 18, 18), (104, 4, 118, 18), (4, 78, 18, 92), (104, 78, 118, 92)]
+    frame = known_frame(corners, lambda *shares: sum(shares) / len(shares))
+    heat = learn_effects(frame, 4)
+    outside = heat[torch.from_numpy(~box_mask((38, 28, 74, 64), SIZE))]
+    print(f"{frame.spent} passes over the frame, {float((outside > 0).float().mean()):.0%} shown")
+    assert len(outside[outside > 0].unique()) == 1, "one tile of one heat"
+    assert frame.spent <= 5 + 2 + 32 + 16 + 70
 
 
 def demo_explanation(name, **choices):
@@ -183,6 +193,12 @@ def test_a_crop_has_the_boxs_score(scene_image, demo_detector):
         frame = choose_frame(whole, float(probe.before[0]))
         before = float(frame.scores(frame.image[None])[0])
         assert before >= 0.9 * float(probe.before[0])
+        for growth, longest in GROWTHS:
+            other = crop_frame(whole, *crop_size(whole, growth, longest))
+            if other.price < frame.price:
+                assert float(other.scores(other.image[None])[0]) < 0.9 * float(probe.before[0]), (
+                    "a cheaper one would do"
+                )
         cropped += frame.price < 1
         x1, y1, x2, y2 = frame.box_to_input(frame.box.tolist())
         assert np.allclose([x1, y1, x2, y2], whole.box.tolist(), atol=1e-3)

@@ -13,8 +13,9 @@ import detcam
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
+from detcam.fills import gaussian_blur
 from detcam.imagewise import ImageMaps, Seen
-from detcam.verify import CONTROLS, HOT, _moved, softened, verify
+from detcam.verify import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
 
 
 def blob(box, size=(48, 64)):
@@ -101,6 +102,66 @@ def test_soft_edges_do_not_fade_at_the_images_own_edge():
     soft = softened(torch.ones(1, 40, 50, dtype=torch.bool), inside)[0]
     assert torch.allclose(soft[inside], torch.ones(()))
     assert not soft[~inside].any()
+
+
+def test_soft_edges_are_those_of_the_whole_image_although_only_the_surroundings_of_a_part_are_worked_on():
+    inside = torch.ones(200, 300, dtype=torch.bool)
+    inside[:20] = False
+    parts = torch.zeros(3, 200, 300, dtype=torch.bool)
+    parts[0, 90:110, 120:150] = True
+    parts[1, 20:30, 280:300] = True  # the third stays empty
+    sigma = SOFT * 300
+    radius = int(np.ceil(sigma))
+    grown = torch.nn.functional.max_pool2d(parts.float()[:, None], 2 * radius + 1, 1, radius)[:, 0]
+    covered = gaussian_blur(inside[None].float(), sigma).clamp(min=1e-6)
+    expected = (gaussian_blur(grown * inside, sigma) / covered * inside).clamp(0, 1)
+    assert torch.allclose(softened(parts, inside), expected, atol=1e-6)
+
+
+class SeveralSubjects(KnownSubject):
+    """Boxes that each depend on the pixels of a part of their own."""
+
+    def __init__(self, boxes, causes, size=(48, 160)):
+        super().__init__(size=size)
+        self.boxes = torch.tensor([[float(side) for side in box] for box in boxes])
+        self.before = torch.ones(len(boxes))
+        self.causes = [blob(cause, size) / blob(cause, size).sum() for cause in causes]
+
+    def scores(self, images, of=None):
+        self.seen.append(images.clone())
+        kept = (-10 * (images - self.image).abs().mean(1)).exp()
+        which = range(len(self.causes)) if of is None else of
+        return torch.stack([(kept * self.causes[number]).sum((1, 2)) for number in which], 1)
+
+
+def test_quick_receipts_of_boxes_that_lie_far_apart_share_images_and_say_what_their_own_would():
+    size = (48, 160)
+    causes = [(16, 16, 24, 24), (126, 16, 134, 24)]
+    boxes = [(12, 12, 30, 30), (122, 12, 140, 30)]
+    maps = dict(enumerate(blob(cause, size) for cause in causes))
+    subject = SeveralSubjects(boxes, causes)
+    together = check(subject, maps)
+    alone = [check(SeveralSubjects(boxes, causes), {number: maps[number]})[0] for number in (0, 1)]
+    assert [receipt.forwards for receipt in alone] == [6, 6]
+    assert [receipt.forwards for receipt in together] == [4, 4]
+    assert subject.forwards == 8
+    for one, other in zip(together, alone, strict=True):
+        assert one.supported
+        for name in ("removed", "removed_random", "box_only"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
+
+
+def test_quick_receipts_of_boxes_close_by_share_nothing():
+    size = (48, 160)
+    causes = [(16, 16, 24, 24), (40, 16, 48, 24)]
+    subject = SeveralSubjects([(12, 12, 30, 30), (36, 12, 54, 30)], causes)
+    told = check(subject, dict(enumerate(blob(cause, size) for cause in causes)))
+    assert [receipt.forwards for receipt in told] == [6, 6]
+
+
+def test_rectangles_that_meet_are_in_different_groups():
+    reaches = {3: (0, 0, 10, 10), 5: (5, 5, 15, 15), 7: (10, 0, 20, 4), 8: (30, 30, 40, 40)}
+    assert far_apart(reaches) == [[3, 7, 8], [5]]
 
 
 def planted(seeds):

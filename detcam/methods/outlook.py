@@ -15,24 +15,29 @@ import torch
 from torch import Tensor
 
 from detcam.fills import gaussian_blur
-from detcam.frames import TRACKED, Frame
+from detcam.frames import Frame
 from detcam.methods.regions import segmented
 
 LARGER = 1.4
 """How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""
 TILES = 3
 """Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
-LOCAL = 0.25
+LOCAL = 0.35
 """A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
 MOST = 2
 """Tiles that are halved at each level."""
 COUNTS = 0.25
 """A place counts that carries at least this share of what all outside the box does."""
+AGAIN = 0.5
+"""A second place is looked for where this share is not told by the first."""
+CONCENTRATED = 0.8
+"""A place that carries this share, of 2, is cut into superpixels; less is diffuse, and shown as the tile that it is."""
 SMALL = 0.35
 """Tiles are halved until their side is about this share of the box's."""
 GROWTHS = (1.0, 1.6, 2.4)
-"""How many times larger a place is tried about its centre; of those that carry as much the smallest is taken."""
+"""How many times larger a place is tried about its centre."""
 NEARLY = 0.9
+"""Of places that carry this share of what the best of them does the smallest is taken."""
 ROOM = 1.8
 """How much larger what is cut into superpixels is: what counts may reach beyond the tile that found it."""
 REGION_PIXELS = 16
@@ -41,17 +46,18 @@ MOST_REGIONS = 16
 ROUNDS = 4
 """How often the place is narrowed to the superpixels that carry the most, and cut anew."""
 CARRIES = (0.15, 0.3, 0.5, 0.7)
-"""Superpixels that carry this share of what the best does are kept in."""
+"""The bounds of superpixels that carry these shares of what the best does are tried as narrower places."""
 MARGIN = 1.2
 """How much larger than what carries the place then is."""
 SHRINKS = 0.8
 """It is narrowed where that leaves less than this share of its area."""
 SMOOTH = 0.12
 """Width of the smoothing over a place's superpixels, in its sides: one alone may cost little where others do."""
+TOGETHER = 0.5
+"""Share of a place's effect, at least, that is spread evenly over it: its parts count more together than one by one."""
 LEAST_PIXELS = 4
-LEAST_SIDE = 3
 LEAST_SCORE = 0.01
-CUTS = (0.5, 0.25, 0.125)
+"""Scores are told apart from here up, as log-odds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +67,8 @@ class Outlook:
     Attributes:
         frame: the image.
         near: bool (h, w), the box and its margin, which always stays.
-        fill: what stands for "removed".
+        fill: what stands for "removed" where a part is taken away.
+        other: what does where it is shown beside the box: no edge that one fill draws tells in both.
         full: the target in the frame as it is.
         alone: the target with all but ``near`` replaced.
         removed: bool (h, w), what is replaced whatever is tried.
@@ -86,12 +93,12 @@ class Outlook:
         images = torch.cat([frame.without(stacked, self.fill), frame.without(rest, self.other)])
         hidden, shown = self.scaled(frame.values(images).cpu()).view(2, -1)
         full, alone = self.scaled(torch.tensor([self.full, self.alone])).tolist()
-        carried: Tensor = (full - hidden).clamp(min=0) + (shown - alone).clamp(min=0)
-        return carried / max(full - alone, 1e-6)
+        carried: Tensor = ((full - hidden).clamp(min=0) + (shown - alone).clamp(min=0)) / max(full - alone, 1e-6)
+        return carried
 
     def scaled(self, values: Tensor) -> Tensor:
         """Scores as log-odds, in which half a cause tells half; other targets as they are."""
-        if self.frame.target not in TRACKED:
+        if not self.frame.tracked:
             return values
         return torch.logit(values.clamp(LEAST_SCORE, 1 - LEAST_SCORE))
 
@@ -109,13 +116,13 @@ def look_outside(outlook: Outlook) -> list[Place]:
     does not bring it back, what else is needed.
     """
     first = _look(outlook)
-    if first is None:
-        return []
+    if first is None or first.diffuse:
+        return [] if first is None else [first]
     frame, part = outlook.frame, first.part.float()
     rest = (~(first.part | outlook.near)).float()
     images = torch.cat([frame.without(part[None], outlook.fill), frame.without(rest[None], outlook.other)])
     without, beside = frame.values(images).tolist()
-    least = COUNTS * (outlook.full - outlook.alone)
+    least = AGAIN * (outlook.full - outlook.alone)
     if without - outlook.alone > least:
         second = _look(replace(outlook, removed=first.part, full=without))
     elif outlook.full - beside > least:
@@ -150,31 +157,16 @@ def _look(outlook: Outlook) -> Place | None:
 
 
 def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
-    """A tile grown while that brings more, narrowed to the superpixels that carry the most, as the effects of its parts.
-
-    What superpixels do not carry one by one they carry together: that is spread over all of the place.
-    """
+    """A tile grown while that brings more, narrowed to what carries most, as the effects of its parts."""
     tiles = [_scaled(tile, growth, image) for growth in GROWTHS]
-    carried = outlook.effects([outlook.part(one) for one in tiles])
-    best = next(i for i, value in enumerate(carried.tolist()) if value >= NEARLY * float(carried.max()))
+    tile, carried = _smallest(outlook, tiles)
+    if carried < CONCENTRATED:
+        part = outlook.part(tile)
+        return Place(part, carried / part.sum() * part, carried, diffuse=True)
     box = outlook.frame.box
     side = max(float((box[2:] - box[:2]).clamp(min=1).prod()) ** 0.5, 1)
-    own = max(tiles[best][2] - tiles[best][0], tiles[best][3] - tiles[best][1], 1)
-    window = _scaled(tiles[best], max(ROOM, side / own), image)
-    for _ in range(ROUNDS):
-        labels = _superpixels(outlook, window)
-        effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
-        tighter = {tuple(window)}
-        for share in CARRIES:
-            carrying = torch.isin(labels, torch.where(effects >= share * effects.max())[0].to(labels.device))
-            tighter.add(tuple(_scaled(_bounds(carrying), MARGIN, image)))
-        options = sorted((list(one) for one in tighter if int(outlook.part(list(one)).sum()) >= LEAST_PIXELS), key=_area)
-        carried = outlook.effects([outlook.part(one) for one in options])
-        best = next(i for i, value in enumerate(carried.tolist()) if value >= NEARLY * float(carried.max()))
-        narrower = options[best]
-        if _area(narrower) > SHRINKS * _area(window):
-            break
-        window = narrower
+    own = max(tile[2] - tile[0], tile[3] - tile[1], 1)
+    window = _narrowed(outlook, _scaled(tile, max(ROOM, side / own), image), image)
     labels = _superpixels(outlook, window)
     count = int(labels.max()) + 1
     effects = outlook.effects([labels >= 0, *(labels == number for number in range(count))])
@@ -182,10 +174,36 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     areas = torch.bincount(labels[labels >= 0], minlength=count).float().cpu()
     together = max(whole - float(single.sum()), TOGETHER * whole)
     single = single * min((whole - together) / max(float(single.sum()), 1e-6), 1.0)
-    density = torch.cat([single / areas.clamp(min=float(areas.median())) + together / areas.sum(), torch.zeros(1)])[labels.cpu()]
+    least = float(areas.median())  # a sliver's effect over its own few pixels would outshine everything
+    density = torch.cat([single / areas.clamp(min=least) + together / areas.sum(), torch.zeros(1)])[labels.cpu()]
     smooth = gaussian_blur(density[None], SMOOTH * max(window[2] - window[0], window[3] - window[1]))[0]
     within = labels >= 0
     return Place(within, smooth.to(within.device) * within, whole)
+
+
+def _narrowed(outlook: Outlook, window: list[int], image: list[int]) -> list[int]:
+    """A rectangle narrowed, as long as that leaves nearly all it carries, to the superpixels that carry the most."""
+    for _ in range(ROUNDS):
+        labels = _superpixels(outlook, window)
+        effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
+        options = [window]
+        for share in CARRIES:
+            carrying = torch.isin(labels, torch.where(effects >= share * effects.max())[0].to(labels.device))
+            option = _scaled(_bounds(carrying), MARGIN, image)
+            if option not in options and int(outlook.part(option).sum()) >= LEAST_PIXELS:
+                options.append(option)
+        narrower, _ = _smallest(outlook, options)
+        if _area(narrower) > SHRINKS * _area(window):
+            break
+        window = narrower
+    return window
+
+
+def _smallest(outlook: Outlook, tiles: list[list[int]]) -> tuple[list[int], float]:
+    """Of tiles that carry nearly as much as the best of them the smallest, and what it carries."""
+    carried = outlook.effects([outlook.part(tile) for tile in tiles]).tolist()
+    enough = [(tile, value) for tile, value in zip(tiles, carried, strict=True) if value >= NEARLY * max(carried)]
+    return min(enough, key=lambda one: _area(one[0]))
 
 
 def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
@@ -216,11 +234,13 @@ class Place:
         part: bool (h, w), where it is.
         density: (h, w), the effect per pixel, in shares of what all outside the box carries; zero elsewhere.
         carried: the effect of the whole place, in [0, 2].
+        diffuse: it carries little of what all outside does, and is not narrowed.
     """
 
     part: Tensor
     density: Tensor
     carried: float
+    diffuse: bool = False
 
 
 def _apart(ranked: list[tuple[float, list[int]]]) -> list[tuple[float, list[int]]]:
