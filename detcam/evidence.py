@@ -33,7 +33,9 @@ OUTSIDE = (0.001, 0.1, 0.3)
 """Outside the box, what is at least such a share of the hottest there is one part."""
 GROWTH = 1.8
 """The first parts outside the box are tried enlarged so many times as well."""
-CLOSE = 0.1
+ENOUGH = 0.8
+"""A patch outside the box is enough for it that brings back this share of its score, beside nothing but the box."""
+CLOSE = 0.2
 """Patches cost as much whose margins, own score less the best other, are this close."""
 PAIRS = 3
 """Of so many first parts every two are tried together."""
@@ -118,8 +120,9 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
         images = frame.without(1 - softened(kept, frame.inside), "mean")
+        own = frame.raw.remains_by_class(frame.box, frame.class_ids)[0].cpu()
         for i, scores in zip(beyond, frame.class_scores(images).cpu(), strict=True):
-            enough[i] = not is_gone(scores, conf)
+            enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH * own[0])
     return enough
 
 
