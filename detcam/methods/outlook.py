@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from detcam.fills import gaussian_blur
@@ -48,7 +50,7 @@ ROUNDS = 4
 CARRIES = (0.15, 0.3, 0.5, 0.7)
 """The bounds of superpixels that carry these shares of what the best does are tried as narrower places."""
 MARGIN = 1.2
-"""How much larger than what carries the place then is."""
+"""How much larger than what carries the place then is, about each connected part of it."""
 SHRINKS = 0.8
 """It is narrowed where that leaves less than this share of its area."""
 SMOOTH = 0.12
@@ -106,6 +108,10 @@ class Outlook:
         """A tile, xyxy, as a mask, without the box and without padding."""
         part = torch.zeros_like(self.frame.inside)
         part[tile[1] : tile[3], tile[0] : tile[2]] = True
+        return self.allowed(part)
+
+    def allowed(self, part: Tensor) -> Tensor:
+        """A mask without the box and without padding."""
         return part & self.frame.inside & ~self.near & ~self.removed
 
 
@@ -159,15 +165,16 @@ def _look(outlook: Outlook) -> Place | None:
 def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     """A tile grown while that brings more, narrowed to what carries most, as the effects of its parts."""
     tiles = [_scaled(tile, growth, image) for growth in GROWTHS]
-    tile, carried = _smallest(outlook, tiles)
+    parts = [outlook.part(tile) for tile in tiles]
+    part, carried = _smallest(outlook, parts)
     if carried < CONCENTRATED:
-        part = outlook.part(tile)
         return Place(part, carried / part.sum() * part, carried, diffuse=True)
     box = outlook.frame.box
     side = max(float((box[2:] - box[:2]).clamp(min=1).prod()) ** 0.5, 1)
+    tile = _bounds(part)
     own = max(tile[2] - tile[0], tile[3] - tile[1], 1)
-    window = _narrowed(outlook, _scaled(tile, max(ROOM, side / own), image), image)
-    labels = _superpixels(outlook, window)
+    part = _narrowed(outlook, outlook.part(_scaled(tile, max(ROOM, side / own), image)), image)
+    labels = _superpixels(outlook, part)
     count = int(labels.max()) + 1
     effects = outlook.effects([labels >= 0, *(labels == number for number in range(count))])
     whole, single = float(effects[0]), effects[1:]
@@ -176,43 +183,52 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
     single = single * min((whole - together) / max(float(single.sum()), 1e-6), 1.0)
     least = float(areas.median())  # a sliver's effect over its own few pixels would outshine everything
     density = torch.cat([single / areas.clamp(min=least) + together / areas.sum(), torch.zeros(1)])[labels.cpu()]
-    smooth = gaussian_blur(density[None], SMOOTH * max(window[2] - window[0], window[3] - window[1]))[0]
-    within = labels >= 0
-    return Place(within, smooth.to(within.device) * within, whole)
+    smooth = gaussian_blur(density[None], SMOOTH * float(areas.sum()) ** 0.5)[0]
+    return Place(part, smooth.to(part.device) * part, whole)
 
 
-def _narrowed(outlook: Outlook, window: list[int], image: list[int]) -> list[int]:
-    """A rectangle narrowed, as long as that leaves nearly all it carries, to the superpixels that carry the most."""
+def _narrowed(outlook: Outlook, part: Tensor, image: list[int]) -> Tensor:
+    """A part, bool (h, w), narrowed to rectangles around the superpixels that carry nearly all of what it does."""
     for _ in range(ROUNDS):
-        labels = _superpixels(outlook, window)
-        effects = outlook.effects([labels == number for number in range(int(labels.max()) + 1)])
-        options = [window]
+        labels = _superpixels(outlook, part)
+        count = int(labels.max()) + 1
+        effects = outlook.effects([labels == number for number in range(count)])
+        options = [part]
         for share in CARRIES:
             carrying = torch.isin(labels, torch.where(effects >= share * effects.max())[0].to(labels.device))
-            option = _scaled(_bounds(carrying), MARGIN, image)
-            if option not in options and int(outlook.part(option).sum()) >= LEAST_PIXELS:
+            option = outlook.allowed(_rectangles(carrying, image))
+            if not any(bool((option == other).all()) for other in options):
                 options.append(option)
         narrower, _ = _smallest(outlook, options)
-        if _area(narrower) > SHRINKS * _area(window):
+        if int(narrower.sum()) > SHRINKS * int(part.sum()):
             break
-        window = narrower
-    return window
+        part = narrower
+    return part
 
 
-def _smallest(outlook: Outlook, tiles: list[list[int]]) -> tuple[list[int], float]:
-    """Of tiles that carry nearly as much as the best of them the smallest, and what it carries."""
-    carried = outlook.effects([outlook.part(tile) for tile in tiles]).tolist()
-    enough = [(tile, value) for tile, value in zip(tiles, carried, strict=True) if value >= NEARLY * max(carried)]
-    return min(enough, key=lambda one: _area(one[0]))
+def _rectangles(carrying: Tensor, image: list[int]) -> Tensor:
+    """The bounds of each connected part of a mask, made larger, as a mask."""
+    filled = torch.zeros_like(carrying)
+    for rows, columns in ndimage.find_objects(ndimage.label(carrying.cpu().numpy(), np.ones((3, 3)))[0]):
+        left, top, right, bottom = _scaled([columns.start, rows.start, columns.stop, rows.stop], MARGIN, image)
+        filled[top:bottom, left:right] = True
+    return filled
 
 
-def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
-    """Regions of a tile outside the box, int64 (h, w), numbered from 0, -1 elsewhere."""
-    part = outlook.part(tile)
-    rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
-    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+def _smallest(outlook: Outlook, parts: list[Tensor]) -> tuple[Tensor, float]:
+    """Of parts that carry nearly as much as the best of them the smallest, and what it carries."""
+    carried = outlook.effects(parts).tolist()
+    enough = [(part, value) for part, value in zip(parts, carried, strict=True) if value >= NEARLY * max(carried)]
+    return min(enough, key=lambda one: int(one[0].sum()))
+
+
+def _superpixels(outlook: Outlook, part: Tensor) -> Tensor:
+    """Regions of a part, int64 (h, w), numbered from 0, -1 elsewhere."""
+    left, top, right, bottom = _bounds(part)
+    window = slice(top, bottom), slice(left, right)
     labels = torch.full(part.shape, -1, dtype=torch.int64, device=part.device)
-    wanted = min(max(int(part.sum()) // REGION_PIXELS, 1), MOST_REGIONS)
+    pixels = int(part.sum())
+    wanted = min(max(pixels // REGION_PIXELS, 1), MOST_REGIONS) * part[window].numel() // pixels
     if wanted > 1 and min(part[window].shape) > 1:
         labels[window] = segmented(outlook.frame.image[:, window[0], window[1]], wanted)
     else:
@@ -220,10 +236,6 @@ def _superpixels(outlook: Outlook, tile: list[int]) -> Tensor:
     labels[~part] = -1
     labels[labels >= 0] = torch.unique(labels[labels >= 0], return_inverse=True)[1]
     return labels
-
-
-def _area(tile: list[int]) -> int:
-    return max(tile[2] - tile[0], 0) * max(tile[3] - tile[1], 0)
 
 
 @dataclass(frozen=True, eq=False)
