@@ -24,7 +24,7 @@ LARGER = 1.4
 """How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""
 TILES = 3
 """Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
-LOCAL = 0.35
+LOCAL = 0.25
 """A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
 MOST = 2
 """Tiles that are halved at each level."""
@@ -32,7 +32,7 @@ COUNTS = 0.25
 """A place counts that carries at least this share of what all outside the box does."""
 AGAIN = 0.5
 """A second place is looked for where this share is not told by the first."""
-CONCENTRATED = 0.8
+CONCENTRATED = 0.5
 """A place that carries this share, of 2, is cut into superpixels; less is diffuse, and shown as the tile that it is."""
 SMALL = 0.35
 """Tiles are halved until their side is about this share of the box's."""
