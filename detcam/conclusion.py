@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.evidence import find_evidence
+from detcam.evidence import find_evidence, find_surroundings
 from detcam.frames import Frame, choose_frame
 from detcam.geometry import Letterbox
 from detcam.imagewise import Seen
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
 from detcam.probe import Probe
-from detcam.sentence import sentence_of
+from detcam.sentence import MUCH, sentence_of
 from detcam.targets import Target, against, class_logit
 from detcam.types import Explanation, Heatmap
 from detcam.verify import check, hottest_part, softened
@@ -109,6 +109,8 @@ def _conclude(
     evidence = None
     if score >= conf:
         evidence = find_evidence(whole, choose_frame(whole, score), heat.cpu(), letterbox, conf, score)
+        if evidence is None and receipt.context_dependence >= MUCH:
+            evidence = find_surroundings(whole, letterbox, conf, score)
     told = replace(explanation, evidence=evidence)
     if evidence is None and not receipt.supported:
         told = replace(told, status="no_evidence", reason=told.reason or (

@@ -46,6 +46,8 @@ LEAST_SIDE = 0.03
 APART = 0.6
 """Patches that overlap more than this (IoU) are one."""
 TRIES = 200
+AROUND = (2.0, 0.0)
+"""All around the box is taken away within the box enlarged so many times, and everywhere (0)."""
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels of a frame."""
@@ -108,6 +110,35 @@ def find_evidence(
     return None
 
 
+def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: float) -> Evidence | None:
+    """All around a box, near it or everywhere, where the box is lost or becomes something else without it, or None.
+
+    It is asked where no patch was found: a background, say, is everywhere, and in no patch.
+
+    Args:
+        whole: the whole image as a frame.
+        letterbox: places the input in the original image.
+        conf: the detector's threshold, below which a box is lost.
+        before: the tracked score of the box in the whole image.
+    """
+    height, width = whole.inside.shape
+    x1, y1, x2, y2 = _within(whole, _padded([round(side) for side in whole.box.tolist()], 1))
+    rings = []
+    for growth in AROUND:
+        spare = round((growth - 1) / 2 * max(x2 - x1, y2 - y1)) if growth else max(height, width)
+        left, top, right, bottom = _within(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
+        ring = [(left, top, right, y1), (left, y2, right, bottom), (left, y1, x1, y2), (x2, y1, right, y2)]
+        rings.append([patch for patch in ring if _area(patch)])
+    rings = [ring for ring in rings if len(ring) > PARTS]
+    if not rings:
+        return None
+    after = _scores_without(whole, rings, list(whole.fills))
+    for ring, scores in zip(rings, after, strict=True):
+        if all(is_gone(one, conf) for one in scores):
+            return _evidence(whole, ring, scores, before, None, letterbox, conf)
+    return None
+
+
 def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) -> list[bool]:
     """Whether each set of patches outside the box, with nothing but the box beside it, is enough for the box to stand.
 
@@ -156,12 +187,16 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
     area = max(int((box & frame.inside).sum()), 1)
     most = max(LARGEST * area, (max(shape) / 10) ** 2)
     found: list[Rectangle] = []
+    pairs: list[list[Rectangle]] = []
     spare = math.ceil(RIM * max(x2 - x1, y2 - y1))
     beyond = own.clone()
     beyond[max(y1 - spare, 0) : max(y2 + spare, 1), max(x1 - spare, 0) : max(x2 + spare, 1)] = 0
     if float(beyond.max()) > 0:
         for share in OUTSIDE:
-            found += _connected(frame, beyond >= share * beyond.max(), beyond)
+            parts = _connected(frame, beyond >= share * beyond.max(), beyond)
+            pairs += [parts] if len(parts) == PARTS else []
+            found += parts
+        pairs += [[_grown(frame, patch) for patch in pair] for pair in pairs[:1]]
         found += [_grown(frame, patch) for patch in found[:PARTS]]
     for share in SHARES:
         count = min(max(round(share * area), 1), int((own > 0).sum()))
@@ -173,8 +208,8 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
         outside = _shared(patch, (x1, y1, x2, y2)) < _area(patch) / 2
         if _area(patch) <= (2 * most if outside else most) and all(_overlap(patch, other) < APART for other in kept):
             kept.append(patch)
-    pairs = [list(pair) for pair in combinations(kept[:PAIRS], 2) if _overlap(*pair) == 0]
-    return [[patch] for patch in kept] + pairs
+    together = [list(pair) for pair in [*pairs, *combinations(kept[:PAIRS], 2)] if _overlap(*pair) == 0]
+    return [[patch] for patch in kept] + together
 
 
 def _connected(frame: Frame, hot: Tensor, heat: Tensor) -> list[Rectangle]:
@@ -206,10 +241,9 @@ def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
 
 def _grown(frame: Frame, patch: Rectangle) -> Rectangle:
     """A patch made larger about its centre, cut to the frame: the map may have found but a corner of what counts."""
-    height, width = frame.inside.shape
     left, top, right, bottom = patch
     spare_x, spare_y = (round((GROWTH - 1) / 2 * side) for side in (right - left, bottom - top))
-    return (max(left - spare_x, 0), max(top - spare_y, 0), min(right + spare_x, width), min(bottom + spare_y, height))
+    return _within(frame, (left - spare_x, top - spare_y, right + spare_x, bottom + spare_y))
 
 
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
@@ -273,7 +307,7 @@ def _evidence(
     patches: Sequence[Rectangle],
     after: Tensor,
     before: float,
-    control: float,
+    control: float | None,
     letterbox: Letterbox,
     conf: float,
 ) -> Evidence:
@@ -304,6 +338,12 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 def _overlap(one: Sequence[int], other: Sequence[int]) -> float:
     shared = _shared(one, other)
     return shared / max(_area(one) + _area(other) - shared, 1)
+
+
+def _within(frame: Frame, patch: Sequence[int]) -> Rectangle:
+    """A patch cut to the frame."""
+    height, width = frame.inside.shape
+    return max(patch[0], 0), max(patch[1], 0), min(patch[2], width), min(patch[3], height)
 
 
 def _padded(patch: Sequence[int], spare: int) -> Rectangle:

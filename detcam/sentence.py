@@ -40,14 +40,21 @@ def sentence_of(explanation: Explanation) -> str:
 
 def _hangs_on(detection: Detection, evidence: Evidence) -> str:
     """What the box becomes without its evidence."""
+    if evidence.is_all_around:
+        return f"without what surrounds it, {_lost_or(evidence)}"
     sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
     side = "outside the box" if evidence.outside >= 0.5 else "inside the box"
     where = place_of(detection.xyxy, evidence.patches.mean(0) if len(sizes) > 1 else evidence.xyxy)
     name = f"the outlined {sizes[0]} patch {where}, {side}," if len(sizes) == 1 else f"both outlined patches, {side},"
-    if evidence.becomes is not None:
-        article = "an" if evidence.becomes[:1].lower() in "aeiou" else "a"
-        return f"without {name} it is {article} {evidence.becomes} {evidence.confidence:.2f}"
-    return f"without {name} it is lost ({evidence.after:.2f})"
+    return f"without {name} {_lost_or(evidence)}"
+
+
+def _lost_or(evidence: Evidence) -> str:
+    """What the box then is."""
+    if evidence.becomes is None:
+        return f"it is lost ({evidence.after:.2f})"
+    article = "an" if evidence.becomes[:1].lower() in "aeiou" else "a"
+    return f"it is {article} {evidence.becomes} {evidence.confidence:.2f}"
 
 
 def place_of(box: NDArray[np.floating], patch: NDArray[np.number]) -> str:

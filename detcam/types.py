@@ -114,13 +114,16 @@ class Heatmap:
 class Evidence:
     """The smallest part of an image without which a box is lost or becomes something else: one patch, or two.
 
+    Where it is no patch but all that surrounds the box, four rectangles around it (:attr:`is_all_around`).
+
     Attributes:
-        patches: int64 (1 or 2, 4), xyxy in original-image pixels, read-only.
+        patches: int64 (1 to 4, 4), xyxy in original-image pixels, read-only.
         becomes: the class that the box gets without it, or None where the box is lost.
         confidence: of what it becomes; of what is left of its own class where it is lost; in [0, 1], a mean over fills.
         before: the score of the box as it is, in [0, 1].
         after: the score of its own class without the patches, in [0, 1], a mean over fills.
-        control: the same without the worst of as many patches of that size elsewhere.
+        control: the same without the worst of as many patches of that size elsewhere; None for all around the box, as
+            nothing elsewhere is as large.
         outside: the share of the patches that lies outside the box, in [0, 1].
     """
 
@@ -129,15 +132,20 @@ class Evidence:
     confidence: float
     before: float
     after: float
-    control: float
+    control: float | None
     outside: float
 
     def __post_init__(self) -> None:
         patches = np.array(self.patches, np.int64).reshape(-1, 4)
-        if not 1 <= len(patches) <= 2:
-            raise ValueError(f"evidence is one patch or two, got {len(patches)}")
+        if not 1 <= len(patches) <= 4:
+            raise ValueError(f"evidence is one patch or two, or four around the box, got {len(patches)}")
         patches.flags.writeable = False
         object.__setattr__(self, "patches", patches)
+
+    @property
+    def is_all_around(self) -> bool:
+        """Whether it is no patch, but all that surrounds the box."""
+        return len(self.patches) > 2
 
     @property
     def xyxy(self) -> NDArray[np.int64]:

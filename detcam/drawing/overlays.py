@@ -42,7 +42,7 @@ def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.
     for explanation in result:
         heat = np.maximum(heat, shown_heat(explanation))
     texts = [explanation.detection.caption for explanation in result]
-    evidence = [explanation.evidence for explanation in result if explanation.evidence is not None]
+    evidence = [evidence for explanation in result for evidence in outlined(explanation)]
     view = View.whole(result.image.shape)
     picture = blend(result.image, heat, colormap, opacity)
     line = line_width(picture.shape)
@@ -67,8 +67,13 @@ def draw_view(
     picture = blend(view.photograph(explanation.image), seen, colormap, opacity)
     line = line_width(picture.shape)
     draw_contours(picture, seen, line)
-    evidence = [] if explanation.evidence is None else [explanation.evidence]
-    return draw_things(picture, [explanation.detection], [text], evidence, view, seen, line)
+    return draw_things(picture, [explanation.detection], [text], outlined(explanation), view, seen, line)
+
+
+def outlined(explanation: Explanation) -> list[Evidence]:
+    """The evidence to outline, at most one; none where it is all around the box."""
+    evidence = explanation.evidence
+    return [] if evidence is None or evidence.is_all_around else [evidence]
 
 
 def draw_things(

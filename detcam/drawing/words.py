@@ -30,10 +30,11 @@ def _found(explanation: Explanation) -> str:
     if explanation.status != "ok" or evidence is None:
         reason = explanation.reason if explanation.status == "no_signal" else ""
         return STATUSES[explanation.status] + (f" ({reason})" if reason else "")
-    parts = "part" if len(evidence.patches) == 1 else "parts"
+    what = "part outlined in blue" if len(evidence.patches) == 1 else "parts outlined in blue"
+    what = "surroundings" if evidence.is_all_around else what
     if evidence.becomes is None:
-        return f"without the {parts} outlined in blue it is lost ({evidence.before:.2f} to {evidence.after:.2f})"
-    return f"without the {parts} outlined in blue it becomes {evidence.becomes} {evidence.confidence:.2f}"
+        return f"without the {what} it is lost ({evidence.before:.2f} to {evidence.after:.2f})"
+    return f"without the {what} it becomes {evidence.becomes} {evidence.confidence:.2f}"
 
 
 def note_of(explanation: Explanation) -> str:

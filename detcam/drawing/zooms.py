@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detcam.drawing.heat import shown_heat
-from detcam.drawing.overlays import draw_view
+from detcam.drawing.overlays import draw_view, outlined
 from detcam.drawing.shapes import rotated_corners
 from detcam.drawing.view import View, upright
 from detcam.reduced import reduced
@@ -65,5 +65,5 @@ def is_small(explanation: Explanation) -> bool:
 
 
 def patches_of(explanation: Explanation) -> NDArray[np.int64]:
-    """The patches (n, 4) of the evidence, xyxy in the image's pixels; none where there is no evidence."""
-    return NONE if explanation.evidence is None else explanation.evidence.patches
+    """The patches (n, 4) of the evidence, xyxy in the image's pixels; none where there are none to outline."""
+    return next((one.patches for one in outlined(explanation)), NONE)
