@@ -98,8 +98,9 @@ def test_the_passes_spent_are_few():
 
 
 def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
-    corners = [(4, 4, 18, 18), (104, 4, 118, 18), (4, 78, 18, 92), (104, 78, 118, 92)]
-    frame = known_frame(corners, lambda *shares: sum(shares) / len(shares))
+    spots = [(x, y, x + 14, y + 14) for x in (4, 54, 104) for y in (4, 78)]
+    # Each spot has a sixth of the log-odds.
+    frame = known_frame(spots, lambda *shares: torch.sigmoid(8 * sum(shares) / len(shares) - 4))
     heat = learn_effects(frame, 4)
     outside = heat[torch.from_numpy(~box_mask((38, 28, 74, 64), SIZE))]
     print(f"{frame.spent} passes over the frame, {float((outside > 0).float().mean()):.0%} shown")

@@ -137,7 +137,7 @@ def test_a_useless_map_finds_nothing_and_is_not_borne_out(case):
     seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
     for heat in useless_maps():
         made = replace(e, heatmap=Heatmap(heat, letterboxes[0]), receipt=None, evidence=None, sentence="")
-        told = conclude(model, seen, made, find_target(target, model.names), 0.25, 0)
+        told = conclude(model, seen, [made], [find_target(target, model.names)], 0.25, 0)[0]
         assert told.status == "no_evidence"
         with pytest.raises(AssertionError):
             check_numbers(told.sentence, e.detection.caption, target, (0, 0, 1e9))
