@@ -23,7 +23,7 @@ from torch import Tensor
 
 from detcam.frames import Frame, choose_frame
 from detcam.methods.belief import NOISE, Belief
-from detcam.methods.outlook import Outlook, look_outside
+from detcam.methods.outlook import Allowance, Outlook, look_outside
 from detcam.methods.regions import segmented
 from detcam.methods.subject import Subject
 
@@ -53,6 +53,12 @@ BUDGET = 4
 """Passes over the whole image that a detection's patches may cost; the questions before them are not counted."""
 FEWEST, MOST = 32, 112
 """Passes over its frame that they take at least and at most: in a small crop many cost little."""
+IMAGE_BUDGETS = 50
+"""All detections of an image together may cost so many times the budget of one: 200 passes."""
+SCARCE = 20
+"""Passes over its frame that a detection's patches take where there are too many detections for that."""
+ASKED = 5
+"""Images asked about before any patch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +69,65 @@ class Domain:
     areas: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What has been asked of a detection before its patches.
+
+    Attributes:
+        frame: where it is asked.
+        near: bool (h, w), the box and its margin.
+        fill, other: what stands for "removed": the fill under which replacing all but the box costs most, and another.
+        blank, alone, full: the target with everything replaced, with all but ``near`` replaced, and as it is.
+    """
+
+    frame: Frame
+    near: Tensor
+    fill: str
+    other: str
+    blank: float
+    alone: float
+    full: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether replacing anything costs anything; of a sum, one part may outweigh another."""
+        return not self.frame.tracked or self.full > min(self.blank, self.alone)
+
+    @property
+    def looks_outside(self) -> bool:
+        """Whether replacing all but the box costs so much that places outside are tried."""
+        lost = self.full - self.alone
+        return self.counts and lost > 0 and lost > CONTEXT * (self.full - min(self.blank, self.alone))
+
+
 def effect(subject: Subject) -> Tensor:
     """The effect of each region on each detection's target, per pixel, in the target's own unit: (K, h, w).
 
     Zero where nothing was tried or found. The budget is what each detection's patches may cost, in passes over the
-    whole image; most frames are a small part of it.
+    whole image; most frames are a small part of it. All of an image's detections together may cost fifty times that:
+    what their patches leave goes to places outside the boxes of those that rest on them.
     """
+    wholes = [subject.frame(number) for number in range(len(subject.boxes))]
+    questions = [ask(choose_frame(whole, float(before))) for whole, before in zip(wholes, subject.before, strict=True)]
+    passes = [_patch_passes(one.frame.price, subject.budget) for one in questions]
+    costs = sum((ASKED + count) * one.frame.price for one, count in zip(questions, passes, strict=True))
+    left = float(IMAGE_BUDGETS * subject.budget)
+    if costs > left:
+        passes = [max(int(count * left / costs), SCARCE) for count in passes]
+    left = max(left - costs, 0.0)
+    looking = sum(one.looks_outside for one in questions)
     maps = []
-    for number in range(len(subject.boxes)):
-        whole = subject.frame(number)
-        frame = choose_frame(whole, float(subject.before[number]))
-        maps.append(frame.to_input(learn_effects(frame, subject.budget, subject.seed), whole_shape(whole)))
+    for whole, one, count in zip(wholes, questions, passes, strict=True):
+        allowance = Allowance(left / max(looking, 1) if one.looks_outside else 0.0)
+        maps.append(one.frame.to_input(_learn(one, count, allowance, subject.seed), whole_shape(whole)))
+        left -= allowance.spent
+        looking -= one.looks_outside
     return torch.stack(maps)
+
+
+def _patch_passes(price: float, budget: int) -> int:
+    """How many passes over a frame of that price a detection's patches may take."""
+    return min(max(int(budget / price), FEWEST), MOST)
 
 
 def whole_shape(frame: Frame) -> tuple[int, int]:
@@ -83,25 +136,41 @@ def whole_shape(frame: Frame) -> tuple[int, int]:
 
 
 def learn_effects(frame: Frame, budget: int = BUDGET, seed: int = 0) -> Tensor:
-    """The map of one frame, (h, w), nowhere negative."""
+    """The map of one frame alone, (h, w), nowhere negative."""
+    return _learn(ask(frame), _patch_passes(frame.price, budget), Allowance(IMAGE_BUDGETS * budget), seed)
+
+
+def ask(frame: Frame) -> Question:
+    """The questions that come before any patch."""
     near = near_box(frame)
-    fill, blank, alone, full = _questions(frame, near)
-    other = next((name for name in frame.fills if name != fill), fill)
+    outside = (~near).float()
+    parts = torch.stack([torch.ones_like(outside), outside])
+    images = torch.cat([*(frame.without(parts, fill) for fill in frame.fills), frame.image[None]])
+    *changed, full = frame.values(images).tolist()
+    told = {fill: (changed[2 * i], changed[2 * i + 1]) for i, fill in enumerate(frame.fills)}
+    fill, *others = sorted(told, key=lambda name: told[name][1])
+    return Question(frame, near, fill, (*others, fill)[0], *told[fill], full)
+
+
+def _learn(question: Question, passes: int, allowance: Allowance, seed: int) -> Tensor:
+    """The map of one frame, (h, w): what places outside the box count, then what its own regions do."""
+    frame, near, span = question.frame, question.near, question.full - question.alone
     heat = torch.zeros(frame.inside.shape)
-    if frame.tracked and full - min(blank, alone) <= 0:
+    if not question.counts:
         return heat
     kept = near
-    if full > alone and full - alone > CONTEXT * (full - min(blank, alone)):
-        for place in look_outside(Outlook(frame, near, fill, other, full, alone, torch.zeros_like(near))):
-            heat = torch.maximum(heat, (place.density * (full - alone)).cpu())
+    if question.looks_outside:
+        outlook = Outlook(
+            frame, near, question.fill, question.other, question.full, question.alone, torch.zeros_like(near), allowance
+        )
+        for place in look_outside(outlook):
+            heat = torch.maximum(heat, (place.density * span).cpu())
             kept = kept | place.part
-    always = kept & ~near
-    return torch.maximum(heat, _learned(frame, near, always, fill, full, budget, seed))
+    return torch.maximum(heat, _learned(frame, near, kept & ~near, question.fill, question.full, passes, seed))
 
 
-def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float, budget: int, seed: int) -> Tensor:
+def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float, passes: int, seed: int) -> Tensor:
     """The effect of the box's regions per pixel, (h, w), while the places outside that count always stay."""
-    passes = min(max(int(budget / frame.price), FEWEST), MOST)
     domain = make_domain(frame, near)
     process = Belief(domain.labels, domain.areas, frame.box, seed)
     nothing = torch.zeros(0, dtype=torch.int64)
@@ -156,19 +225,6 @@ def _learn_singles(process: Belief, learn_losses: Callable[[list[Tensor]], list[
         tried.update(singles)
         if not singles or max(learn_losses([torch.tensor([number]) for number in singles])) < FINDS:
             return
-
-
-def _questions(frame: Frame, near: Tensor) -> tuple[str, float, float, float]:
-    """The fill under which replacing all but the box costs the target most; the target with everything replaced, with
-    all but the box replaced, both under that fill, and as it is.
-    """
-    outside = (~near).float()
-    parts = torch.stack([torch.ones_like(outside), outside])
-    images = torch.cat([*(frame.without(parts, fill) for fill in frame.fills), frame.image[None]])
-    *changed, full = frame.values(images).tolist()
-    told = {fill: (changed[2 * i], changed[2 * i + 1]) for i, fill in enumerate(frame.fills)}
-    fill = min(told, key=lambda name: told[name][1])
-    return fill, *told[fill], full
 
 
 def near_box(frame: Frame) -> Tensor:

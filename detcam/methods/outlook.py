@@ -62,6 +62,17 @@ LEAST_SCORE = 0.01
 """Scores are told apart from here up, as log-odds."""
 
 
+class Allowance:
+    """Passes over the whole image that a search may still cost."""
+
+    def __init__(self, passes: float) -> None:
+        self.passes, self.spent = passes, 0.0
+
+    def affords(self, passes: float) -> bool:
+        """Whether there is room for so many more."""
+        return self.spent + passes <= self.passes
+
+
 @dataclass(frozen=True, eq=False)
 class Outlook:
     """The question of what outside the box counts.
@@ -74,6 +85,7 @@ class Outlook:
         full: the target in the frame as it is.
         alone: the target with all but ``near`` replaced.
         removed: bool (h, w), what is replaced whatever is tried.
+        allowance: what the search may cost.
     """
 
     frame: Frame
@@ -83,6 +95,11 @@ class Outlook:
     full: float
     alone: float
     removed: Tensor
+    allowance: Allowance
+
+    def affords(self, parts: int) -> bool:
+        """Whether the effects of so many parts may still be asked."""
+        return self.allowance.affords(2 * parts * self.frame.price)
 
     def effects(self, parts: list[Tensor]) -> Tensor:
         """What the target loses without each part (h, w), bool, plus what it gains with it beside the box alone.
@@ -92,6 +109,7 @@ class Outlook:
         stacked = torch.maximum(torch.stack(parts), self.removed).float()
         rest = (~(torch.stack(parts) | self.near) | self.removed).float()
         frame = self.frame
+        self.allowance.spent += 2 * len(parts) * frame.price
         images = torch.cat([frame.without(stacked, self.fill), frame.without(rest, self.other)])
         hidden, shown = self.scaled(frame.values(images).cpu()).view(2, -1)
         full, alone = self.scaled(torch.tensor([self.full, self.alone])).tolist()
@@ -122,7 +140,7 @@ def look_outside(outlook: Outlook) -> list[Place]:
     does not bring it back, what else is needed.
     """
     first = _look(outlook)
-    if first is None or first.diffuse:
+    if first is None or first.diffuse or not outlook.affords(TILES**2):
         return [] if first is None else [first]
     frame, part = outlook.frame, first.part.float()
     rest = (~(first.part | outlook.near)).float()
@@ -146,7 +164,7 @@ def _look(outlook: Outlook) -> Place | None:
     box = outlook.frame.box
     goal = SMALL * math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
     best: list[tuple[float, list[int]]] = []
-    while tiles:
+    while tiles and outlook.affords(len(tiles)):
         parts = [(tile, part) for tile in tiles if int((part := outlook.part(tile)).sum()) >= LEAST_PIXELS]
         if not parts:
             break
@@ -159,11 +177,17 @@ def _look(outlook: Outlook) -> Place | None:
         if not counting or max(sides) <= goal:
             break
         tiles = [piece for _, tile in counting for piece in _pieces(tile, image)]
-    return _settled(outlook, best[0][1], image) if best else None
+    if not best:
+        return None
+    carried, tile = best[0]
+    return _settled(outlook, tile, carried, image)
 
 
-def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
+def _settled(outlook: Outlook, tile: list[int], carried: float, image: list[int]) -> Place:
     """A tile grown while that brings more, narrowed to what carries most, as the effects of its parts."""
+    if not outlook.affords(len(GROWTHS) + MOST_REGIONS):
+        part = outlook.part(tile)
+        return Place(part, carried / part.sum() * part, carried, diffuse=True)
     tiles = [_scaled(tile, growth, image) for growth in GROWTHS]
     parts = [outlook.part(tile) for tile in tiles]
     part, carried = _smallest(outlook, parts)
@@ -190,6 +214,8 @@ def _settled(outlook: Outlook, tile: list[int], image: list[int]) -> Place:
 def _narrowed(outlook: Outlook, part: Tensor, image: list[int]) -> Tensor:
     """A part, bool (h, w), narrowed to rectangles around the superpixels that carry nearly all of what it does."""
     for _ in range(ROUNDS):
+        if not outlook.affords(2 * MOST_REGIONS + len(CARRIES)):  # a round, and the last look at what is left
+            break
         labels = _superpixels(outlook, part)
         count = int(labels.max()) + 1
         effects = outlook.effects([labels == number for number in range(count)])
