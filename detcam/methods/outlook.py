@@ -1,9 +1,9 @@
 """Where outside its box a detection's evidence is: places anywhere in a frame, taken away and shown beside the box.
 
-Tiles of the frame are taken away one by one, and shown one by one beside the box, so that of two marks either of which
-is enough each is found by being shown, and of two that are both needed each by being missed. The tiles that count most
-are halved, and their halves tried, until they are about as large as a part of the box. What is found is then grown
-while that brings more, and cut into superpixels, each tried alone.
+Tiles of the frame are taken away one by one, and shown one by one beside the box: of two marks either of which is
+enough each is found by being shown, of two that are both needed each by being missed. The tile that counts most is
+halved, and its halves tried, until it is about as large as a part of the box. What is found is then grown while that
+brings more, and narrowed to the superpixels that carry it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from detcam.methods.regions import segmented
 LARGER = 1.4
 """How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""
 TILES = 3
-"""Tiles along the longer side of a frame, at first; each tile that counts is halved until it is small."""
+"""Tiles along the longer side of a frame, at first; each tile that counts most is halved until it is small."""
 LOCAL = 0.25
 """A tile is halved further only where a piece of it carries this share of what it does: the rest is diffuse."""
-MOST = 2
-"""Tiles that are halved at each level."""
 COUNTS = 0.25
 """A place counts that carries at least this share of what all outside the box does."""
 AGAIN = 0.5
@@ -163,24 +161,19 @@ def _look(outlook: Outlook) -> Place | None:
     tiles = [_scaled(tile, LARGER, image) for tile in _tiles(image, side)]
     box = outlook.frame.box
     goal = SMALL * math.sqrt(max(float((box[2:] - box[:2]).clamp(min=1).prod()), 1))
-    best: list[tuple[float, list[int]]] = []
+    best, carried = None, 0.0
     while tiles and outlook.affords(len(tiles)):
         parts = [(tile, part) for tile in tiles if int((part := outlook.part(tile)).sum()) >= LEAST_PIXELS]
         if not parts:
             break
-        effects = outlook.effects([part for _, part in parts]).tolist()
-        ranked = sorted(zip(effects, (tile for tile, _ in parts), strict=True), key=lambda one: -one[0])
-        before = max((value for value, _ in best), default=0.0)
-        counting = _apart([one for one in ranked if one[0] >= max(COUNTS, LOCAL * before)])[:MOST]
-        best = counting or best
-        sides = [max(tile[2] - tile[0], tile[3] - tile[1]) for _, tile in counting]
-        if not counting or max(sides) <= goal:
+        effects = outlook.effects([part for _, part in parts])
+        if float(effects.max()) < max(COUNTS, LOCAL * carried):
             break
-        tiles = [piece for _, tile in counting for piece in _pieces(tile, image)]
-    if not best:
-        return None
-    carried, tile = best[0]
-    return _settled(outlook, tile, carried, image)
+        best, carried = parts[int(effects.argmax())][0], float(effects.max())
+        if max(best[2] - best[0], best[3] - best[1]) <= goal:
+            break
+        tiles = _pieces(best, image)
+    return None if best is None else _settled(outlook, best, carried, image)
 
 
 def _settled(outlook: Outlook, tile: list[int], carried: float, image: list[int]) -> Place:
@@ -279,15 +272,6 @@ class Place:
     density: Tensor
     carried: float
     diffuse: bool = False
-
-
-def _apart(ranked: list[tuple[float, list[int]]]) -> list[tuple[float, list[int]]]:
-    """Those that overlap none before them."""
-    kept: list[tuple[float, list[int]]] = []
-    for value, tile in ranked:
-        if all(min(tile[2], o[2]) <= max(tile[0], o[0]) or min(tile[3], o[3]) <= max(tile[1], o[1]) for _, o in kept):
-            kept.append((value, tile))
-    return kept
 
 
 def _bounds(inside: Tensor) -> list[int]:
