@@ -24,7 +24,6 @@ import polars as pl
 
 from detcam.cli import main
 from detcam.evaluate.summary import FEW, RIVALS, UNSEEN_FIGURES
-from detcam.methods import METHODS
 
 Line = Mapping[str, Any]
 
