@@ -129,7 +129,7 @@ def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: f
         left, top, right, bottom = _within(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
         ring = [(left, top, right, y1), (left, y2, right, bottom), (left, y1, x1, y2), (x2, y1, right, y2)]
         rings.append([patch for patch in ring if _area(patch)])
-    rings = [ring for ring in rings if len(ring) > PARTS]
+    rings = [ring for ring in rings if ring]
     if not rings:
         return None
     after = _scores_without(whole, rings, list(whole.fills))

@@ -78,9 +78,11 @@ class ImageMaps:
                 self.budget,
             )  # fmt: skip
             maps = self.method.function(probe).detach()
+            shared = (probe.forwards - sum(probe.own_forwards) + sum(prices)) / len(part)
             for i in range(len(part)):
-                one = combine_maps(list(maps[i * len(targets) : (i + 1) * len(targets)]))
-                made.append(Made(one, used or ("input",), (), (probe.forwards + sum(prices)) / len(part)))
+                own = slice(i * len(targets), (i + 1) * len(targets))
+                forwards = shared + sum(probe.own_forwards[own])
+                made.append(Made(combine_maps(list(maps[own])), used or ("input",), (), forwards))
         return made
 
     def receipts(

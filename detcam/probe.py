@@ -35,6 +35,7 @@ class Probe:
 
     Attributes:
         forwards: images passed through the detector so far; a backward pass counts as two, a crop by its area.
+        own_forwards: of these what each scalar's own frame took.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Probe:
         self.boxes = torch.stack(boxes)
         self.before = raw.remains(self.boxes, self._ids)[index].detach()
         self.forwards: float = 0
+        self.own_forwards = [0.0] * len(asked)
         self._batch = batch
         self._fills: dict[str, Tensor] = {}
 
@@ -71,6 +73,7 @@ class Probe:
 
         def count(price: float) -> None:
             self.forwards += price
+            self.own_forwards[number] += price
 
         detection, target = self._asked[number]
         model = getattr(self._model, "for_scoring", self._model)

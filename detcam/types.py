@@ -145,7 +145,7 @@ class Evidence:
     @property
     def is_all_around(self) -> bool:
         """Whether it is no patch, but all that surrounds the box."""
-        return len(self.patches) > 2
+        return self.control is None
 
     @property
     def xyxy(self) -> NDArray[np.int64]:

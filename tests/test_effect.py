@@ -10,7 +10,8 @@ from detcam.demo.scenes import GEM, KITE, render
 from detcam.evaluate.localization import box_mask
 from detcam.evaluate.recovery import holds, precision
 from detcam.frames import GROWTHS, TRACKED, Frame, choose_frame, crop_frame, crop_size
-from detcam.methods.effect import learn_effects
+from detcam.methods.effect import ASKED, IMAGE_BUDGETS, SCARCE, WINDOWS, ask, effect, learn_effects
+from detcam.methods.outlook import Allowance, Outlook, look_outside
 from detcam.probe import Probe
 from detcam.targets import class_logit, find_target
 
@@ -64,10 +65,11 @@ def found(frame, causes, where):
         ([(46, 34, 56, 44)], lambda a: a, "inside", 0.6),
         ([(76, 18, 90, 32)], lambda a: a, "outside", 0.7),
         ([(4, 78, 18, 92)], lambda a: a, "outside", 0.7),
+        ([(4, 72, 24, 92)], lambda a: torch.sigmoid(30 * (a - 0.6)), "outside", 0.7),
         ([(4, 4, 18, 18), (104, 70, 118, 84)], torch.maximum, "outside", 0.5),
         ([(4, 4, 18, 18), (104, 70, 118, 84)], torch.minimum, "outside", 0.5),
     ],
-    ids=["part", "near", "far", "either of two", "both of two"],
+    ids=["part", "near", "far", "far, no part alone", "either of two", "both of two"],
 )
 def test_a_known_cause_is_found(causes, combine, where, least):
     share, heat = found(known_frame(causes, combine), causes, where)
@@ -106,6 +108,50 @@ def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
     print(f"{frame.spent} passes over the frame, {float((outside > 0).float().mean()):.0%} shown")
     assert len(outside[outside > 0].unique()) == 1, "one tile of one heat"
     assert frame.spent <= 5 + 2 + 32 + 16 + 70
+
+
+class Crowd:
+    """A subject of many detections, each of its own frame."""
+
+    seed, budget = 0, 4
+
+    def __init__(self, frames):
+        self.frames, self.before = frames, torch.full((len(frames),), 0.9)
+        self.boxes = torch.stack([frame.box for frame in frames])
+
+    def frame(self, number):
+        return self.frames[number]
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_an_images_detections_share_a_budget(count):
+    cause = (100, 70, 116, 86)
+    frames = [known_frame([cause]) for _ in range(count)]
+    maps = effect(Crowd(frames))
+    spent = [frame.spent for frame in frames]
+    mask = torch.from_numpy(box_mask(cause, SIZE))
+    share = float(maps[0][mask].sum() / maps[0].sum().clamp(min=1e-9))
+    print(f"{sum(spent)} passes for {count}, {share:.0%} of the first one's heat on its cause")
+    assert sum(spent) <= IMAGE_BUDGETS * 4 + count * (ASKED + SCARCE + WINDOWS**2)
+    if count == 1:
+        assert share > 0.5
+
+
+def test_a_search_outside_stops_where_its_allowance_ends():
+    frame = known_frame([(100, 70, 116, 86)])
+    question = ask(frame)
+    asked = frame.spent
+    for passes in (0, 20, 60):
+        allowance = Allowance(passes)
+        object.__setattr__(frame, "spent", asked)
+        places = look_outside(
+            Outlook(frame, question.near, question.fill, question.other, question.full, question.alone,
+                    torch.zeros_like(question.near), allowance)
+        )  # fmt: skip
+        print(f"{passes} allowed, {allowance.spent:.0f} spent, {len(places)} found")
+        assert allowance.spent <= passes
+        assert frame.spent - asked == allowance.spent
+        assert bool(places) == (passes > 0)
 
 
 def demo_explanation(name, **choices):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from detcam.evidence import find_evidence
+from detcam.evidence import find_evidence, find_surroundings
 from detcam.geometry import Letterbox
 from detcam.sentence import place_of
 
@@ -82,6 +82,60 @@ def test_a_box_that_stands_without_it_has_no_evidence():
 
 def test_a_map_without_heat_proposes_nothing():
     assert evidence_of(lambda cause, whole: scores(0.9, 0.0), hot=(0, 0, 0, 0)) is None
+
+
+class Background(HandMade):
+    """The same, where ``judge`` takes what is left of all that surrounds the box."""
+
+    def class_scores(self, images):
+        x1, y1, x2, y2 = BOX
+        around = torch.ones(SIZE, dtype=torch.bool)
+        around[y1 - 1 : y2 + 1, x1 - 1 : x2 + 1] = False
+        return torch.stack([torch.stack([*self.judge(float(one))]) for one in images[:, 0, around].mean(1)])
+
+
+@pytest.mark.parametrize(("enough", "everywhere"), [(0.9, False), (0.1, True)])
+def test_where_it_is_no_patch_but_all_around_the_box_that_is_said(enough, everywhere):
+    frame = Background(lambda around: scores(0.9, 0.0) if around > enough else scores(0.05, 0.95))
+    found = find_surroundings(frame, LETTERBOX, 0.25, 0.9)
+    assert found.is_all_around
+    assert (found.becomes, found.outside, found.control) == ("gem", 1, None)
+    covered = np.zeros(SIZE, int)
+    for x1, y1, x2, y2 in found.patches:
+        covered[y1:y2, x1:x2] += 1
+    assert covered.max() == 1
+    assert not covered[BOX[1] : BOX[3], BOX[0] : BOX[2]].any()
+    assert bool(covered[0, 0]) == everywhere
+
+
+def test_a_box_that_stands_alone_hangs_on_nothing_around_it():
+    frame = Background(lambda around: scores(0.9, 0.0))
+    assert find_surroundings(frame, LETTERBOX, 0.25, 0.9) is None
+
+
+def test_one_of_two_causes_that_are_each_enough_is_no_evidence_and_both_are():
+    other = (8, 40, 20, 52)
+
+    class Either(HandMade):
+        def class_scores(self, images):
+            left = [images[:, 0, y1:y2, x1:x2].mean((1, 2)) for x1, y1, x2, y2 in (CAUSE, other)]
+            kept = torch.stack(left).amax(0) > 0.3
+            return torch.stack([0.05 + 0.85 * kept, 0.95 - 0.95 * kept.float()], 1)
+
+    heat = torch.zeros(SIZE)
+    for x1, y1, x2, y2 in (CAUSE, other):
+        heat[y1:y2, x1:x2] = 1
+    frame = Either(None)
+    found = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert len(found.patches) == 2
+    assert found.outside == 1
+    heat[40:52, 8:20] = 0
+    assert find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9) is None
+    middles = torch.zeros(SIZE)
+    middles[10:18, 72:80] = middles[42:50, 10:18] = 1
+    middles[26:30, 36:40] = 0.9
+    found = find_evidence(frame, frame, middles, LETTERBOX, 0.25, 0.9)
+    assert len(found.patches) == 2, "a map of the causes' middles is enough to find both"
 
 
 @pytest.mark.parametrize(
