@@ -132,7 +132,7 @@ def test_one_of_two_causes_that_are_each_enough_is_no_evidence_and_both_are():
     heat[40:52, 8:20] = 0
     assert find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9) is None
     middles = torch.zeros(SIZE)
-    middles[10:18, 72:80] = middles[42:50, 10:18] = 1
+    middles[12:16, 74:78] = middles[44:48, 12:16] = 1
     middles[26:30, 36:40] = 0.9
     found = find_evidence(frame, frame, middles, LETTERBOX, 0.25, 0.9)
     assert len(found.patches) == 2, "a map of the causes' middles is enough to find both"
