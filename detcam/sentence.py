@@ -31,10 +31,10 @@ def sentence_of(explanation: Explanation) -> str:
         return f"{what}: the map is not borne out; removing its hottest part costs no more than removing others does."
     share, place = _resting(explanation)
     removed, random = (float(np.mean(list(scores.values()))) for scores in (receipt.removed, receipt.removed_random))
+    rests = "rests on" if removed < receipt.score / 2 else "rests in part on"
     return (
-        f"{what}: falls to {removed:.2f} without the hottest part of its map, {share}, {place} "
-        f"(without a random part as large: {random:.2f})."
-        f"{_surroundings(receipt)}"
+        f"{what}: {rests} {share} of the box's area, {place}; without it {removed:.2f} "
+        f"(without a random {share}: {random:.2f}).{_surroundings(receipt)}"
     )
 
 
@@ -89,7 +89,7 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     receipt = explanation.receipt
     area = max((x2 - x1) * (y2 - y1), 1)
     count = max(round(receipt.hot_share * heat.size), 1) if receipt is not None else 1
-    share = f"{min(count / area, 9.99):.0%} of the box's area"
+    share = f"{min(count / area, 9.99):.0%}"
     inside = float(own.sum()) / max(float(heat.sum()), 1e-12)
     if inside < 0.5:
         rows, columns = np.nonzero(heat >= CONCENTRATED * heat.max())
