@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from detcam.adapters.base import DetectorAdapter
 from detcam.evidence import find_evidence, find_surroundings
 from detcam.frames import Frame, choose_frame
-from detcam.geometry import Letterbox
+from detcam.geometry import Letterbox, iou_matrix
 from detcam.imagewise import Seen
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
 from detcam.probe import Probe
+from detcam.question import SAME_PLACE
 from detcam.sentence import MUCH, sentence_of
 from detcam.targets import Target, against, class_logit
-from detcam.types import Explanation, Heatmap
+from detcam.types import Detection, Explanation, Heatmap
 from detcam.verify import check, hottest_part, softened
 
 LIKE_THE_BOX = 0.9
@@ -53,7 +54,10 @@ def conclude(
     asked = [(one.detection, target) for one, target in zip(told, targets, strict=True)]
     probe = Probe(model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=seed)
     heats = [torch.tensor(np.maximum(one.heatmap.raw, 0), device=seen.batch.device) for one in told]
-    fires = [one.detection.asked is None or float(probe.before[i]) >= conf for i, one in enumerate(told)]
+    fires = [
+        one.detection.asked is None or (is_there(one.detection) and float(probe.before[i]) >= conf)
+        for i, one in enumerate(told)
+    ]
     quick = [
         number
         for number, one in enumerate(told)
@@ -90,7 +94,7 @@ def _conclude(
         number: of the explanation's detection there.
         explanation: what is concluded.
         heat: (h', w'), its map where it is positive.
-        fires: False for a box asked about that scores below the threshold.
+        fires: False for a box asked about that scores below the threshold, or has no prediction in its place.
         letterbox: places the detector's input in the original image.
         conf: the detector's threshold.
     """
@@ -99,7 +103,7 @@ def _conclude(
     whole = probe.frame(number)
     score = float(probe.before[number])
     if not fires:
-        return _why_not(explanation, probe, number, whole, conf)
+        return _why_not(explanation, probe, number, whole, letterbox, conf)
     if not heat.any():
         told = replace(explanation, status="no_evidence", reason="no part of the image that was tried carries it")
         return replace(told, sentence=sentence_of(told))
@@ -160,17 +164,28 @@ def _of_another_target(
     return replace(explanation, sentence=f"{what}: {text}.")
 
 
-def _why_not(explanation: Explanation, probe: Probe, number: int, whole: Frame, conf: float) -> Explanation:
+def is_there(detection: Detection) -> bool:
+    """Whether a prediction lies where it was asked about."""
+    asked = detection.asked
+    return asked is None or float(iou_matrix(asked[None], detection.xyxy[None])[0, 0]) >= SAME_PLACE
+
+
+def _why_not(
+    explanation: Explanation, probe: Probe, number: int, whole: Frame, letterbox: Letterbox, conf: float
+) -> Explanation:
     """The answer about a box that scores below the threshold: how far it is from firing, and what speaks against it."""
     detection = explanation.detection
-    logit = float(class_logit(whole.raw, 0, replace(detection, anchor=whole.anchor)))
+    if detection.asked is not None:
+        box = torch.tensor(letterbox.to_network(detection.asked), dtype=torch.float32, device=whole.box.device)
+        whole = replace(whole, box=box)
+    logit = float(class_logit(whole.raw, 0, detection))
     scores = whole.class_scores(whole.image[None])[0]
     best = int(scores.argmax())
-    text = (
-        f"no {detection.class_name} here: it scores {float(probe.before[number]):.2f} of the {conf:.2f} it would need"
-    )
+    text = f"no {detection.class_name} here: it scores {float(scores[0]):.2f} of the {conf:.2f} it would need"
     if best and float(scores[best]) >= conf:
-        text += f"; the detector sees {whole.model.names[whole.class_ids[best]]} {float(scores[best]):.2f} there"
+        text += f"; the detector sees a {whole.model.names[whole.class_ids[best]]} there"
+    elif not is_there(detection):
+        text += "; its nearest prediction lies elsewhere"
     frame = replace(whole, target=against)
     # What little speaks for the class says nothing of what speaks against it.
     heat = learn_effects(frame, seed=probe.seed)
@@ -185,5 +200,5 @@ def _why_not(explanation: Explanation, probe: Probe, number: int, whole: Frame, 
             text += f"to {-removed:.1f} (without a random part as large: {-random:.1f})"
             return replace(told, sentence=f"{text}.")
     empty = Heatmap(np.zeros_like(explanation.heatmap.raw), explanation.heatmap.letterbox)
-    reason = "no part of the image speaks against it more than any other: nothing here speaks for it"
+    reason = "nothing here speaks for it, and nothing in particular against it"
     return replace(told, heatmap=empty, status="no_evidence", reason=reason, sentence=f"{text}; {reason}.")

@@ -13,6 +13,9 @@ from detcam.geometry import Letterbox, iou_matrix
 from detcam.targets import find_classes
 from detcam.types import Detection
 
+SAME_PLACE = 0.5
+"""IoU from which a prediction is in the place asked about; others answer only where none is."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -51,7 +54,7 @@ def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: 
         height, width = letterbox.original
         raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
     network = letterbox.to_network(asked)
-    anchor, _ = raw.tracked_anchor(index, network, question.class_id)
+    anchor, _ = raw.tracked_anchor(index, network, question.class_id, SAME_PLACE)
     own = raw.box_of(index, anchor, question.class_id).detach().float().cpu().numpy()
     if iou_matrix(network[None], own[None])[0, 0] == 0:
         raise InputError(f"no raw prediction overlaps box {question.xyxy}")

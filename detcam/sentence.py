@@ -11,6 +11,10 @@ from detcam.types import Detection, Evidence, Explanation, Receipt
 
 LITTLE, MUCH = 0.1, 0.4
 """Context dependence up to which surroundings matter little, and from which they matter much."""
+BARELY = 0.1
+"""Share of a patch up to which it does not count as in the box, or as out of it."""
+SCATTERED = 0.25
+"""What is hot is in several places where it spreads this far on average (standard deviation), in sides of the box."""
 CONCENTRATED = 0.25
 """Heat is that high where it is at least this share of the peak."""
 
@@ -22,7 +26,8 @@ def sentence_of(explanation: Explanation) -> str:
         return f"{what}: this method sees no signal here."
     receipt, evidence = explanation.receipt, explanation.evidence
     if evidence is not None:
-        return f"{what}: {_hangs_on(explanation.detection, evidence)}.{_surroundings(receipt)}"
+        more = "" if evidence.is_all_around else _surroundings(receipt)
+        return f"{what}: {_hangs_on(explanation.detection, evidence)}.{more}"
     if explanation.status == "no_evidence":
         return f"{what}: no part found that matters more than any other.{_surroundings(receipt)}"
     if receipt is None:
@@ -41,12 +46,22 @@ def sentence_of(explanation: Explanation) -> str:
 def _hangs_on(detection: Detection, evidence: Evidence) -> str:
     """What the box becomes without its evidence."""
     if evidence.is_all_around:
-        return f"without what surrounds it, {_lost_or(evidence)}"
+        near = "its near" if _is_near(detection, evidence) else "all its"
+        return f"without {near} surroundings {_lost_or(evidence)}"
     sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
-    side = "outside the box" if evidence.outside >= 0.5 else "inside the box"
+    side = "outside the box" if evidence.outside >= 1 - BARELY else "across the box's edge"
+    side = "inside the box" if evidence.outside <= BARELY else side
     where = place_of(detection.xyxy, evidence.patches.mean(0) if len(sizes) > 1 else evidence.xyxy)
     name = f"the outlined {sizes[0]} patch {where}, {side}," if len(sizes) == 1 else f"both outlined patches, {side},"
     return f"without {name} {_lost_or(evidence)}"
+
+
+def _is_near(detection: Detection, evidence: Evidence) -> bool:
+    """Whether what surrounds a box was taken away only near it."""
+    x1, y1, x2, y2 = detection.xyxy
+    wide = evidence.patches[:, 2].max() - evidence.patches[:, 0].min()
+    tall = evidence.patches[:, 3].max() - evidence.patches[:, 1].min()
+    return bool(max(wide - (x2 - x1), tall - (y2 - y1)) <= 1.5 * max(x2 - x1, y2 - y1))
 
 
 def _lost_or(evidence: Evidence) -> str:
@@ -75,7 +90,11 @@ def _surroundings(receipt: Receipt | None) -> str:
     """How much all outside the box matters."""
     if receipt is None:
         return ""
-    share = max(receipt.context_dependence, 0.0)
+    share = receipt.context_dependence
+    if share <= -LITTLE:
+        alone = float(np.mean(list(receipt.box_only.values())))
+        return f" Its surroundings hold it down: alone it scores {alone:.2f}."
+    share = max(share, 0.0)
     how = "little" if share < LITTLE else "much" if share >= MUCH else "somewhat"
     return f" Surroundings matter {how} ({share:.0%})."
 
@@ -101,6 +120,8 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     rows, columns = np.nonzero(hot & (own > 0))
     if not len(rows):
         return share, "all over it"
+    if max(rows.std() / max(y2 - y1, 1), columns.std() / max(x2 - x1, 1)) >= SCATTERED:
+        return share, "in several places"
     down, across = (rows.mean() + 0.5) / max(y2 - y1, 1), (columns.mean() + 0.5) / max(x2 - x1, 1)
     vertical = "upper" if down < 0.4 else "lower" if down > 0.6 else ""
     horizontal = "left" if across < 0.4 else "right" if across > 0.6 else ""

@@ -157,19 +157,24 @@ class RawOutput:
         area, own_area = ((part[..., 2:] - part[..., :2]).clamp(min=0).prod(-1) for part in (boxes, own))
         return inter / (area[:, None] + own_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
 
-    def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
+    def tracked_anchor(
+        self, index: int, box: NDArray[np.floating], class_id: int, least_overlap: float = 0.0
+    ) -> tuple[int, float]:
         """The anchor that speaks most for a box: arg max over anchors of IoU x class probability.
 
         Args:
             index: position of the image in the batch.
             box: (4,) xyxy, pixels of the detector's input.
             class_id: the class asked about.
+            least_overlap: IoU below which an anchor is passed over, where another reaches it.
 
         Returns:
             The anchor's index, and that product.
         """
         with torch.no_grad():
-            product = self.overlap(index, box) * self.probability(index, slice(None), class_id).float().cpu().numpy()
+            overlap = self.overlap(index, box)
+            product = overlap * self.probability(index, slice(None), class_id).float().cpu().numpy()
+            product = np.where(overlap >= min(least_overlap, float(overlap.max())), product, -1)
         best = int(product.argmax())
         return best, float(product[best])
 

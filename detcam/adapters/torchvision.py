@@ -62,10 +62,12 @@ class ProposalOutput(SoftmaxOutput):
         """See :class:`~detcam.adapters.base.RawOutput`."""
         return _sides(self.class_boxes[anchor, class_id], self.proposals[anchor])
 
-    def tracked_anchor(self, index: int, box: NDArray[np.floating], class_id: int) -> tuple[int, float]:
+    def tracked_anchor(
+        self, index: int, box: NDArray[np.floating], class_id: int, least_overlap: float = 0.0
+    ) -> tuple[int, float]:
         """See :class:`~detcam.adapters.base.RawOutput`; the overlap is with the box of the class asked about."""
         own = replace(self, boxes=self.boxes_for(class_id))
-        return RawOutput.tracked_anchor(own, index, box, class_id)
+        return RawOutput.tracked_anchor(own, index, box, class_id, least_overlap)
 
 
 @dataclass(frozen=True, eq=False)

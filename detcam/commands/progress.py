@@ -61,7 +61,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         failed = task.fields.get("failed", 0)
-        return Text(f"{_speed(task):.2f} images/s" + (f", {failed} failed" if failed else ""))
+        return Text(_pace(task) + (f", {failed} failed" if failed else ""))
 
 
 class _Told(Progress):
@@ -88,11 +88,17 @@ class _Told(Progress):
             logger.info("%s", _line(self._tasks[task_id]))
 
 
+def _pace(task: Task) -> str:
+    """``1.60 images/s``, or where that is slow ``12 s an image``."""
+    speed = _speed(task)
+    return f"{speed:.2f} images/s" if speed >= 0.5 or not speed else f"{1 / speed:.0f} s an image"
+
+
 def _line(task: Task) -> str:
     """``explaining: 1200/10000 in 0:12:30, 1.60 images/s, 1:31:40 left, 2 failed``."""
     total = "" if task.total is None else f"/{task.total:.0f}"
     parts = [f"{task.description}: {task.completed:.0f}{total} in {timedelta(seconds=int(task.elapsed or 0))}"]
-    parts.append(f"{_speed(task):.2f} images/s")
+    parts.append(_pace(task))
     if task.time_remaining is not None:
         parts.append(f"{timedelta(seconds=int(task.time_remaining))} left")
     if failed := task.fields.get("failed"):

@@ -111,9 +111,16 @@ def heat_of(explanation: Explanation) -> Heat:
     return np.asarray(smooth / max(float(smooth.max()), float(np.finfo(np.float32).tiny)), np.float32)
 
 
+def shows_heat(explanation: Explanation) -> bool:
+    """Whether the map means something: its status says so, and where evidence was found the check bears it out too."""
+    receipt = explanation.receipt
+    unproven = explanation.evidence is not None and receipt is not None and not receipt.supported
+    return explanation.status not in HIDDEN and not unproven
+
+
 def shown_heat(explanation: Explanation) -> Heat:
     """:func:`heat_of` where the map means something, else zeros."""
-    if explanation.status in HIDDEN:
+    if not shows_heat(explanation):
         return np.zeros(explanation.heatmap.letterbox.original, np.float32)
     return heat_of(explanation)
 

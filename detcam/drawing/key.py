@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from detcam.drawing.captions import INK, MUTED, PAPER, draw_lines, line_height
 from detcam.drawing.fonts import wrapped
-from detcam.drawing.heat import DARKEST, HIDDEN, blend, colourmap, draw_contours
+from detcam.drawing.heat import DARKEST, blend, colourmap, draw_contours, shows_heat
 from detcam.drawing.shapes import BOX_COLOUR, draw_outline, draw_patch
 from detcam.drawing.view import View
 from detcam.drawing.words import method_of
@@ -32,10 +32,10 @@ GREY = (150, 150, 155)
 
 def draw_key(shown: Sequence[Explanation], title: str, colormap: str, width: int) -> Image.Image:
     """A title and, below it, the signs that the explanations' pictures have: RGB, ``width`` pixels wide."""
-    rows = [(_box_sign(), ["a box the detector reported"])]
+    rows = [(_box_sign(), ["the box that is explained"])]
     if any(e.evidence is not None for e in shown):
         rows.append((_patch_sign(), ["without this part the box is lost,", "or becomes something else"]))
-    if any(e.status not in HIDDEN for e in shown):
+    if any(shows_heat(e) for e in shown):
         rows.append((_heat_sign(colormap), ["white lines: the hottest parts of the box's map"]))
     methods = [line for text in sorted({method_of(e) for e in shown}) for line in wrapped(text, SMALL_TEXT, width, 3)]
     row = SIGN[1] + 10
@@ -49,7 +49,7 @@ def draw_key(shown: Sequence[Explanation], title: str, colormap: str, width: int
         middle = (SIGN[1] - line_height(TEXT) * len(lines)) // 2
         draw_lines(pen, lines, SIGN[0] + 12, top + middle, TEXT, INK)
         top += row
-    if any(e.status not in HIDDEN for e in shown):
+    if any(shows_heat(e) for e in shown):
         page.paste(Image.fromarray(_ramp(colormap, 3 * SIGN[0], SIGN[1] // 3)), (0, top))
         draw_lines(
             pen, ["weak to strong, as a share of each map's own peak"], 3 * SIGN[0] + 12, top - 1, SMALL_TEXT, MUTED

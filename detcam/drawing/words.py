@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from detcam.drawing.heat import is_pixelwise
+from detcam.drawing.heat import is_pixelwise, shows_heat
 from detcam.methods import METHODS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _found(explanation: Explanation) -> str:
 def note_of(explanation: Explanation) -> str:
     """How the map was made and whether its check supports it."""
     target = "" if explanation.target == "class" else f", target {explanation.target}"
-    smoothed = ", drawn smoothed" if is_pixelwise(explanation) else ""
+    smoothed = ", drawn smoothed" if is_pixelwise(explanation) and shows_heat(explanation) else ""
     took_over = f" ({explanation.reason})" if explanation.reason and explanation.status == "ok" else ""
     return f"{verdict(explanation)} \N{MIDDLE DOT} {explanation.method}{target}{smoothed}{took_over}"
 
@@ -53,6 +53,8 @@ def verdict(explanation: Explanation) -> str:
         return "\N{BALLOT X} no evidence found, no map drawn"
     if explanation.receipt is None and explanation.status == "ok":
         return "map not checked"
+    if not shows_heat(explanation):
+        return "\N{CHECK MARK} evidence tested; the map's check failed, so it is not drawn"
     if explanation.receipt is not None and explanation.receipt.supported:
         return "\N{CHECK MARK} map supported by its check"
     return "\N{BALLOT X} map not supported by its check"
