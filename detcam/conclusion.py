@@ -175,7 +175,7 @@ def _why_not(
 ) -> Explanation:
     """The answer about a box that scores below the threshold: how far it is from firing, and what speaks against it."""
     detection = explanation.detection
-    if detection.asked is not None:
+    if detection.asked is not None and not is_there(detection):
         box = torch.tensor(letterbox.to_network(detection.asked), dtype=torch.float32, device=whole.box.device)
         whole = replace(whole, box=box)
     logit = float(class_logit(whole.raw, 0, detection))
@@ -183,7 +183,7 @@ def _why_not(
     best = int(scores.argmax())
     text = f"no {detection.class_name} here: it scores {float(scores[0]):.2f} of the {conf:.2f} it would need"
     if best and float(scores[best]) >= conf:
-        text += f"; the detector sees a {whole.model.names[whole.class_ids[best]]} there"
+        text += f"; the detector sees {whole.model.names[whole.class_ids[best]]} {float(scores[best]):.2f} there"
     elif not is_there(detection):
         text += "; its nearest prediction lies elsewhere"
     frame = replace(whole, target=against)

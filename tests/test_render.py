@@ -382,6 +382,6 @@ def test_a_panel_of_twenty_boxes_is_quick_and_small(tmp_path):
     seconds, size = time.process_time() - start, (tmp_path / "panel.png").stat().st_size
     print(f"panel of 20 boxes: {seconds:.3f} s of CPU, {size / 1000:.0f} kB, {picture.shape}")
     assert seconds < 0.5  # 0.1 s where nothing else runs
-    assert size <= 400_000
+    assert size <= 500_000  # dithered: without it 340 kB, and every sky in bands
     with Image.open(tmp_path / "panel.png") as written:
         assert np.abs(np.array(written.convert("RGB")).astype(int) - picture).mean() < 8
