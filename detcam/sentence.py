@@ -46,8 +46,8 @@ def sentence_of(explanation: Explanation) -> str:
 def _hangs_on(detection: Detection, evidence: Evidence) -> str:
     """What the box becomes without its evidence."""
     if evidence.is_all_around:
-        near = "its near" if _is_near(detection, evidence) else "all its"
-        return f"without {near} surroundings {_lost_or(evidence)}"
+        which = "its surroundings, up to the outline," if _is_near(detection, evidence) else "all its surroundings"
+        return f"without {which} {_lost_or(evidence)}"
     sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
     side = "outside the box" if evidence.outside >= 1 - BARELY else "across the box's edge"
     side = "inside the box" if evidence.outside <= BARELY else side

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,9 +72,15 @@ def draw_view(
 
 
 def outlined(explanation: Explanation) -> list[Evidence]:
-    """The evidence to outline, at most one; none where it is all around the box."""
+    """The evidence to outline, at most one; of what surrounds the box its outer edge, unless that is the image's."""
     evidence = explanation.evidence
-    return [] if evidence is None or evidence.is_all_around else [evidence]
+    if evidence is None:
+        return []
+    if not evidence.is_all_around:
+        return [evidence]
+    edge = np.concatenate([evidence.patches[:, :2].min(0), evidence.patches[:, 2:].max(0)])
+    height, width = explanation.heatmap.letterbox.original
+    return [] if (edge == [0, 0, width, height]).all() else [replace(evidence, patches=edge[None])]
 
 
 def draw_things(

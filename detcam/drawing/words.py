@@ -68,4 +68,5 @@ def method_of(explanation: Explanation) -> str:
 def evidence_words(evidence: Evidence) -> str:
     """What becomes of the box without its evidence, as drawn beside that."""
     what = "without this" if len(evidence.patches) == 1 else "without both"
+    what = "without what surrounds it" if evidence.is_all_around else what
     return f"{what}: {'lost' if evidence.becomes is None else f'{evidence.becomes} {evidence.confidence:.2f}'}"
