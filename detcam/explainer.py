@@ -20,11 +20,11 @@ from detcam.geometry import Letterbox
 from detcam.images import ImageLike, read_image
 from detcam.imagewise import ESCALATION, ImageMaps, Seen
 from detcam.layerwise import LayerMaps, Made
-from detcam.maps import FUSIONS
 from detcam.methods import METHODS, choose_method, find_method
 from detcam.question import answer, make_question
 from detcam.sentence import sentence_of
 from detcam.targets import find_classes, find_target, mirrored, target_parts
+from detcam.tensors.fusion import FUSIONS
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
 from detcam.views import check_smoothing
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.frames import Frame, make_fills, whole_frame
 from detcam.geometry import Letterbox
-from detcam.intercept import BiasGradients, GuidedGradients
 from detcam.targets import Target, held
+from detcam.tensors.intercept import BiasGradients, GuidedGradients
 from detcam.types import Detection
 
 TOGETHER = 16

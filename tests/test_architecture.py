@@ -7,9 +7,9 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors"},
+    {"version", "errors", "tensors"},
     {"files"},
-    {"geometry", "images", "maps", "fills"},
+    {"geometry", "images", "tensors.fusion", "tensors.fills"},
     {"video"},
     {"sources"},
     {"data.labels"},
@@ -20,7 +20,7 @@ FLOORS = [
     {"targets"},
     {"frames"},
     {"methods.subject"},
-    {"capture", "intercept", "methods.cam", "methods.pixel", "methods.channels", "methods.regions"},
+    {"tensors.hooks", "tensors.intercept", "methods.cam", "methods.pixel", "methods.channels", "methods.regions"},
     {"methods.perturb", "methods.search", "methods.belief", "methods.baselines"},
     {"methods.outlook"},
     {"methods.guided", "methods.effect"},

@@ -12,8 +12,8 @@ from detcam.adapters.base import RawOutput
 from detcam.adapters.heads import HeadOutput
 from detcam.demo import WEIGHTS
 from detcam.explainer import Explainer
-from detcam.maps import fuse_maps
 from detcam.targets import find_target
+from detcam.tensors.fusion import fuse_maps
 from detcam.types import Detection
 
 

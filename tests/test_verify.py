@@ -13,8 +13,8 @@ import detcam
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
-from detcam.fills import gaussian_blur
 from detcam.imagewise import ImageMaps, Seen
+from detcam.tensors.fills import gaussian_blur
 from detcam.verify import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
 
 

@@ -22,11 +22,11 @@ from detcam.evaluate.localization import plausibility
 from detcam.evaluate.pictures import kept
 from detcam.evaluate.sanity import Case, randomised, remaining, sanity
 from detcam.explainer import Explainer
-from detcam.fills import FILLS
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.methods import METHODS
 from detcam.probe import Probe
 from detcam.targets import class_logit
+from detcam.tensors.fills import FILLS
 from detcam.types import Detection
 
 LEAST_SIDE = 16

@@ -19,9 +19,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.fills import FILLS, averaged
 from detcam.geometry import Letterbox
 from detcam.probe import inside_of
+from detcam.tensors.fills import FILLS, averaged
 from detcam.types import Detection
 from detcam.verify import softened
 
