@@ -17,8 +17,8 @@ from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.conclusion import conclude
 from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.geometry import Letterbox
-from detcam.images import ImageLike, read_image
 from detcam.imagewise import ESCALATION, ImageMaps, Seen
+from detcam.io.images import ImageLike, read_image
 from detcam.layerwise import LayerMaps, Made
 from detcam.methods import METHODS, choose_method, find_method
 from detcam.question import answer, make_question

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
-from detcam.files import (
+from detcam.io.files import (
     is_local,
     locate,
     make_folder,

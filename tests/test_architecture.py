@@ -7,11 +7,11 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors", "tensors"},
-    {"files"},
-    {"geometry", "images", "tensors.fusion", "tensors.fills"},
-    {"video"},
-    {"sources"},
+    {"version", "errors", "tensors", "io"},
+    {"io.files"},
+    {"geometry", "io.images", "tensors.fusion", "tensors.fills"},
+    {"io.video"},
+    {"io.sources"},
     {"data.labels"},
     {"data.coco", "data.yolo"},
     {"data"},

@@ -26,7 +26,7 @@ from detcam.export import WRITERS, export, read_run, read_supervision, to_superv
 from detcam.export.run import image_file
 from detcam.folder import RunFolder
 from detcam.geometry import Letterbox
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.store import COLUMNS, image_key, printable
 from detcam.types import Detection, Explanation, Heatmap, ImageResult
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 COUNT = 12
 COMPARE = """
 import sys
-from detcam.files import locate
+from detcam.io.files import locate
 local, remote = map(locate, sys.argv[1:])
 files = [p.relative_to(local) for p in local.rglob("*") if p.is_file() and p.name not in ("run.json", ".lock")]
 same = [str(p) for p in files if (remote / str(p)).read_bytes() == (local / p).read_bytes()]

@@ -15,8 +15,8 @@ from conftest import photograph
 from PIL import Image
 
 from detcam.errors import InputError, UsageError
+from detcam.io.sources import Missing, expand, find_images
 from detcam.loading import Item, batches, count_items, decoded, find_items
-from detcam.sources import Missing, expand, find_images
 
 PATIENCE = 20  # seconds until something that must happen counts as not happening
 

@@ -19,13 +19,13 @@ from detcam.config import ExplainConfig, split_list
 from detcam.engine import Done, Pictures, cluster, run_here, run_on_ray
 from detcam.errors import UsageError, is_count, nearest
 from detcam.explainer import Explainer
-from detcam.files import is_local, is_remote, write_whole
 from detcam.folder import RunFolder
-from detcam.images import read_image
+from detcam.io.files import is_local, is_remote, write_whole
+from detcam.io.images import read_image
+from detcam.io.video import Clip, VideoWriter, is_stream
 from detcam.loading import Item, batches, count_items, find_items
 from detcam.render import colourmap
 from detcam.store import file_sha256, image_key
-from detcam.video import Clip, VideoWriter, is_stream
 
 PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")

@@ -19,8 +19,8 @@ from detcam.commands.progress import complain, progress_bar
 from detcam.config import ExportConfig, ReportConfig, ReviewConfig, split_list
 from detcam.data import LabelledSet, read_data
 from detcam.errors import InputError, UsageError
-from detcam.files import on_this_machine, write_whole
 from detcam.folder import RunFolder
+from detcam.io.files import on_this_machine, write_whole
 from detcam.report.build import build_report
 from detcam.review.closing import close
 from detcam.review.compare import compare, counted

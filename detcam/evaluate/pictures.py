@@ -18,7 +18,7 @@ from detcam.errors import InputError
 from detcam.evaluate.faithfulness import STEPS, interval
 from detcam.evaluate.sanity import rank_correlation
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.render import BOX_COLOUR, blend, heat_of, zoom_window
 
 if TYPE_CHECKING:

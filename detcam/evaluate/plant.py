@@ -32,7 +32,7 @@ from detcam.evaluate.localization import box_mask
 from detcam.evaluate.planted import Row, combine, detections_of, judge, make_explainers, summarise
 from detcam.evaluate.recovery import holds, recovery
 from detcam.geometry import PADDING_GREY, iou_matrix
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.types import Detection
 
 SIZE = 320

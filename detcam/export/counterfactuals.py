@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
 from detcam.export.run import Run
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.render import write_image
 from detcam.review.causes import paste
 

@@ -13,7 +13,7 @@ import yaml
 from detcam.errors import UsageError
 from detcam.export.run import Run, image_file
 from detcam.export.tables import write_table
-from detcam.images import SUFFIXES
+from detcam.io.images import SUFFIXES
 from detcam.store import image_key
 
 IN_DOUBT = ("label_error", "ambiguous")

@@ -13,8 +13,8 @@ import polars as pl
 
 from detcam.errors import UsageError, nearest
 from detcam.export.run import Run, optional
-from detcam.files import write_whole
 from detcam.geometry import Letterbox
+from detcam.io.files import write_whole
 from detcam.store import image_key
 from detcam.types import Heatmap
 

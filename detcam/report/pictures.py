@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from detcam.errors import InputError
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.render import BOX_COLOUR, colourmap, write_image
 from detcam.store import read_letterbox
 

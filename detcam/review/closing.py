@@ -11,8 +11,8 @@ import polars as pl
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.errors import InputError
-from detcam.files import write_whole
-from detcam.images import read_image
+from detcam.io.files import write_whole
+from detcam.io.images import read_image
 from detcam.render import write_image
 from detcam.review.causes import PASTES, Cause, Suspect, appears, described, find_causes, paste
 from detcam.review.errors import Errors
