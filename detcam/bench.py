@@ -16,7 +16,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.explainer import Explainer
 from detcam.imagewise import ImageMaps, Seen
 from detcam.methods import perturb
-from detcam.probe import TOGETHER
+from detcam.probing.probe import TOGETHER
 from detcam.types import Detection
 
 ROUNDS = 3

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.evidence import find_evidence, find_surroundings
-from detcam.frames import Frame, choose_frame
 from detcam.geometry import Letterbox
 from detcam.imagewise import Seen
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
-from detcam.probe import Probe
+from detcam.probing.frames import Frame, choose_frame
+from detcam.probing.probe import Probe
 from detcam.sentence import MUCH, sentence_of
 from detcam.targets import Target, against, class_logit
 from detcam.types import Explanation, Heatmap

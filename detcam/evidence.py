@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from detcam.frames import Frame
 from detcam.geometry import Letterbox
+from detcam.probing.frames import Frame
 from detcam.types import Evidence
 from detcam.verify import SOFT, softened
 

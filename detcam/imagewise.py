@@ -12,7 +12,7 @@ from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.geometry import Letterbox
 from detcam.layerwise import LayerMaps, Made
 from detcam.methods import METHODS, Method
-from detcam.probe import Probe
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit, find_target, target_parts
 from detcam.tensors.fusion import combine_maps
 from detcam.types import Detection, Receipt

@@ -7,7 +7,7 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors", "tensors", "io"},
+    {"version", "errors", "tensors", "io", "probing"},
     {"io.files"},
     {"geometry", "io.images", "tensors.fusion", "tensors.fills"},
     {"io.video"},
@@ -18,7 +18,7 @@ FLOORS = [
     {"types", "loading"},
     {"adapters.base"},
     {"targets"},
-    {"frames"},
+    {"probing.frames"},
     {"methods.subject"},
     {"tensors.hooks", "tensors.intercept", "methods.cam", "methods.pixel", "methods.channels", "methods.regions"},
     {"methods.perturb", "methods.search", "methods.belief", "methods.baselines"},
@@ -31,7 +31,8 @@ FLOORS = [
     {"adapters.ultralytics", "adapters.yolov5_weights"},
     {"adapters.yolov5", "adapters.torchvision", "adapters.classifier"},
     {"adapters"},
-    {"question", "views", "probe", "verify"},
+    {"probing.probe"},
+    {"question", "views", "verify"},
     {"layerwise"},
     {"imagewise", "evidence", "sentence"},
     {"conclusion"},

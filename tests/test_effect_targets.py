@@ -14,7 +14,7 @@ from detcam.evaluate.localization import box_mask
 from detcam.evaluate.recovery import precision
 from detcam.imagewise import Seen
 from detcam.methods.regions import box_gaussian
-from detcam.probe import Probe
+from detcam.probing.probe import Probe
 from detcam.targets import TARGETS, find_target
 from detcam.types import Heatmap
 

@@ -33,7 +33,7 @@ from detcam.evaluate.faithfulness import PARTS, STEPS, curves, faithfulness, int
 from detcam.evaluate.localization import energy_inside, mask_iou, pointing_game
 from detcam.evaluate.run import mask_of
 from detcam.explainer import Explainer
-from detcam.probe import Probe
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.tensors.fills import FILLS
 from detcam.types import Detection

@@ -19,7 +19,7 @@ from detcam.evaluate.correlation import cell_numbers, in_cells, pearson, spearma
 from detcam.evaluate.faithfulness import SUFFICIENT, area_under, ranking
 from detcam.evaluate.unseen import UNSEEN, Fill
 from detcam.methods.regions import box_gaussian
-from detcam.probe import Probe
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.types import Detection
 

@@ -24,7 +24,7 @@ from detcam.evaluate.sanity import Case, randomised, remaining, sanity
 from detcam.explainer import Explainer
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.methods import METHODS
-from detcam.probe import Probe
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.tensors.fills import FILLS
 from detcam.types import Detection

@@ -16,8 +16,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from detcam.frames import Frame
 from detcam.methods.regions import segmented
+from detcam.probing.frames import Frame
 from detcam.tensors.fills import gaussian_blur
 
 LARGER = 1.4

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.geometry import Letterbox
-from detcam.probe import inside_of
+from detcam.probing.probe import inside_of
 from detcam.tensors.fills import FILLS, averaged
 from detcam.types import Detection
 from detcam.verify import softened
