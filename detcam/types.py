@@ -168,7 +168,7 @@ class Receipt:
         box_only, box_random: with nothing but the box; with nothing but as large a box elsewhere.
         context_dependence: the relative drop when all outside the box goes, from -1 (a rise, or more) to 1; 0 where the
             score is below 0.01.
-        supported: by the rule of :func:`detcam.verify.verify`.
+        supported: by the rule of :func:`detcam.attribution.receipt.verify`.
         forwards: images it took; of those that it shares with other detections, its share.
     """
 

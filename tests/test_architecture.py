@@ -7,7 +7,7 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors", "tensors", "io", "probing"},
+    {"version", "errors", "tensors", "io", "probing", "attribution"},
     {"io.files"},
     {"geometry", "io.images", "tensors.fusion", "tensors.fills"},
     {"io.video"},
@@ -32,10 +32,10 @@ FLOORS = [
     {"adapters.yolov5", "adapters.torchvision", "adapters.classifier"},
     {"adapters"},
     {"probing.probe"},
-    {"question", "views", "verify"},
-    {"layerwise"},
-    {"imagewise", "evidence", "sentence"},
-    {"conclusion"},
+    {"attribution.unreported", "attribution.augmentation", "attribution.receipt"},
+    {"attribution.layer_maps"},
+    {"attribution.image_maps", "attribution.evidence", "attribution.sentence"},
+    {"attribution.conclusion"},
     {"explainer"},
     {"reduced"},
     {"drawing", "drawing.fonts", "drawing.heat", "drawing.writing", "drawing.view"},

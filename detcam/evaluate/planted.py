@@ -17,6 +17,7 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
+from detcam.attribution.image_maps import Seen
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS, causes
 from detcam.demo.causes import EXPERIMENTS, KINDS
 from detcam.demo.scenes import KITE, Thing, make_scene, render
@@ -27,7 +28,6 @@ from detcam.evaluate.recovery import FIGURES, holds, hottest_inside, recovery
 from detcam.evaluate.run import Contestant
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
-from detcam.imagewise import Seen
 from detcam.methods import find_method
 from detcam.types import Detection
 
