@@ -17,6 +17,8 @@ import polars as pl
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from detcam.drawing.reduced import reduced
+from detcam.drawing.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.errors import UsageError
 from detcam.io.files import (
     is_local,
@@ -29,8 +31,6 @@ from detcam.io.files import (
     remove_files,
     write_whole,
 )
-from detcam.reduced import reduced
-from detcam.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.store import (
     COLUMNS,
     SCHEMA_VERSION,

@@ -243,13 +243,13 @@ class Explanation:
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """The map over the image with the box, what it rests on, and labels: a new RGB uint8 (H, W, 3)."""
-        from detcam.render import overlay
+        from detcam.drawing.render import overlay
 
         return overlay(self, colormap=colormap, opacity=opacity)
 
     def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
         """Write :meth:`plot` above a caption in words to an image file, its format taken from the suffix."""
-        from detcam.render import captioned, write_image
+        from detcam.drawing.render import captioned, write_image
 
         write_image(path, captioned(self, colormap, opacity))
 
@@ -285,6 +285,6 @@ class ImageResult(Sequence[Explanation]):
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """One page: the image with its boxes numbered, and each of the first close up in words: RGB uint8."""
-        from detcam.render import panel
+        from detcam.drawing.render import panel
 
         return panel(self, colormap=colormap, opacity=opacity)

@@ -37,7 +37,7 @@ FLOORS = [
     {"attribution.image_maps", "attribution.evidence", "attribution.sentence"},
     {"attribution.conclusion"},
     {"explainer"},
-    {"reduced"},
+    {"drawing.reduced"},
     {"drawing", "drawing.fonts", "drawing.heat", "drawing.writing", "drawing.view"},
     {"drawing.labels", "drawing.shapes", "drawing.words"},
     {"drawing.overlays"},
@@ -45,7 +45,7 @@ FLOORS = [
     {"drawing.captions"},
     {"drawing.key"},
     {"drawing.pages"},
-    {"render"},
+    {"drawing.render"},
     {
         "bench",
         "evaluate",
@@ -87,10 +87,10 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Late imports inside functions: conveniences on values, and commands that call one another.
 LATE = {
-    ("types", "render"),
+    ("types", "drawing.render"),
     ("demo", "commands.explain"),
     ("demo", "commands.review"),
-    ("demo", "render"),
+    ("demo", "drawing.render"),
     ("demo", "store"),
 }
 

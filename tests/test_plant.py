@@ -20,13 +20,13 @@ from detcam.adapters import finetune as finetuning
 from detcam.data import LabelledImage, LabelledSet, Truth, read_data
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, KITE, SIZE, make_scene, render
+from detcam.drawing.render import write_image
 from detcam.errors import UsageError, WeightsError
 from detcam.evaluate import plant as planting
 from detcam.evaluate.planted import combine, judge, summarise
 from detcam.evaluate.recovery import FIGURES
 from detcam.geometry import Letterbox
 from detcam.io.images import read_image
-from detcam.render import write_image
 from detcam.types import Detection
 
 CRATE = CLASSES.index("crate")

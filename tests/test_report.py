@@ -14,9 +14,9 @@ import pytest
 from conftest import photograph
 from PIL import Image
 
+from detcam.drawing.render import BOX_COLOUR
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
-from detcam.render import BOX_COLOUR
 from detcam.report.build import as_script, build_report, context_figures
 from detcam.report.pictures import heat_values, thumbnail
 from detcam.store import COLUMNS, image_key, write_maps

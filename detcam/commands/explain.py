@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from detcam.commands.model import build_explainer
 from detcam.commands.progress import complain, logger, progress_bar
 from detcam.config import ExplainConfig, split_list
+from detcam.drawing.render import colourmap
 from detcam.engine import Done, Pictures, cluster, run_here, run_on_ray
 from detcam.errors import UsageError, is_count, nearest
 from detcam.explainer import Explainer
@@ -24,7 +25,6 @@ from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
 from detcam.io.video import Clip, VideoWriter, is_stream
 from detcam.loading import Item, batches, count_items, find_items
-from detcam.render import colourmap
 from detcam.store import file_sha256, image_key
 
 PICTURES = ("overlay", "heatmap", "panel", "video")

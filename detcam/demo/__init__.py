@@ -40,7 +40,7 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
     """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open."""
     from detcam.commands.explain import explain
     from detcam.commands.review import review
-    from detcam.render import write_image
+    from detcam.drawing.render import write_image
     from detcam.store import image_key
 
     out = Path(config.out)

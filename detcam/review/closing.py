@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.drawing.render import write_image
 from detcam.errors import InputError
 from detcam.io.files import write_whole
 from detcam.io.images import read_image
-from detcam.render import write_image
 from detcam.review.causes import PASTES, Cause, Suspect, appears, described, find_causes, paste
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
