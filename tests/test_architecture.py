@@ -15,7 +15,7 @@ FLOORS = [
     {"data.labels"},
     {"data.coco", "data.yolo"},
     {"data"},
-    {"types", "loading"},
+    {"types", "runs.loading"},
     {"adapters.base"},
     {"targets"},
     {"probing.frames"},
@@ -58,9 +58,10 @@ FLOORS = [
     {"evaluate.sanity", "evaluate.summary", "evaluate.judge"},
     {"evaluate.pictures"},
     {"evaluate.run"},
-    {"store", "config"},
-    {"folder", "evaluate.results"},
-    {"engine"},
+    {"runs.schema", "config"},
+    {"runs.folder", "evaluate.results"},
+    {"runs.engine"},
+    {"runs"},
     {"demo.scenes"},
     {"demo.causes"},
     {"demo"},
@@ -91,7 +92,7 @@ LATE = {
     ("demo", "commands.explain"),
     ("demo", "commands.review"),
     ("demo", "drawing.render"),
-    ("demo", "store"),
+    ("demo", "runs.schema"),
 }
 
 

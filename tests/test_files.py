@@ -28,7 +28,7 @@ from detcam.io.files import (
 )
 from detcam.io.images import read_image
 from detcam.io.sources import expand, find_images
-from detcam.store import read_detections, read_heatmap
+from detcam.runs.schema import read_detections, read_heatmap
 
 pytestmark = pytest.mark.filterwarnings("ignore:UPath .* not explicitly implemented")
 QUICK = ["--weights", str(WEIGHTS), "--method", "random"]

@@ -19,7 +19,7 @@ from detcam.errors import UsageError
 from detcam.geometry import Letterbox
 from detcam.report.build import as_script, build_report, context_figures
 from detcam.report.pictures import heat_values, thumbnail
-from detcam.store import COLUMNS, image_key, write_maps
+from detcam.runs.schema import COLUMNS, image_key, write_maps
 from detcam.types import Heatmap
 
 LETTERBOX = Letterbox((120, 200), (160, 256), (154, 256), (3, 0))

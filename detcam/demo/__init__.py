@@ -41,7 +41,7 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
     from detcam.commands.explain import explain
     from detcam.commands.review import review
     from detcam.drawing.render import write_image
-    from detcam.store import image_key
+    from detcam.runs.schema import image_key
 
     out = Path(config.out)
     images = out / "images"

@@ -16,7 +16,7 @@ from PIL import Image
 from detcam.drawing.render import BOX_COLOUR, colourmap, write_image
 from detcam.errors import InputError
 from detcam.io.images import read_image
-from detcam.store import read_letterbox
+from detcam.runs.schema import read_letterbox
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,7 +18,7 @@ from detcam.review.causes import PASTES, Cause, Suspect, appears, described, fin
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
 from detcam.review.run import MISS_ONLY, Found, evidence_of, write_json
-from detcam.store import image_key
+from detcam.runs.schema import image_key
 
 SHOWN = 6
 """Patches of a cause that are kept as pictures."""

@@ -13,7 +13,7 @@ from detcam.errors import UsageError
 from detcam.geometry import iou_matrix
 from detcam.io.files import write_whole
 from detcam.review.errors import ERRORS
-from detcam.store import read_heatmap, read_letterbox
+from detcam.runs.schema import read_heatmap, read_letterbox
 from detcam.types import Heatmap
 
 SAME = 0.5

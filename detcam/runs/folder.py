@@ -31,7 +31,7 @@ from detcam.io.files import (
     remove_files,
     write_whole,
 )
-from detcam.store import (
+from detcam.runs.schema import (
     COLUMNS,
     SCHEMA_VERSION,
     image_key,
@@ -63,7 +63,7 @@ class RunFolder:
         command: the command's name.
         configuration: the resolved configuration; with ``command``, what makes two runs the same.
         overwrite: remove the run that is there, whatever its configuration.
-        columns: of the table, :data:`detcam.store.COLUMNS` among them.
+        columns: of the table, :data:`detcam.runs.schema.COLUMNS` among them.
         tables: names of further files that the command writes and an overwriting run removes.
 
     Raises:
