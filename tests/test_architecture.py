@@ -7,7 +7,7 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors", "tensors", "io", "probing", "attribution"},
+    {"version", "errors", "tensors", "io", "probing", "attribution", "metrics"},
     {"io.files"},
     {"geometry", "io.images", "tensors.fusion", "tensors.fills"},
     {"io.video"},
@@ -49,11 +49,11 @@ FLOORS = [
     {
         "bench",
         "evaluate",
-        "evaluate.faithfulness",
-        "evaluate.localization",
-        "evaluate.correlation",
-        "evaluate.unseen",
-        "evaluate.recovery",
+        "metrics.faithfulness",
+        "metrics.localization",
+        "metrics.correlation",
+        "metrics.unseen",
+        "metrics.recovery",
     },
     {"evaluate.sanity", "evaluate.summary", "evaluate.judge"},
     {"evaluate.pictures"},

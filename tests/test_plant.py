@@ -24,9 +24,9 @@ from detcam.drawing.render import write_image
 from detcam.errors import UsageError, WeightsError
 from detcam.evaluate import plant as planting
 from detcam.evaluate.planted import combine, judge, summarise
-from detcam.evaluate.recovery import FIGURES
 from detcam.geometry import Letterbox
 from detcam.io.images import read_image
+from detcam.metrics.recovery import FIGURES
 from detcam.types import Detection
 
 CRATE = CLASSES.index("crate")

@@ -11,10 +11,10 @@ from detcam.config import DemoConfig, ExplainConfig, ReviewConfig
 from detcam.demo.causes import Thing as CausedThing
 from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render, write_dataset
 from detcam.errors import UsageError
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import recovery
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import recovery
 from detcam.types import Explanation, ImageResult
 
 WEIGHTS = Path(__file__).with_name("detector.pt")

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from detcam.drawing.render import BOX_COLOUR, blend, heat_of, zoom_window
 from detcam.errors import InputError
-from detcam.evaluate.faithfulness import STEPS, interval
 from detcam.evaluate.sanity import rank_correlation
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing
 from detcam.io.images import read_image
+from detcam.metrics.faithfulness import STEPS, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
