@@ -47,7 +47,7 @@ FLOORS = [
     {"drawing.pages"},
     {"drawing.render"},
     {
-        "bench",
+        "evaluate.bench",
         "evaluate",
         "metrics.faithfulness",
         "metrics.localization",
