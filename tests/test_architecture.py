@@ -81,18 +81,14 @@ FLOORS = [
     {"export"},
     {"commands", "commands.model", "commands.progress"},
     {"commands.explain", "commands.plant", "commands.look", "commands.review"},
-    {"commands.evaluate"},
+    {"commands.evaluate", "commands.demo"},
     {"cli"},
     {"__main__", "__init__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-# Late imports inside functions: conveniences on values, and commands that call one another.
+# Late imports inside functions: conveniences on values.
 LATE = {
     ("types", "drawing.render"),
-    ("demo", "commands.explain"),
-    ("demo", "commands.review"),
-    ("demo", "drawing.render"),
-    ("demo", "runs.schema"),
 }
 
 
