@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from detcam.geometry import Letterbox
+from detcam.pictures import drawing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,15 +244,11 @@ class Explanation:
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """The map over the image with the box, what it rests on, and labels: a new RGB uint8 (H, W, 3)."""
-        from detcam.drawing.render import overlay
-
-        return overlay(self, colormap=colormap, opacity=opacity)
+        return drawing().overlay(self, colormap=colormap, opacity=opacity)
 
     def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
         """Write :meth:`plot` above a caption in words to an image file, its format taken from the suffix."""
-        from detcam.drawing.render import captioned, write_image
-
-        write_image(path, captioned(self, colormap, opacity))
+        drawing().write_image(path, drawing().captioned(self, colormap, opacity))
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +282,4 @@ class ImageResult(Sequence[Explanation]):
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """One page: the image with its boxes numbered, and each of the first close up in words: RGB uint8."""
-        from detcam.drawing.render import panel
-
-        return panel(self, colormap=colormap, opacity=opacity)
+        return drawing().panel(self, colormap=colormap, opacity=opacity)

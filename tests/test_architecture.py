@@ -7,7 +7,7 @@ import detcam
 
 ROOT = Path(detcam.__file__).parent
 FLOORS = [
-    {"version", "errors", "tensors", "io", "probing", "attribution", "metrics"},
+    {"version", "errors", "pictures", "tensors", "io", "probing", "attribution", "metrics"},
     {"io.files"},
     {"geometry", "io.images", "tensors.fusion", "tensors.fills"},
     {"io.video"},
@@ -87,9 +87,7 @@ FLOORS = [
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Late imports inside functions: conveniences on values.
-LATE = {
-    ("types", "drawing.render"),
-}
+LATE = {}
 
 
 def name_of(path):
