@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from detcam import pictures as _pictures
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError
 from detcam.version import __version__
 
@@ -34,6 +35,15 @@ __all__ = [
 ]
 
 _FROM = {"load": "adapters", "Explainer": "explainer", "explain": "explainer"}
+
+
+def _drawing() -> _pictures.Drawing:
+    from detcam.drawing import render
+
+    return render
+
+
+_pictures.draw_with(_drawing)
 
 
 def __getattr__(name: str) -> Any:

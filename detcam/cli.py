@@ -224,12 +224,12 @@ def _say(line: str) -> None:
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
     """The commands' functions, imported late: a usage error should not wait for torch."""
+    from detcam.commands.demo import demo
     from detcam.commands.evaluate import evaluate
     from detcam.commands.explain import explain
     from detcam.commands.look import bench, layers, methods
     from detcam.commands.plant import plant
     from detcam.commands.review import export, report, review
-    from detcam.demo import demo
 
     return {
         "explain": explain,

@@ -14,19 +14,19 @@ from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.conclusion import conclude
+from detcam.attribution.augmentation import check_smoothing
+from detcam.attribution.conclusion import conclude
+from detcam.attribution.image_maps import ESCALATION, ImageMaps, Seen
+from detcam.attribution.layer_maps import LayerMaps, Made
+from detcam.attribution.sentence import sentence_of
+from detcam.attribution.unreported import answer, make_question
 from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.geometry import Letterbox
-from detcam.images import ImageLike, read_image
-from detcam.imagewise import ESCALATION, ImageMaps, Seen
-from detcam.layerwise import LayerMaps, Made
-from detcam.maps import FUSIONS
+from detcam.io.images import ImageLike, read_image
 from detcam.methods import METHODS, choose_method, find_method
-from detcam.question import answer, make_question
-from detcam.sentence import sentence_of
 from detcam.targets import find_classes, find_target, mirrored, target_parts
+from detcam.tensors.fusion import FUSIONS
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
-from detcam.views import check_smoothing
 
 
 class Explainer:
@@ -57,8 +57,8 @@ class Explainer:
             where these are left out.
         batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
         seed: of everything random.
-        verify: give every map its causal receipt (:func:`detcam.verify.verify`); one that fails is made again by
-            ``effect``, then by ``vps``, and says so.
+        verify: give every map its causal receipt (:func:`detcam.attribution.receipt.verify`); one that fails is made
+            again by ``effect``, then by ``vps``, and says so.
 
     Raises:
         UsageError: an unknown method, layer, target or class, or a value out of range.

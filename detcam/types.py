@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from detcam.geometry import Letterbox
+from detcam.pictures import drawing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class Receipt:
         box_only, box_random: with nothing but the box; with nothing but as large a box elsewhere.
         context_dependence: the relative drop when all outside the box goes, from -1 (a rise, or more) to 1; 0 where the
             score is below 0.01.
-        supported: by the rule of :func:`detcam.verify.verify`.
+        supported: by the rule of :func:`detcam.attribution.receipt.verify`.
         forwards: images it took; of those that it shares with other detections, its share.
     """
 
@@ -243,15 +244,11 @@ class Explanation:
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """The map over the image with the box, what it rests on, and labels: a new RGB uint8 (H, W, 3)."""
-        from detcam.render import overlay
-
-        return overlay(self, colormap=colormap, opacity=opacity)
+        return drawing().overlay(self, colormap=colormap, opacity=opacity)
 
     def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
         """Write :meth:`plot` above a caption in words to an image file, its format taken from the suffix."""
-        from detcam.render import captioned, write_image
-
-        write_image(path, captioned(self, colormap, opacity))
+        drawing().write_image(path, drawing().captioned(self, colormap, opacity))
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +282,4 @@ class ImageResult(Sequence[Explanation]):
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """One page: the image with its boxes numbered, and each of the first close up in words: RGB uint8."""
-        from detcam.render import panel
-
-        return panel(self, colormap=colormap, opacity=opacity)
+        return drawing().panel(self, colormap=colormap, opacity=opacity)

@@ -7,7 +7,7 @@ import numpy as np
 import detcam
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, render
-from detcam.render import captioned, write_image
+from detcam.drawing.render import captioned, write_image
 
 GAP = 16
 """Pixels between the two pictures."""

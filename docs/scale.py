@@ -22,9 +22,9 @@ from PIL import Image
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
-from detcam.folder import RunFolder
 from detcam.geometry import Letterbox
-from detcam.store import image_key, read_detections, row_of
+from detcam.runs.folder import RunFolder
+from detcam.runs.schema import image_key, read_detections, row_of
 from detcam.types import Detection, Explanation, Heatmap
 
 PAGE = Path(__file__).with_name("scale.md")

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from detcam.adapters.base import Layer, RawOutput
-from detcam.capture import capture
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
+from detcam.tensors.hooks import capture
 from detcam.types import Detection
 
 

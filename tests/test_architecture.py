@@ -1,130 +1,114 @@
-"""The house: imports point one way, and only the adapters know the vendor."""
+"""The layers of ARCHITECTURE.md: imports point one way, and only the adapters know the vendor."""
 
 import ast
+import re
 from pathlib import Path
 
 import detcam
 
 ROOT = Path(detcam.__file__).parent
-FLOORS = [
-    {"version", "errors"},
-    {"files"},
-    {"geometry", "images", "maps", "fills"},
-    {"video"},
-    {"sources"},
-    {"data.labels"},
-    {"data.coco", "data.yolo"},
-    {"data"},
-    {"types", "loading"},
-    {"adapters.base"},
-    {"targets"},
-    {"frames"},
-    {"methods.subject"},
-    {"capture", "intercept", "methods.cam", "methods.pixel", "methods.channels", "methods.regions"},
-    {"methods.perturb", "methods.search", "methods.belief", "methods.baselines"},
-    {"methods.outlook"},
-    {"methods.guided", "methods.effect"},
-    {"methods"},
-    {"adapters.layers", "adapters.settings", "adapters.folding", "adapters.blackbox", "adapters.sealed"},
-    {"adapters.weights", "adapters.heads"},
-    {"adapters.answers", "adapters.finetune"},
-    {"adapters.ultralytics", "adapters.yolov5_weights"},
-    {"adapters.yolov5", "adapters.torchvision", "adapters.classifier"},
-    {"adapters"},
-    {"question", "views", "probe", "verify"},
-    {"layerwise"},
-    {"imagewise", "evidence", "sentence"},
-    {"conclusion"},
-    {"explainer"},
-    {"reduced"},
-    {"drawing", "drawing.fonts", "drawing.heat", "drawing.writing", "drawing.view"},
-    {"drawing.labels", "drawing.shapes", "drawing.words"},
-    {"drawing.overlays"},
-    {"drawing.zooms"},
-    {"drawing.captions"},
-    {"drawing.key"},
-    {"drawing.pages"},
-    {"render"},
-    {
-        "bench",
-        "evaluate",
-        "evaluate.faithfulness",
-        "evaluate.localization",
-        "evaluate.correlation",
-        "evaluate.unseen",
-        "evaluate.recovery",
-    },
-    {"evaluate.sanity", "evaluate.summary", "evaluate.judge"},
-    {"evaluate.pictures"},
-    {"evaluate.run"},
-    {"store", "config"},
-    {"folder", "evaluate.results"},
-    {"engine"},
-    {"demo.scenes"},
-    {"demo.causes"},
-    {"demo"},
-    {"demo.measure", "evaluate.planted"},
-    {"demo.train", "demo.train_causes", "evaluate.plant"},
-    {"report", "report.pictures"},
-    {"report.build", "report.evaluation"},
-    {"report.serve", "evaluate.command"},
-    {"review", "review.matching", "review.evidence", "review.misses"},
-    {"review.errors", "review.causes"},
-    {"review.explaining", "review.compare"},
-    {"review.run"},
-    {"review.closing"},
-    {"export.run"},
-    {"export.tables", "export.coco", "export.fiftyone", "export.supervision", "export.counterfactuals"},
-    {"export.relabel"},
-    {"export"},
-    {"commands", "commands.model", "commands.progress"},
-    {"commands.explain", "commands.plant", "commands.look", "commands.review"},
-    {"commands.evaluate"},
-    {"cli"},
-    {"__main__", "__init__"},
-]
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-# Late imports inside functions: conveniences on values, and commands that call one another.
-LATE = {
-    ("types", "render"),
-    ("demo", "commands.explain"),
-    ("demo", "commands.review"),
-    ("demo", "render"),
-    ("demo", "store"),
-}
+TABLE = Path(__file__).parents[1] / "ARCHITECTURE.md"
+
+
+def layers():
+    """The files of each row of ARCHITECTURE.md's table of layers, as they are imported, without ``detcam.``."""
+    rows = re.findall(r"^\| `(\w+)/` \| ((?:`\w+`(?:, )?)+) \|", TABLE.read_text(encoding="utf-8"), re.M)
+    for folder, files in rows:
+        package = "" if folder == "detcam" else folder
+        yield [dotted(package, name) for name in re.findall(r"`(\w+)`", files)]
+
+
+def dotted(package, name):
+    return (package or name) if name == "__init__" else f"{package}.{name}".lstrip(".")
 
 
 def name_of(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+    folder = path.relative_to(ROOT).parent
+    return dotted(".".join(folder.parts), path.stem)
+
+
+FILES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def imports_of(path):
+    """What a file imports, anywhere in it: modules, and names handed to ``import_module`` as they stand."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if isinstance(node, ast.ImportFrom):
+            assert node.module, f"{path} has a relative import"
+            assert not node.level, f"{path} has a relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if inner.removeprefix("detcam.") in FLOOR else node.module
+                yield inner if inner.removeprefix("detcam.") in FILES else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            yield from (given.value for given in node.args if isinstance(given, ast.Constant))
 
 
-def test_imports_point_one_way():
-    wrong = []
-    files = sorted(ROOT.rglob("*.py"))
-    assert {name_of(path) for path in files} == set(FLOOR)
-    for path in files:
-        name = name_of(path)
+def arrows():
+    """Pairs of our files, the first of which imports the second."""
+    for name, path in FILES.items():
         for module in imports_of(path):
-            if module.startswith("detcam."):
-                other = module.removeprefix("detcam.")
-                if FLOOR[other] >= FLOOR[name] and (name, other) not in LATE:
-                    wrong.append(f"{name} imports {other}")
-    assert not wrong
+            other = module.removeprefix("detcam.") if module != "detcam" else "__init__"
+            if module.split(".")[0] == "detcam" and other != name:
+                yield name, other
+
+
+def room(name):
+    """The package that a file is in; a file at the top is a room of its own."""
+    return name.split(".")[0]
+
+
+def circles(pairs):
+    """Sets of rooms each of which leads to all the others."""
+    onward = {}
+    for one, other in pairs:
+        onward.setdefault(one, set()).add(other)
+    reached = {}
+    for start in onward:
+        seen, ahead = set(), [start]
+        while ahead:
+            fresh = onward.get(ahead.pop(), set()) - seen
+            seen |= fresh
+            ahead += fresh
+        reached[start] = seen
+    return {frozenset(b for b in reached[a] if a in reached.get(b, ())) for a in reached if a in reached[a]}
+
+
+def test_every_file_is_named_once_in_the_table_of_layers():
+    named = [name for row in layers() for name in row]
+    assert len(named) == len(set(named))
+    assert set(named) <= set(FILES)
+    unnamed = set(FILES) - set(named)  # may be the `__init__` of a package, if it only says what the package is
+    assert not [name for name in unnamed if FILES[name].stem != "__init__" or list(imports_of(FILES[name]))]
+    homes = [{room(name) for name in row} for row in layers() if "." in row[0]]
+    assert all(len(home) == 1 for home in homes)
+
+
+def test_imports_point_only_to_what_stands_before_in_the_table():
+    named = [name for row in layers() for name in row]
+    place = {name: number for number, name in enumerate(named)}
+    pairs = set(arrows())
+    upward = sorted(f"{one} imports {other}" for one, other in pairs if place.get(other, -1) >= place.get(one, -1))
+    rooms = {(room(one), room(other)) for one, other in pairs if room(one) != room(other)}
+    long = max((len(path.read_text(encoding="utf-8").splitlines()), name) for name, path in FILES.items())
+    top = [name for name, path in FILES.items() if path.parent == ROOT]
+    print(
+        f"\n{len(FILES)} files, {len(pairs)} arrows among them; {len({room(name) for name in FILES})} rooms, "
+        f"{len(rooms)} arrows; {len(upward)} upward; {len(circles(rooms))} circles of rooms; "
+        f"{len(top)} files at the top; the longest file is {long[1]}, {long[0]} lines"
+    )
+    assert not upward
+    assert not circles(rooms)
+
+
+def test_circles_are_found():
+    assert circles({("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("e", "a")}) == {frozenset("abc")}
+    assert not circles({("a", "b"), ("b", "c"), ("a", "c")})
 
 
 def test_only_the_adapters_and_the_demos_scripts_import_the_vendor():
-    users = {name_of(p) for p in ROOT.rglob("*.py") if any(m.split(".")[0] == "ultralytics" for m in imports_of(p))}
+    users = {name for name, path in FILES.items() if any(m.split(".")[0] == "ultralytics" for m in imports_of(path))}
     inside = {"adapters.weights", "adapters.heads", "adapters.answers", "adapters.finetune", "adapters.folding"}
     assert users == {*inside, "demo.train", "demo.train_causes", "demo.measure"}
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from detcam.capture import capture
 from detcam.errors import UsageError
+from detcam.tensors.hooks import capture
 
 
 def hooks(model):

@@ -16,7 +16,7 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.causes import KINDS
 from detcam.demo.scenes import make_scene, render
-from detcam.store import COLUMNS, read_detections, read_heatmap
+from detcam.runs.schema import COLUMNS, read_detections, read_heatmap
 
 QUICK = ("--method", "layercam")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detcam.evaluate.correlation import CELLS, cell_numbers, in_cells, pearson, spearman
+from detcam.metrics.correlation import CELLS, cell_numbers, in_cells, pearson, spearman
 
 VALUES = arrays(np.float64, (4, 5), elements=st.integers(-3, 3).map(float))  # many ties, both signs
 

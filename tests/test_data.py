@@ -18,7 +18,7 @@ from detcam.data import labels, read_data
 from detcam.data import yolo as yolo_format
 from detcam.data.labels import image_size
 from detcam.errors import UsageError
-from detcam.images import read_image
+from detcam.io.images import read_image
 
 SIZE = (40, 50)  # height, width
 NAMES = {0: "cat", 1: "traffic light"}

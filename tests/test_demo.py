@@ -10,8 +10,8 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over, mark_precision
 from detcam.demo.measure import measure_map50, measure_shortcut
 from detcam.demo.scenes import GEM, KITE, SIZE, Scene, Thing, make_scene, render
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import FIGURES, precision, recovery
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import FIGURES, precision, recovery
 
 UNSEEN = range(500_000, 500_060)
 

@@ -7,12 +7,12 @@ import torch
 import detcam
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import holds, precision
-from detcam.frames import GROWTHS, TRACKED, Frame, choose_frame, crop_frame, crop_size
 from detcam.methods.effect import ASKED, IMAGE_BUDGETS, SCARCE, WINDOWS, ask, effect, learn_effects
 from detcam.methods.outlook import Allowance, Outlook, look_outside
-from detcam.probe import Probe
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import holds, precision
+from detcam.probing.frames import GROWTHS, TRACKED, Frame, choose_frame, crop_frame, crop_size
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit, find_target
 
 SIZE = (96, 128)

@@ -9,12 +9,12 @@ import torch
 from wired import BOX, PATCHES, SIZE, WiredDetector, wired_image
 
 import detcam
-from detcam.conclusion import conclude
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import precision
-from detcam.imagewise import Seen
+from detcam.attribution.conclusion import conclude
+from detcam.attribution.image_maps import Seen
 from detcam.methods.regions import box_gaussian
-from detcam.probe import Probe
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import precision
+from detcam.probing.probe import Probe
 from detcam.targets import TARGETS, find_target
 from detcam.types import Heatmap
 

@@ -17,7 +17,7 @@ from PIL import Image
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
-from detcam.store import read_detections
+from detcam.runs.schema import read_detections
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 
@@ -206,8 +206,8 @@ GPUS = """
 import json, logging, os, sys, time
 import ray
 ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-from detcam.engine import Pictures, cluster, run_on_ray
-from detcam.folder import RunFolder
+from detcam.runs.engine import Pictures, cluster, run_on_ray
+from detcam.runs.folder import RunFolder
 class Seeing:
     batch = 1
     def explain_named(self, arrays):

@@ -13,7 +13,10 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate.faithfulness import (
+from detcam.evaluate.run import Contestant
+from detcam.evaluate.summary import summarise
+from detcam.methods.baselines import edges
+from detcam.metrics.faithfulness import (
     STEPS,
     area_under,
     areas,
@@ -24,9 +27,6 @@ from detcam.evaluate.faithfulness import (
     ranking,
     sufficient,
 )
-from detcam.evaluate.run import Contestant
-from detcam.evaluate.summary import summarise
-from detcam.methods.baselines import edges
 
 
 def test_curves_by_hand():
@@ -96,7 +96,7 @@ def figures(heat, subject, seed=0):
 
 
 def test_a_perfect_map_is_the_optimum_its_inverse_the_worst_and_random_between(monkeypatch):
-    monkeypatch.setattr("detcam.evaluate.faithfulness.PARTS", ("tracked",))
+    monkeypatch.setattr("detcam.metrics.faithfulness.PARTS", ("tracked",))
     subject = KnownSubject()
     perfect, worst, chance = (
         figures(heat, subject)["faithfulness_blur"]

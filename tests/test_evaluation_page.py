@@ -16,11 +16,11 @@ from PIL import Image
 
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate.faithfulness import STEPS
 from detcam.evaluate.pictures import SIDE, charts, examples, kept
 from detcam.evaluate.summary import BASELINES, is_baseline, lead, standing, summarise, verdict, write_summary
 from detcam.explainer import Explainer
 from detcam.methods import METHODS
+from detcam.metrics.faithfulness import STEPS
 from detcam.report.evaluation import write_page
 
 HOSTILE = "<img src=x onerror=alert(1)>&$\\frac{$"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from detcam.evidence import find_evidence, find_surroundings
+from detcam.attribution.evidence import find_evidence, find_surroundings
+from detcam.attribution.sentence import place_of
 from detcam.geometry import Letterbox
-from detcam.sentence import place_of
 
 SIZE = (64, 96)
 BOX = (30, 20, 62, 44)

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 import detcam
 from detcam.demo import WEIGHTS
 from detcam.errors import InputError, UsageError
-from detcam.maps import box_reach, gradient_support
+from detcam.tensors.fusion import box_reach, gradient_support
 
 
 def test_every_detection_has_its_own_map(scene_image, demo_detector):

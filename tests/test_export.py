@@ -24,10 +24,10 @@ from detcam.data import read_data
 from detcam.errors import UsageError
 from detcam.export import WRITERS, export, read_run, read_supervision, to_supervision
 from detcam.export.run import image_file
-from detcam.folder import RunFolder
 from detcam.geometry import Letterbox
-from detcam.images import read_image
-from detcam.store import COLUMNS, image_key, printable
+from detcam.io.images import read_image
+from detcam.runs.folder import RunFolder
+from detcam.runs.schema import COLUMNS, image_key, printable
 from detcam.types import Detection, Explanation, Heatmap, ImageResult
 
 NAMES = {0: '=HYPERLINK("http://x")', 1: "<b>кот</b>", 3: "@dog"}

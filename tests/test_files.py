@@ -16,7 +16,7 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError
 from detcam.export import export
-from detcam.files import (
+from detcam.io.files import (
     is_local,
     list_remote,
     locate,
@@ -26,9 +26,9 @@ from detcam.files import (
     remove_files,
     write_whole,
 )
-from detcam.images import read_image
-from detcam.sources import expand, find_images
-from detcam.store import read_detections, read_heatmap
+from detcam.io.images import read_image
+from detcam.io.sources import expand, find_images
+from detcam.runs.schema import read_detections, read_heatmap
 
 pytestmark = pytest.mark.filterwarnings("ignore:UPath .* not explicitly implemented")
 QUICK = ["--weights", str(WEIGHTS), "--method", "random"]
@@ -175,7 +175,7 @@ def test_commands_whose_folder_is_local_say_so(command, capsys):
 
 @pytest.mark.parametrize("place", ["memory://tables", None])
 def test_many_tables_are_read_in_few(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("detcam.files._TOGETHER", 3)
+    monkeypatch.setattr("detcam.io.files._TOGETHER", 3)
     folder = locate(place or tmp_path)
     paths = [folder / (f"{number}.parquet" if place else f"[{number}].parquet") for number in range(7)]
     for number, path in enumerate(paths):

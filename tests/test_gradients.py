@@ -12,8 +12,9 @@ from detcam.adapters.base import RawOutput
 from detcam.adapters.heads import HeadOutput
 from detcam.demo import WEIGHTS
 from detcam.explainer import Explainer
-from detcam.maps import fuse_maps
+from detcam.io.images import read_image
 from detcam.targets import find_target
+from detcam.tensors.fusion import fuse_maps
 from detcam.types import Detection
 
 
@@ -88,7 +89,7 @@ def plain_gradients(model, batch, layers, anchor, class_id):
 def check_against_plain_backward(weights, image):
     explainer = Explainer(detcam.load(weights), method="layercam")
     adapter = explainer.model
-    batch, letterboxes = adapter.prepare([detcam.images.read_image(image)])
+    batch, letterboxes = adapter.prepare([read_image(image)])
     raw = adapter.forward(batch, explainer.layers)
     detections = adapter.decode(raw, letterboxes, **explainer._decode)[0]
     assert detections

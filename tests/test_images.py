@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from ultralytics.utils.patches import imread
 
 from detcam.errors import InputError
-from detcam.images import read_image
+from detcam.io.images import read_image
 
 RGB = photograph(48, 64)
 DEEP = cv2.resize(np.random.default_rng(1).integers(0, 1 << 16, (6, 8, 4)).astype(np.float32), (64, 48)).astype(

@@ -16,12 +16,12 @@ import cv2
 import pytest
 from conftest import contents, write_images
 
-from detcam import folder
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.errors import UsageError
-from detcam.folder import RunFolder
-from detcam.store import read_detections
+from detcam.runs import folder
+from detcam.runs.folder import RunFolder
+from detcam.runs.schema import read_detections
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 COUNT = 40
@@ -216,7 +216,7 @@ def test_a_run_that_another_one_overtakes_while_it_opens(tmp_path, monkeypatch):
         monkeypatch.undo()
         RunFolder(path, "explain", {"conf": 0.1}).finish(True)
 
-    monkeypatch.setattr("detcam.folder.make_folder", overtaken)
+    monkeypatch.setattr("detcam.runs.folder.make_folder", overtaken)
     with pytest.raises(UsageError, match=r"with another configuration \(conf\)"):
         RunFolder(tmp_path / "run", "explain", {"conf": 0.9})
 
@@ -278,7 +278,7 @@ def test_one_process_at_a_time(tmp_path):
     holder = RunFolder(tmp_path / "r", "explain", {})
     before = contents(tmp_path / "r")
     code = subprocess.run(
-        [sys.executable, "-c", "import sys; from detcam.folder import RunFolder; from pathlib import Path\n"
+        [sys.executable, "-c", "import sys; from detcam.runs.folder import RunFolder; from pathlib import Path\n"
          "from detcam.errors import UsageError\n"
          "try: RunFolder(Path(sys.argv[1]), 'explain', {})\n"
          "except UsageError as error: print(error)", str(tmp_path / "r")],

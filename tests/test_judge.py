@@ -10,12 +10,12 @@ from subject import KnownSubject
 
 import detcam
 from detcam.demo import WEIGHTS
-from detcam.evaluate.faithfulness import area_under
 from detcam.evaluate.judge import SHARES, Judge, judge_maps, judged_curves, likeness_to_box, sufficient_share
 from detcam.evaluate.sanity import remaining
 from detcam.evaluate.summary import UNSEEN_FIGURES, leads, summarise
-from detcam.evaluate.unseen import UNSEEN
 from detcam.methods.regions import box_gaussian
+from detcam.metrics.faithfulness import area_under
+from detcam.metrics.unseen import UNSEEN
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detcam.evaluate.localization import (
+from detcam.metrics.localization import (
     box_mask,
     compactness,
     discrimination,

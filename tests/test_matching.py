@@ -21,7 +21,7 @@ from ultralytics.utils import nms
 
 import detcam
 from detcam.data import LabelledImage, Truth, read_data
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.review.errors import ERRORS, TYPES, find_errors
 from detcam.review.matching import average_precision
 from detcam.types import Detection

@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 import detcam
 import detcam.explainer as core
 from detcam.errors import UsageError
-from detcam.maps import fuse_maps
 from detcam.methods import METHODS, cam, find_method
+from detcam.tensors.fusion import fuse_maps
 
 IMAGE = np.repeat(
     np.array([[0, 51, 102, 0], [0, 255, 204, 0], [0, 153, 51, 0], [0, 0, 0, 0]], np.uint8)[..., None], 3, 2

@@ -29,13 +29,13 @@ from torchvision import transforms
 from detcam.adapters.classifier import Classifier
 from detcam.data import read_data
 from detcam.evaluate import sanity
-from detcam.evaluate.faithfulness import PARTS, STEPS, curves, faithfulness, interval, ranking
-from detcam.evaluate.localization import energy_inside, mask_iou, pointing_game
 from detcam.evaluate.run import mask_of
 from detcam.explainer import Explainer
-from detcam.fills import FILLS
-from detcam.probe import Probe
+from detcam.metrics.faithfulness import PARTS, STEPS, curves, faithfulness, interval, ranking
+from detcam.metrics.localization import energy_inside, mask_iou, pointing_game
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit
+from detcam.tensors.fills import FILLS
 from detcam.types import Detection
 
 SIZE = HEIGHT, WIDTH = 12, 20

@@ -20,12 +20,13 @@ from detcam.adapters import finetune as finetuning
 from detcam.data import LabelledImage, LabelledSet, Truth, read_data
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, KITE, SIZE, make_scene, render
+from detcam.drawing.render import write_image
 from detcam.errors import UsageError, WeightsError
 from detcam.evaluate import plant as planting
 from detcam.evaluate.planted import combine, judge, summarise
-from detcam.evaluate.recovery import FIGURES
 from detcam.geometry import Letterbox
-from detcam.render import write_image
+from detcam.io.images import read_image
+from detcam.metrics.recovery import FIGURES
 from detcam.types import Detection
 
 CRATE = CLASSES.index("crate")
@@ -226,7 +227,7 @@ def test_samples_are_written_as_ultralytics_data(tmp_path):
     (tmp_path / "set" / "data.yaml").write_text("train: images\nval: images\nnames: [a, b, c]\n")
     read = read_data(tmp_path / "set" / "data.yaml")
     first, second = read.images
-    assert np.array_equal(detcam.images.read_image(first.path), image)
+    assert np.array_equal(read_image(first.path), image)
     assert [t.class_id for t in first.truths] == [2, 0]
     assert np.stack([t.xyxy for t in first.truths]) == pytest.approx(np.stack([box for _, box in labels]), abs=1e-3)
     assert second.truths == ()

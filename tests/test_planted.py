@@ -15,8 +15,8 @@ from detcam.demo.scenes import KITE, Scene, Thing, make_scene, render
 from detcam.errors import UsageError
 from detcam.evaluate import planted as planting
 from detcam.evaluate.planted import REFERENCES, judge, planted, planted_causes, planted_kites, summarise
-from detcam.evaluate.recovery import FIGURES
 from detcam.geometry import iou_matrix
+from detcam.metrics.recovery import FIGURES
 from detcam.types import Detection
 
 

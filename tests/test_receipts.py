@@ -11,12 +11,12 @@ import torch
 from conftest import real
 
 import detcam
+from detcam.attribution.image_maps import Seen
 from detcam.data import read_data
-from detcam.evaluate.localization import box_mask
 from detcam.evaluate.planted import detections_of, planted, planted_kites, summarise
 from detcam.explainer import Explainer
-from detcam.images import read_image
-from detcam.imagewise import Seen
+from detcam.io.images import read_image
+from detcam.metrics.localization import box_mask
 
 TRIES = 400
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
-from detcam.evaluate.recovery import FIGURES, auroc, holds, hottest_inside, precision, recovery
+from detcam.metrics.recovery import FIGURES, auroc, holds, hottest_inside, precision, recovery
 
 MARK, BOX = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
 MARK[2:5, 20:24] = True  # 12 pixels

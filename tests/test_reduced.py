@@ -11,8 +11,8 @@ import pytest
 
 from detcam.demo import WEIGHTS
 from detcam.drawing import pages, zooms
+from detcam.drawing.reduced import DRAWN, reduced, resized
 from detcam.explainer import Explainer
-from detcam.reduced import DRAWN, reduced, resized
 from detcam.types import Detection, Evidence
 
 

@@ -15,11 +15,7 @@ from detcam.drawing.fonts import typeface, wrapped
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.labels import find_place
 from detcam.drawing.pages import FIRST, MOST_TILES, TILES, _count
-from detcam.drawing.view import View
-from detcam.drawing.words import note_of, sentence_of
-from detcam.errors import UsageError
-from detcam.geometry import Letterbox
-from detcam.render import (
+from detcam.drawing.render import (
     BOX_COLOUR,
     EVIDENCE_COLOUR,
     blend,
@@ -35,6 +31,10 @@ from detcam.render import (
     zoom,
     zoom_window,
 )
+from detcam.drawing.view import View
+from detcam.drawing.words import note_of, sentence_of
+from detcam.errors import UsageError
+from detcam.geometry import Letterbox
 from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult, Receipt
 
 IMAGE = np.full((90, 160, 3), 128, np.uint8)

@@ -14,12 +14,12 @@ import pytest
 from conftest import photograph
 from PIL import Image
 
+from detcam.drawing.render import BOX_COLOUR
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
-from detcam.render import BOX_COLOUR
 from detcam.report.build import as_script, build_report, context_figures
 from detcam.report.pictures import heat_values, thumbnail
-from detcam.store import COLUMNS, image_key, write_maps
+from detcam.runs.schema import COLUMNS, image_key, write_maps
 from detcam.types import Heatmap
 
 LETTERBOX = Letterbox((120, 200), (160, 256), (154, 256), (3, 0))

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 COUNT = 12
 COMPARE = """
 import sys
-from detcam.files import locate
+from detcam.io.files import locate
 local, remote = map(locate, sys.argv[1:])
 files = [p.relative_to(local) for p in local.rglob("*") if p.is_file() and p.name not in ("run.json", ".lock")]
 same = [str(p) for p in files if (remote / str(p)).read_bytes() == (local / p).read_bytes()]
@@ -90,7 +90,9 @@ def test_ray_goes_on_where_a_killed_run_stopped(store, images, tmp_path):
     """What the workers write is found though the store's listings are remembered."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
     assert explain(store, images, tmp_path / "local").returncode == 0
-    start = "import sys; from detcam.folder import RunFolder as R; from detcam.cli import main; add = R.add; n = []\n"
+    start = (
+        "import sys; from detcam.runs.folder import RunFolder as R; from detcam.cli import main; add = R.add; n = []\n"
+    )
     start += "def some(*a):\n  n.append(0)\n  if len(n) > 4: import os; os._exit(9)\n  return add(*a)\n"
     start += "R.add = some; main(sys.argv[1:])"
     options = ["--weights", str(WEIGHTS), "--method", "layercam", "--out", "s3://bucket/killed"]

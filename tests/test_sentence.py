@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detcam.attribution.sentence import sentence_of
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.overlays import outlined
 from detcam.geometry import Letterbox
-from detcam.sentence import sentence_of
 from detcam.types import Detection, Evidence, Explanation, Heatmap, Receipt
 
 SIZE = (96, 160)

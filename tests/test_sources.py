@@ -15,8 +15,8 @@ from conftest import photograph
 from PIL import Image
 
 from detcam.errors import InputError, UsageError
-from detcam.loading import Item, batches, count_items, decoded, find_items
-from detcam.sources import Missing, expand, find_images
+from detcam.io.sources import Missing, expand, find_images
+from detcam.runs.loading import Item, batches, count_items, decoded, find_items
 
 PATIENCE = 20  # seconds until something that must happen counts as not happening
 
@@ -418,7 +418,7 @@ def test_a_process_ends_though_its_standard_input_does_not(tmp_path):
     draw(tmp_path, "a.png")
     script = """
 from contextlib import closing
-from detcam.loading import decoded, find_items
+from detcam.runs.loading import decoded, find_items
 with closing(decoded(find_items(["-"]))) as stream:
     print(next(stream)[1].shape)
 """

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import detcam
-from detcam import store
 from detcam.errors import UsageError
-from detcam.folder import RunFolder
-from detcam.store import read_detections, read_heatmap
+from detcam.runs import schema as store
+from detcam.runs.folder import RunFolder
+from detcam.runs.schema import read_detections, read_heatmap
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 
 from detcam.errors import InputError
 from detcam.geometry import Letterbox
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.types import Detection, Heatmap
 
 BOX = Letterbox((8, 8), (8, 8), (8, 8), (0, 0))

@@ -14,7 +14,7 @@ import detcam
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError, WeightsError
-from detcam.images import read_image
+from detcam.io.images import read_image
 
 
 def check_same_detections(explainer_or_detector, model, image, **settings):

@@ -10,12 +10,12 @@ from PIL import Image
 from subject import KnownSubject
 
 import detcam
+from detcam.attribution.image_maps import ImageMaps, Seen
+from detcam.attribution.receipt import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
-from detcam.fills import gaussian_blur
-from detcam.imagewise import ImageMaps, Seen
-from detcam.verify import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
+from detcam.tensors.fills import gaussian_blur
 
 
 def blob(box, size=(48, 64)):

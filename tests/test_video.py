@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from detcam import video
 from detcam.errors import InputError, UsageError
-from detcam.video import Clip, VideoWriter, count_frames, is_stream, is_video, read_frames
+from detcam.io import video
+from detcam.io.video import Clip, VideoWriter, count_frames, is_stream, is_video, read_frames
 
 FRAMES = 60
 FPS = 25

@@ -9,9 +9,9 @@ from test_methods import IMAGE, explained
 
 import detcam
 import detcam.explainer as core
+from detcam.attribution.augmentation import mirror
 from detcam.errors import UsageError
 from detcam.targets import TARGETS
-from detcam.views import mirror
 
 
 def mirrored_cell(anchor, height, width, strides):

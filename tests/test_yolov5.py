@@ -25,7 +25,7 @@ from detcam.adapters.yolov5_weights import is_original_checkpoint, read_original
 from detcam.errors import UsageError, WeightsError
 from detcam.explainer import Explainer
 from detcam.geometry import Letterbox
-from detcam.images import read_image
+from detcam.io.images import read_image
 from detcam.targets import find_target
 from detcam.types import Detection
 

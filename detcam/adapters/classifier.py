@@ -20,9 +20,9 @@ from torchvision.models import ResNet18_Weights
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.layers import LayerBook, measure_layers
 from detcam.adapters.settings import check_device, check_names, check_place, check_sides, private_copy
-from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
+from detcam.tensors.hooks import capture
 from detcam.types import Detection
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from detcam.adapters.base import Layer
-from detcam.capture import record_shapes
 from detcam.errors import UsageError, nearest
+from detcam.tensors.hooks import record_shapes
 
 GROUPS = ("auto", "backbone", "neck")
 

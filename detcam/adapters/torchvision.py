@@ -25,9 +25,9 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.layers import LayerBook, measure_layers
 from detcam.adapters.settings import check_device, check_names, check_place, check_sides, private_copy
-from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
+from detcam.tensors.hooks import capture
 from detcam.types import Detection
 
 COARSEST_STAGE = 32

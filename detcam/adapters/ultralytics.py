@@ -31,9 +31,9 @@ from detcam.adapters.heads import (
 )
 from detcam.adapters.layers import LayerBook, measure_layers, stage_ends
 from detcam.adapters.settings import check_device, check_place, check_sides, private_copy
-from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
+from detcam.tensors.hooks import capture
 from detcam.types import Detection
 
 SAME = 0.01

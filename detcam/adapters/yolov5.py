@@ -18,9 +18,9 @@ from torchvision.ops import nms
 from detcam.adapters.base import RawOutput
 from detcam.adapters.settings import check_device, check_place, private_copy
 from detcam.adapters.ultralytics import UltralyticsDetector
-from detcam.capture import capture
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
+from detcam.tensors.hooks import capture
 from detcam.types import Detection
 
 IMGSZ = 640  # what detect.py and AutoShape take, whatever a model was trained at

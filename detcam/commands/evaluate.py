@@ -16,9 +16,9 @@ from detcam.evaluate.command import check_sanity, report, show_sanity
 from detcam.evaluate.command import evaluate as measure
 from detcam.evaluate.results import Results
 from detcam.evaluate.run import usual
-from detcam.files import on_this_machine
+from detcam.io.files import on_this_machine
 from detcam.report.evaluation import write_page
-from detcam.store import file_sha256
+from detcam.runs.schema import file_sha256
 
 NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted")
 """Options of an evaluation that its rows do not depend on."""

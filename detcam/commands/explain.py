@@ -16,16 +16,16 @@ from typing import Any, TextIO
 from detcam.commands.model import build_explainer
 from detcam.commands.progress import complain, logger, progress_bar
 from detcam.config import ExplainConfig, split_list
-from detcam.engine import Done, Pictures, cluster, run_here, run_on_ray
+from detcam.drawing.render import colourmap
 from detcam.errors import UsageError, is_count, nearest
 from detcam.explainer import Explainer
-from detcam.files import is_local, is_remote, write_whole
-from detcam.folder import RunFolder
-from detcam.images import read_image
-from detcam.loading import Item, batches, count_items, find_items
-from detcam.render import colourmap
-from detcam.store import file_sha256, image_key
-from detcam.video import Clip, VideoWriter, is_stream
+from detcam.io.files import is_local, is_remote, write_whole
+from detcam.io.images import read_image
+from detcam.io.video import Clip, VideoWriter, is_stream
+from detcam.runs.engine import Done, Pictures, cluster, run_here, run_on_ray
+from detcam.runs.folder import RunFolder
+from detcam.runs.loading import Item, batches, count_items, find_items
+from detcam.runs.schema import file_sha256, image_key
 
 PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")

@@ -9,14 +9,14 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from detcam.bench import bench as measure
-from detcam.bench import soak
 from detcam.commands.model import load_model
 from detcam.config import BenchConfig, LayersConfig, MethodsConfig
 from detcam.errors import UsageError
-from detcam.images import read_image
+from detcam.evaluate.bench import bench as measure
+from detcam.evaluate.bench import soak
+from detcam.io.images import read_image
+from detcam.io.sources import find_images
 from detcam.methods import METHODS, table_row
-from detcam.sources import find_images
 
 
 def layers(config: LayersConfig, stdout: TextIO) -> int:

@@ -22,9 +22,9 @@ from detcam.demo.causes import KINDS
 from detcam.errors import UsageError
 from detcam.evaluate.plant import plant as grow
 from detcam.evaluate.planted import judge, planted, summarise
-from detcam.evaluate.recovery import FIGURES
 from detcam.evaluate.run import usual
-from detcam.files import on_this_machine
+from detcam.io.files import on_this_machine
+from detcam.metrics.recovery import FIGURES
 
 LEGEND = (
     "mean (median); precision: of as many of the hottest pixels as the cause has, the share on it; peak: the cause's "

@@ -19,15 +19,15 @@ from detcam.commands.progress import complain, progress_bar
 from detcam.config import ExportConfig, ReportConfig, ReviewConfig, split_list
 from detcam.data import LabelledSet, read_data
 from detcam.errors import InputError, UsageError
-from detcam.files import on_this_machine, write_whole
-from detcam.folder import RunFolder
+from detcam.io.files import on_this_machine, write_whole
 from detcam.report.build import build_report
 from detcam.review.closing import close
 from detcam.review.compare import compare, counted
 from detcam.review.errors import TYPES, find_errors
 from detcam.review.explaining import ErrorExplainer
 from detcam.review.run import REVIEW_COLUMNS, TABLES, Reviewer, detect, first_truths, summary, truth_table, write_json
-from detcam.store import file_sha256
+from detcam.runs.folder import RunFolder
+from detcam.runs.schema import file_sha256
 
 NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
 """Options that a review's rows do not depend on."""

@@ -13,7 +13,7 @@ from detcam.data.labels import Problem, Reader
 from detcam.data.labels import Truth as Truth
 from detcam.data.yolo import read_yolo
 from detcam.errors import UsageError
-from detcam.sources import find_images
+from detcam.io.sources import find_images
 
 
 def read_data(

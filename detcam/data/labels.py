@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detcam.errors import InputError, UsageError, nearest
-from detcam.images import read_image
+from detcam.io.images import read_image
 
 Polygons: TypeAlias = tuple[NDArray[np.float64], ...]  # each (n, 2)
 _ORIENTATION = 0x0112
@@ -85,7 +85,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image and what is in it. ``size`` is (height, width) as :func:`detcam.images.read_image` gives it."""
+    """One image and what is in it. ``size`` is (height, width) as :func:`detcam.io.images.read_image` gives it."""
 
     path: Path
     size: tuple[int, int]
@@ -196,7 +196,7 @@ def _plain(name: str) -> str:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """The (height, width) of :func:`detcam.images.read_image`, from the file's header where that tells.
+    """The (height, width) of :func:`detcam.io.images.read_image`, from the file's header where that tells.
 
     Raises:
         InputError: as ``read_image`` does.

@@ -11,7 +11,7 @@ import numpy as np
 
 from detcam.data.labels import Label, LabelledSet, Problem, Reader, is_number, read_document, read_text, shortened
 from detcam.errors import InputError, UsageError
-from detcam.sources import find_images
+from detcam.io.sources import find_images
 
 SPLITS = ("train", "val", "test", "minival")
 _TOLERANCE = 1e-3  # how far a normalised coordinate may lie outside [0, 1]

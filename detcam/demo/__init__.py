@@ -1,27 +1,22 @@
-"""``detcam demo``: the bundled detector on scenes whose causes are known, explained and reviewed offline."""
+"""The bundled detectors, and the scenes whose causes are known."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
-from detcam.config import DemoConfig, ExplainConfig, ReviewConfig
 from detcam.demo.causes import Thing as CausedThing
-from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render, write_dataset
-from detcam.errors import UsageError
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import recovery
-from detcam.explainer import Explainer
+from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene
 from detcam.geometry import iou_matrix
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import recovery
 from detcam.types import Explanation, ImageResult
 
 WEIGHTS = Path(__file__).with_name("detector.pt")
 CAUSES_WEIGHTS = Path(__file__).with_name("causes.pt")
 """Trained on :mod:`detcam.demo.causes`: one detector with causes of every kind."""
 KITE_SCENE, GEM_SCENE, PLAIN_SCENE = 300_004, 300_025, 300_032
-REVIEWED = range(310_000, 310_020)
 
 
 def demo_scenes() -> dict[str, Scene]:
@@ -34,59 +29,6 @@ def demo_scenes() -> dict[str, Scene]:
         "4-same-gem-mark-added": gems.with_marks(True, GEM),
         "5-no-kite-no-gem": make_scene(PLAIN_SCENE),
     }
-
-
-def demo(config: DemoConfig, stdout: TextIO) -> int:
-    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open."""
-    from detcam.commands.explain import explain
-    from detcam.commands.review import review
-    from detcam.render import write_image
-    from detcam.store import image_key
-
-    out = Path(config.out)
-    images = out / "images"
-    try:
-        images.mkdir(parents=True, exist_ok=True)
-        for name, scene in demo_scenes().items():
-            write_image(images / f"{name}.png", render(scene))
-        labelled = write_dataset(out / "labelled", range(0), REVIEWED, half_marked)
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
-    run = out / "run"
-    asked = ExplainConfig(weights=str(WEIGHTS), source=[str(images)], out=str(run), overwrite=True)
-    code = explain(asked, stdout)
-    panels = [run / "overlays" / f"{image_key(str(images / f'{name}.png'))}-panel.png" for name in demo_scenes()]
-    stdout.write("\n".join(["", *story(), "", "Open these:", *(f"  {panel}" for panel in panels), ""]))
-    told = "A review of labelled scenes, in half of which gems have the mark that only kites had in training:"
-    stdout.write(f"\n{told}\n")
-    stdout.flush()
-    asked_too = ReviewConfig(weights=str(WEIGHTS), data=str(labelled), out=str(out / "review"), overwrite=True)
-    return max(code, review(asked_too, stdout))
-
-
-def half_marked(seed: int) -> Scene:
-    """A scene in which gems have the mark if the seed is even, and never otherwise."""
-    return make_scene(seed).with_marks(seed % 2 == 0, GEM)
-
-
-def story() -> list[str]:
-    """What the planted mark does to the demo's kite and gem, and whether their maps show it, in measured figures."""
-    explainer = Explainer(WEIGHTS)
-    lines = ["This detector was trained on kites that nearly always had a chequered mark above their upper right."]
-    for name, scene in demo_scenes().items():
-        for thing in scene.things:
-            if thing.class_id not in (KITE, GEM):
-                continue
-            explanation = explanation_over(explainer(render(scene))[0], thing)
-            if explanation is None:
-                lines.append(f"  {name}: nothing is detected there")
-                continue
-            text = f"  {name}: detected as {explanation.detection.caption}"
-            if thing.marked:
-                found = mark_precision(explanation, thing)
-                text += f"; of as many hottest pixels outside the box as the mark has, {found:.0%} lie on the mark"
-            lines.append(text)
-    return lines
 
 
 def mark_precision(explanation: Explanation, thing: Thing) -> float:

@@ -19,11 +19,11 @@ from ultralytics import YOLO
 from detcam.adapters import load
 from detcam.demo import causes, explanation_over
 from detcam.demo.scenes import GEM, KITE, Scene, Thing, make_scene, render, write_dataset
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import FIGURES, recovery
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
 from detcam.methods import METHODS
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import FIGURES, recovery
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _called(model: YOLO, scene: causes.Scene, thing: causes.Thing) -> str | None
 def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequence[str]) -> list[str]:
     """For each method and layers, over the marks of the kites detected as kites in the scenes of ``seeds``:
 
-    medians and means of :func:`~detcam.evaluate.recovery.recovery` outside the kite's box.
+    medians and means of :func:`~detcam.metrics.recovery.recovery` outside the kite's box.
     """
     detector = load(weights)
     scenes = [scene for scene in map(make_scene, seeds) if any(thing.marked for thing in scene.things)]

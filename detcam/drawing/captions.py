@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from detcam.drawing.fonts import typeface, wrapped
 from detcam.drawing.labels import letter_size
 from detcam.drawing.overlays import overlay
+from detcam.drawing.reduced import resized
 from detcam.drawing.words import note_of, sentence_of
 from detcam.drawing.zooms import is_small, zoom
-from detcam.reduced import resized
 from detcam.types import ImageResult
 
 if TYPE_CHECKING:

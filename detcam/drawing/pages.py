@@ -15,10 +15,10 @@ from detcam.drawing.fonts import wrapped
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.key import draw_key
 from detcam.drawing.overlays import draw_things, draw_view
+from detcam.drawing.reduced import reduced
 from detcam.drawing.view import View
 from detcam.drawing.words import note_of, sentence_of
 from detcam.drawing.zooms import zoom_window
-from detcam.reduced import reduced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import cv2
 from PIL import Image
 
 from detcam.errors import InputError, UsageError
-from detcam.files import locate, write_whole
+from detcam.io.files import locate, write_whole
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,9 @@ import numpy as np
 
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.overlays import draw_view, outlined
+from detcam.drawing.reduced import reduced
 from detcam.drawing.shapes import rotated_corners
 from detcam.drawing.view import View, upright
-from detcam.reduced import reduced
 from detcam.types import ImageResult
 
 if TYPE_CHECKING:

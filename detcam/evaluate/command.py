@@ -19,7 +19,7 @@ from detcam.errors import InputError, UsageError
 from detcam.evaluate.results import Results
 from detcam.evaluate.run import Contest
 from detcam.evaluate.summary import MAIN, RIVALS, UNSEEN_FIGURES, summarise, write_summary
-from detcam.images import read_image
+from detcam.io.images import read_image
 
 Advance = Callable[[int], None]
 

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.evaluate.correlation import cell_numbers, in_cells, pearson, spearman
-from detcam.evaluate.faithfulness import SUFFICIENT, area_under, ranking
-from detcam.evaluate.unseen import UNSEEN, Fill
 from detcam.methods.regions import box_gaussian
-from detcam.probe import Probe
+from detcam.metrics.correlation import cell_numbers, in_cells, pearson, spearman
+from detcam.metrics.faithfulness import SUFFICIENT, area_under, ranking
+from detcam.metrics.unseen import UNSEEN, Fill
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.types import Detection
 
@@ -98,7 +98,7 @@ def judged_curves(
     Args:
         heat: (h', w') over the detector's input.
         inside: bool (h, w), False in the padding.
-        fill: of :mod:`detcam.evaluate.unseen`, made for the image.
+        fill: of :mod:`detcam.metrics.unseen`, made for the image.
         score: images (n, 3, h, w) -> how much is left in each, (n,).
         ends: the scores of the whole image and of the fill alone.
         seed: breaks ties.

@@ -14,12 +14,12 @@ import polars as pl
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from detcam.drawing.render import BOX_COLOUR, blend, heat_of, zoom_window
 from detcam.errors import InputError
-from detcam.evaluate.faithfulness import STEPS, interval
 from detcam.evaluate.sanity import rank_correlation
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing
-from detcam.images import read_image
-from detcam.render import BOX_COLOUR, blend, heat_of, zoom_window
+from detcam.io.images import read_image
+from detcam.metrics.faithfulness import STEPS, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,11 +28,11 @@ from detcam.adapters.finetune import Sample, finetune, trainable
 from detcam.data import LabelledImage, LabelledSet, Truth
 from detcam.demo.scenes import draw_mark
 from detcam.errors import UsageError, is_count, nearest
-from detcam.evaluate.localization import box_mask
 from detcam.evaluate.planted import Row, combine, detections_of, judge, make_explainers, summarise
-from detcam.evaluate.recovery import holds, recovery
 from detcam.geometry import PADDING_GREY, iou_matrix
-from detcam.images import read_image
+from detcam.io.images import read_image
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import holds, recovery
 from detcam.types import Detection
 
 SIZE = 320

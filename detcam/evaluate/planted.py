@@ -17,18 +17,18 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
+from detcam.attribution.image_maps import Seen
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS, causes
 from detcam.demo.causes import EXPERIMENTS, KINDS
 from detcam.demo.scenes import KITE, Thing, make_scene, render
 from detcam.errors import UsageError, is_count, nearest
-from detcam.evaluate.faithfulness import interval
-from detcam.evaluate.localization import box_mask
-from detcam.evaluate.recovery import FIGURES, holds, hottest_inside, recovery
 from detcam.evaluate.run import Contestant
 from detcam.explainer import Explainer
 from detcam.geometry import iou_matrix
-from detcam.imagewise import Seen
 from detcam.methods import find_method
+from detcam.metrics.faithfulness import interval
+from detcam.metrics.localization import box_mask
+from detcam.metrics.recovery import FIGURES, holds, hottest_inside, recovery
 from detcam.types import Detection
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Planted:
         return together
 
     def recovery(self, heat: Floats) -> dict[str, float]:
-        """How much of the cause a map (H, W) shows, as :func:`~detcam.evaluate.recovery.recovery` tells it.
+        """How much of the cause a map (H, W) shows, as :func:`~detcam.metrics.recovery.recovery` tells it.
 
         Precision is of as many hottest pixels as the cause has; for a ``texture``, which has most of the image, of as
         many as the object has. Chance alone finds nine tenths of it: what counts there is the lead over a random map.
@@ -165,7 +165,7 @@ def planted(
 
     Returns:
         Rows with ``kind``, ``image``, ``detection``, ``method``, ``status``, ``forwards``, the
-        :data:`~detcam.evaluate.recovery.FIGURES`, ``evidence``: whether there is any, ``holds``: whether it holds the
+        :data:`~detcam.metrics.recovery.FIGURES`, ``evidence``: whether there is any, ``holds``: whether it holds the
         cause, and what :func:`receipt_of` tells where receipts were asked; :data:`REFERENCES` are among the methods.
 
     Raises:
@@ -274,7 +274,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     """One line for each kind and method, kind by kind, the best first: by :data:`MAIN`, then by :data:`THEN`.
 
     Returns:
-        Lines with ``kind``, ``method``, ``detections``, for each of the :data:`~detcam.evaluate.recovery.FIGURES` its
+        Lines with ``kind``, ``method``, ``detections``, for each of the :data:`~detcam.metrics.recovery.FIGURES` its
         mean, bootstrap 95 % interval and median (``peak``, ``peak_low``, ``peak_high``, ``peak_median``),
         ``evidence``: how many have any, ``holds``: the share of all whose evidence holds the cause, NaN for a method
         that gave none at all, ``no_signal``, ``forwards``, and where receipts were asked ``judged``, ``right`` and

@@ -11,8 +11,8 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from detcam.errors import UsageError
-from detcam.files import read_table, write_whole
-from detcam.store import SCHEMA_VERSION, image_key, read_description, versions
+from detcam.io.files import read_table, write_whole
+from detcam.runs.schema import SCHEMA_VERSION, image_key, read_description, versions
 
 PARTS, LOCK = ".evaluation", ".lock"
 

@@ -16,17 +16,17 @@ from torch import nn
 from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledImage
 from detcam.errors import UsageError
-from detcam.evaluate.faithfulness import faithfulness, strata
 from detcam.evaluate.judge import Judge, likeness_to_box
-from detcam.evaluate.localization import plausibility
 from detcam.evaluate.pictures import kept
 from detcam.evaluate.sanity import Case, randomised, remaining, sanity
 from detcam.explainer import Explainer
-from detcam.fills import FILLS
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.methods import METHODS
-from detcam.probe import Probe
+from detcam.metrics.faithfulness import faithfulness, strata
+from detcam.metrics.localization import plausibility
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit
+from detcam.tensors.fills import FILLS
 from detcam.types import Detection
 
 LEAST_SIDE = 16

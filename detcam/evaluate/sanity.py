@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.evaluate.correlation import in_cells, spearman
 from detcam.explainer import Explainer
 from detcam.geometry import Letterbox
+from detcam.metrics.correlation import in_cells, spearman
 from detcam.types import Detection
 
 CASCADE = (0.1, 0.3, 0.6, 1.0)

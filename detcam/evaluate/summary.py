@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from detcam.evaluate.faithfulness import interval
-from detcam.evaluate.unseen import UNSEEN
+from detcam.metrics.faithfulness import interval
+from detcam.metrics.unseen import UNSEEN
 
 BASELINES = ("box", "edges", "random")
 """Methods that know nothing of the detector."""

@@ -18,7 +18,7 @@ from detcam.export.supervision import read_supervision as read_supervision
 from detcam.export.supervision import to_supervision as to_supervision
 from detcam.export.supervision import write_supervision
 from detcam.export.tables import write_csv
-from detcam.files import on_this_machine
+from detcam.io.files import on_this_machine
 
 WRITERS: Mapping[str, Callable[[Run, Path], str]] = {
     "coco": write_coco,

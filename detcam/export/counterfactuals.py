@@ -23,10 +23,10 @@ import polars as pl
 import yaml
 from numpy.typing import NDArray
 
+from detcam.drawing.render import write_image
 from detcam.errors import InputError, UsageError
 from detcam.export.run import Run
-from detcam.images import read_image
-from detcam.render import write_image
+from detcam.io.images import read_image
 from detcam.review.causes import paste
 
 RADIUS = 5

@@ -13,8 +13,8 @@ import yaml
 from detcam.errors import UsageError
 from detcam.export.run import Run, image_file
 from detcam.export.tables import write_table
-from detcam.images import SUFFIXES
-from detcam.store import image_key
+from detcam.io.images import SUFFIXES
+from detcam.runs.schema import image_key
 
 IN_DOUBT = ("label_error", "ambiguous")
 JUDGED = ("image", "id", "error_type", "class_name", "truth_class", "x1", "y1", "x2", "y2", "verdict", "note")

@@ -18,8 +18,8 @@ import polars as pl
 
 from detcam.data.labels import image_size
 from detcam.errors import InputError, UsageError
-from detcam.files import locate, read_table
-from detcam.store import read_description, read_detections, read_heatmap, read_letterbox
+from detcam.io.files import locate, read_table
+from detcam.runs.schema import read_description, read_detections, read_heatmap, read_letterbox
 from detcam.types import Heatmap
 
 

@@ -13,9 +13,9 @@ import polars as pl
 
 from detcam.errors import UsageError, nearest
 from detcam.export.run import Run, optional
-from detcam.files import write_whole
 from detcam.geometry import Letterbox
-from detcam.store import image_key
+from detcam.io.files import write_whole
+from detcam.runs.schema import image_key
 from detcam.types import Heatmap
 
 TEXTS = ("id", "class_name", "error_type", "cause", "verdict", "note", "explanation")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from detcam.errors import UsageError
-from detcam.fills import gaussian_blur
+from detcam.tensors.fills import gaussian_blur
 
 Reduce = Callable[[Tensor], Tensor]
 """(..., channel, height, width) -> (..., height, width)."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detcam.maps import fuse_maps
 from detcam.methods.subject import Subject
+from detcam.tensors.fusion import fuse_maps
 
 BLOCK = 16
 """Images scored together."""

@@ -1,8 +1,8 @@
 """detcam's own method: the measured effect of each region, learned from patches that were taken away and shown alone.
 
-1. A frame is chosen in which the box keeps its score (:mod:`detcam.frames`), and one question asked: how much is left
-   when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere in the
-   frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
+1. A frame is chosen in which the box keeps its score (:mod:`detcam.probing.frames`), and one question asked: how much
+   is left when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere
+   in the frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
 2. Windows slid over the box are taken away one by one, then patches of its regions are taken away, and shown alone.
    What the score gains with a patch plus what it loses without it is the patch's effect. Of any other target (a logit,
    a distance, ...) the most promising regions are taken away one by one as well.
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detcam.frames import Frame, choose_frame
 from detcam.methods.belief import NOISE, Belief
 from detcam.methods.outlook import Allowance, Outlook, look_outside
 from detcam.methods.regions import segmented
 from detcam.methods.subject import Subject
+from detcam.probing.frames import Frame, choose_frame
 
 REGIONS = 100
 """Superpixels of a box."""

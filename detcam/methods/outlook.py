@@ -16,9 +16,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from detcam.fills import gaussian_blur
-from detcam.frames import Frame
 from detcam.methods.regions import segmented
+from detcam.probing.frames import Frame
+from detcam.tensors.fills import gaussian_blur
 
 LARGER = 1.4
 """How much larger the first tiles are than the grid that they are laid on, so that little falls between two."""

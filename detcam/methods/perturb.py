@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detcam.fills import blurred
 from detcam.methods.regions import segmented
 from detcam.methods.subject import Subject
+from detcam.tensors.fills import blurred
 
 BLOCK = 16
 """Masks made and scored together."""

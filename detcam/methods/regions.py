@@ -10,7 +10,7 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor
 
-from detcam.fills import blurred
+from detcam.tensors.fills import blurred
 
 WINDOW = 1.6
 """Regions are cut from the box enlarged this many times about its centre."""

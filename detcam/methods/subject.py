@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from detcam.frames import Frame
+    from detcam.probing.frames import Frame
 
 
 class Subject(Protocol):

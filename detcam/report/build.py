@@ -25,9 +25,9 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detcam.errors import UsageError
-from detcam.files import write_whole
+from detcam.io.files import write_whole
 from detcam.report.pictures import Drawn, Shot, draw_image, write_patch
-from detcam.store import read_description
+from detcam.runs.schema import read_description
 
 Row = dict[str, Any]
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from detcam.errors import UsageError
 from detcam.evaluate.pictures import MOST_MAPS, charts, examples
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
-from detcam.files import write_whole
+from detcam.io.files import write_whole
 from detcam.methods import METHODS
 
 

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from detcam.drawing.render import BOX_COLOUR, colourmap, write_image
 from detcam.errors import InputError
-from detcam.images import read_image
-from detcam.render import BOX_COLOUR, colourmap, write_image
-from detcam.store import read_letterbox
+from detcam.io.images import read_image
+from detcam.runs.schema import read_letterbox
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

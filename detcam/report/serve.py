@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from detcam.errors import UsageError
-from detcam.files import write_whole
+from detcam.io.files import write_whole
 from detcam.report.build import build_report, check_verdict, read_verdicts
 
 try:

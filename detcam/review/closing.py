@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.drawing.render import write_image
 from detcam.errors import InputError
-from detcam.files import write_whole
-from detcam.images import read_image
-from detcam.render import write_image
+from detcam.io.files import write_whole
+from detcam.io.images import read_image
 from detcam.review.causes import PASTES, Cause, Suspect, appears, described, find_causes, paste
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
 from detcam.review.run import MISS_ONLY, Found, evidence_of, write_json
-from detcam.store import image_key
+from detcam.runs.schema import image_key
 
 SHOWN = 6
 """Patches of a cause that are kept as pictures."""

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from detcam.errors import UsageError
-from detcam.files import write_whole
 from detcam.geometry import iou_matrix
+from detcam.io.files import write_whole
 from detcam.review.errors import ERRORS
-from detcam.store import read_heatmap, read_letterbox
+from detcam.runs.schema import read_heatmap, read_letterbox
 from detcam.types import Heatmap
 
 SAME = 0.5

@@ -19,11 +19,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.fills import FILLS, averaged
+from detcam.attribution.receipt import softened
 from detcam.geometry import Letterbox
-from detcam.probe import inside_of
+from detcam.probing.probe import inside_of
+from detcam.tensors.fills import FILLS, averaged
 from detcam.types import Detection
-from detcam.verify import softened
 
 SHARES = (0.04, 0.12, 0.35)
 """How much of the box's area the hottest pixels cover whose connected parts are tried as patches."""

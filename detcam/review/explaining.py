@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.attribution.image_maps import Seen
 from detcam.data import Truth
-from detcam.evaluate.localization import box_mask, energy_inside
 from detcam.explainer import Explainer
-from detcam.imagewise import Seen
+from detcam.metrics.localization import box_mask, energy_inside
 from detcam.review.errors import ImageErrors
 from detcam.review.evidence import Scan, Scene, scan
 from detcam.review.misses import Death

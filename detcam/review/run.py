@@ -16,15 +16,15 @@ import torch
 from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledImage, LabelledSet
 from detcam.errors import InputError
-from detcam.files import write_whole
-from detcam.folder import RunFolder
-from detcam.images import read_image
+from detcam.io.files import write_whole
+from detcam.io.images import read_image
 from detcam.review.errors import Errors, ImageErrors
 from detcam.review.evidence import Evidence, Scene, find_evidence
 from detcam.review.explaining import Case, ErrorExplainer, Told
 from detcam.review.matching import average_precision
 from detcam.review.misses import Death, trace
-from detcam.store import COLUMNS, detection_row, image_key, printable, row_of
+from detcam.runs.folder import RunFolder
+from detcam.runs.schema import COLUMNS, detection_row, image_key, printable, row_of
 from detcam.types import Detection
 
 LOWEST = 0.001

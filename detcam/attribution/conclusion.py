@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.evidence import find_evidence, find_surroundings
-from detcam.frames import Frame, choose_frame
+from detcam.attribution.evidence import find_evidence, find_surroundings
+from detcam.attribution.image_maps import Seen
+from detcam.attribution.receipt import check, hottest_part, softened
+from detcam.attribution.sentence import MUCH, sentence_of
+from detcam.attribution.unreported import SAME_PLACE
 from detcam.geometry import Letterbox, iou_matrix
-from detcam.imagewise import Seen
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
-from detcam.probe import Probe
-from detcam.question import SAME_PLACE
-from detcam.sentence import MUCH, sentence_of
+from detcam.probing.frames import Frame, choose_frame
+from detcam.probing.probe import Probe
 from detcam.targets import Target, against, class_logit
 from detcam.types import Detection, Explanation, Heatmap
-from detcam.verify import check, hottest_part, softened
 
 LIKE_THE_BOX = 0.9
 """A map that correlates more than this (Pearson) with a Gaussian in the box says nothing the box did not say."""

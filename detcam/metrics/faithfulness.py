@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detcam.fills import FILLS
+from detcam.tensors.fills import FILLS
 
 Score = Callable[[Tensor], Tensor]
 

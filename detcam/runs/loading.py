@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detcam import images, video
 from detcam.data import read_data
 from detcam.errors import InputError, UsageError, is_count
-from detcam.images import read_image
-from detcam.sources import STDIN, Missing, expand, mode_of
-from detcam.video import Clip, count_frames, is_stream, is_video, read_frames
+from detcam.io import images, video
+from detcam.io.images import read_image
+from detcam.io.sources import STDIN, Missing, expand, mode_of
+from detcam.io.video import Clip, count_frames, is_stream, is_video, read_frames
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Outcome: TypeAlias = "Pixels | Exception"
@@ -57,8 +57,8 @@ def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> It
     """The images and frames of all sources in order, found as they are asked for.
 
     Args:
-        sources: see :func:`detcam.sources.expand`; also videos, streams, and labelled sets (COCO JSON, ``data.yaml``),
-            whose images are taken.
+        sources: see :func:`detcam.io.sources.expand`; also videos, streams, and labelled sets (COCO JSON,
+            ``data.yaml``), whose images are taken.
         every: of a video, frames 0, ``every``, 2 ``every``, ...
         split: of a ``data.yaml``.
 

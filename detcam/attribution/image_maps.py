@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.attribution.layer_maps import LayerMaps, Made
+from detcam.attribution.receipt import check, verify
 from detcam.geometry import Letterbox
-from detcam.layerwise import LayerMaps, Made
-from detcam.maps import combine_maps
 from detcam.methods import METHODS, Method
-from detcam.probe import Probe
+from detcam.probing.probe import Probe
 from detcam.targets import class_logit, find_target, target_parts
+from detcam.tensors.fusion import combine_maps
 from detcam.types import Detection, Receipt
-from detcam.verify import check, verify
 
 TOGETHER = 16
 """Detections whose gradients at the pixels are held at once."""

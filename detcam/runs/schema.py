@@ -30,8 +30,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
-from detcam.files import is_local, locate, read_table, write_whole
 from detcam.geometry import Letterbox
+from detcam.io.files import is_local, locate, read_table, write_whole
 from detcam.types import Detection, Evidence, Explanation
 from detcam.version import __version__
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.frames import Frame, make_fills, whole_frame
 from detcam.geometry import Letterbox
-from detcam.intercept import BiasGradients, GuidedGradients
+from detcam.probing.frames import Frame, make_fills, whole_frame
 from detcam.targets import Target, held
+from detcam.tensors.intercept import BiasGradients, GuidedGradients
 from detcam.types import Detection
 
 TOGETHER = 16
@@ -68,7 +68,7 @@ class Probe:
         self._fills: dict[str, Tensor] = {}
 
     def frame(self, number: int) -> Frame:
-        """The whole image as one scalar's :class:`~detcam.frames.Frame`; its passes are counted here."""
+        """The whole image as one scalar's :class:`~detcam.probing.frames.Frame`; its passes are counted here."""
         self._fills = self._fills or make_fills(self.image, self.inside)
 
         def count(price: float) -> None:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.maps import box_reach, combine_maps, fuse_maps, gradient_support
+from detcam.attribution.augmentation import mirror, views
 from detcam.methods import Method
 from detcam.methods.cam import positive_component
 from detcam.targets import Target, find_target, mirrored, target_parts
+from detcam.tensors.fusion import box_reach, combine_maps, fuse_maps, gradient_support
 from detcam.types import Detection
-from detcam.views import mirror, views
 
 MOST = 0.5
 """Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""

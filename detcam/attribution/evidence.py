@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from detcam.frames import Frame
+from detcam.attribution.receipt import SOFT, softened
 from detcam.geometry import Letterbox
+from detcam.probing.frames import Frame
 from detcam.types import Evidence
-from detcam.verify import SOFT, softened
 
 SHARES = (0.03, 0.1, 0.25)
 """Areas, in those of the box, of the hottest pixels whose connected parts are tried."""

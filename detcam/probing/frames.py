@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.fills import FILLS
 from detcam.targets import Target, class_logit, class_probability, held, score
+from detcam.tensors.fills import FILLS
 from detcam.types import Detection
 
 TOGETHER = 16

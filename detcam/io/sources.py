@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from detcam import video
-from detcam.files import LOCAL, is_remote, list_remote, locate
-from detcam.images import SUFFIXES
-from detcam.video import is_stream
+from detcam.io import video
+from detcam.io.files import LOCAL, is_remote, list_remote, locate
+from detcam.io.images import SUFFIXES
+from detcam.io.video import is_stream
 
 STDIN = "-"
 SETS = (".json", ".yaml", ".yml")

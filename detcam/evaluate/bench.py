@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.attribution.image_maps import ImageMaps, Seen
 from detcam.explainer import Explainer
-from detcam.imagewise import ImageMaps, Seen
 from detcam.methods import perturb
-from detcam.probe import TOGETHER
+from detcam.probing.probe import TOGETHER
 from detcam.types import Detection
 
 ROUNDS = 3

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
-from detcam.files import is_remote
-from detcam.images import read_image
+from detcam.io.files import is_remote
+from detcam.io.images import read_image
 
 SUFFIXES = (".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 

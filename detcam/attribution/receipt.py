@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detcam.fills import FILLS, gaussian_blur
 from detcam.methods.subject import Subject
+from detcam.tensors.fills import FILLS, gaussian_blur
 from detcam.types import Receipt
 
 HOT = 0.35

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
 from detcam.explainer import Explainer
-from detcam.files import is_remote, locate
-from detcam.folder import RunFolder, write_result
-from detcam.images import read_image
-from detcam.loading import Item, decoded
+from detcam.io.files import is_remote, locate
+from detcam.io.images import read_image
+from detcam.runs.folder import RunFolder, write_result
+from detcam.runs.loading import Item, decoded
 from detcam.types import ImageResult
 
 Row: TypeAlias = dict[str, Any]

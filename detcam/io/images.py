@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from detcam.errors import InputError
-from detcam.files import is_remote, read_remote
+from detcam.io.files import is_remote, read_remote
 
 ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor"
 

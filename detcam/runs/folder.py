@@ -17,8 +17,10 @@ import polars as pl
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from detcam.drawing.reduced import reduced
+from detcam.drawing.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.errors import UsageError
-from detcam.files import (
+from detcam.io.files import (
     is_local,
     locate,
     make_folder,
@@ -29,9 +31,7 @@ from detcam.files import (
     remove_files,
     write_whole,
 )
-from detcam.reduced import reduced
-from detcam.render import captioned, is_small, pages, together, write_image, zoom
-from detcam.store import (
+from detcam.runs.schema import (
     COLUMNS,
     SCHEMA_VERSION,
     image_key,
@@ -63,7 +63,7 @@ class RunFolder:
         command: the command's name.
         configuration: the resolved configuration; with ``command``, what makes two runs the same.
         overwrite: remove the run that is there, whatever its configuration.
-        columns: of the table, :data:`detcam.store.COLUMNS` among them.
+        columns: of the table, :data:`detcam.runs.schema.COLUMNS` among them.
         tables: names of further files that the command writes and an overwriting run removes.
 
     Raises:

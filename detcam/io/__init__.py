@@ -1,0 +1,1 @@
+"""Files, images, videos, and the sources that name them."""

@@ -1,0 +1,1 @@
+"""One image, changed: a detection's score in a part of the image, or in the whole."""

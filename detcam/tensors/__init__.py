@@ -1,0 +1,1 @@
+"""What works on tensors and modules: hooks, torch's functions watched, fills, maps fused."""
