@@ -8,49 +8,33 @@ tried once more on the whole image.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
-from detcam.attribution.receipt import SOFT, softened
+from detcam.attribution.patches import (
+    PARTS,
+    Rectangle,
+    area_of,
+    controls_of,
+    cut_to,
+    padded,
+    propose,
+    shared_area,
+)
+from detcam.attribution.receipt import softened
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame
 from detcam.types import Evidence
 
-SHARES = (0.03, 0.1, 0.25)
-"""Areas, in those of the box, of the hottest pixels whose connected parts are tried."""
-PARTS = 2
-"""Connected parts tried of each."""
-RIM = 0.04
-"""What is as near to the box as this share of its longer side belongs to it."""
-OUTSIDE = (0.001, 0.1, 0.3, 0.6)
-"""Outside the box, what is at least such a share of the hottest there is one part."""
-GROWTH = 1.8
-"""The first parts outside the box are tried enlarged so many times as well."""
 ENOUGH = 0.8
 """A patch outside the box is enough for it that brings back this share of its score, beside nothing but the box."""
 CLOSE = 0.2
 """Patches cost as much whose margins, own score less the best other, are this close."""
-PAIRS = 3
-"""Of so many first parts every two are tried together."""
-LARGEST = 0.6
-"""No patch is larger than this share of the box's area, twice that outside it, or a tenth of the frame on a side."""
-LEAST_SIDE = 0.03
-"""No patch is narrower than this share of the frame's longer side."""
-APART = 0.6
-"""Patches that overlap more than this (IoU) are one."""
-TRIES = 200
 AROUND = (2.0, 0.0)
 """All around the box is taken away within the box enlarged so many times, and everywhere (0)."""
-
-Rectangle = tuple[int, int, int, int]
-"""Left, top, right, bottom, pixels of a frame."""
 
 
 def find_evidence(
@@ -90,11 +74,11 @@ def find_evidence(
     def rank(i: int) -> tuple[bool, bool, bool, int]:
         becomes = _rival(after[i], conf) > 0
         costs = margins[i] > least[becomes] + CLOSE
-        return not becomes, not sufficient[i], costs, sum(map(_area, patches[i]))
+        return not becomes, not sufficient[i], costs, sum(map(area_of, patches[i]))
 
     ranked = sorted(flips, key=rank)
     for best in ranked[:PARTS]:
-        controls = _controls(frame, patches[best], len(proposed))
+        controls = controls_of(frame, patches[best], len(proposed))
         if not controls:
             continue
         elsewhere = _scores_without(frame, controls, fills[:1])
@@ -122,13 +106,13 @@ def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: f
         before: the tracked score of the box in the whole image.
     """
     height, width = whole.inside.shape
-    x1, y1, x2, y2 = _within(whole, _padded([round(side) for side in whole.box.tolist()], 1))
+    x1, y1, x2, y2 = cut_to(whole, padded([round(side) for side in whole.box.tolist()], 1))
     rings = []
     for growth in AROUND:
         spare = round((growth - 1) / 2 * max(x2 - x1, y2 - y1)) if growth else max(height, width)
-        left, top, right, bottom = _within(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
+        left, top, right, bottom = cut_to(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
         ring = [(left, top, right, y1), (left, y2, right, bottom), (left, y1, x1, y2), (x2, y1, right, y2)]
-        rings.append([patch for patch in ring if _area(patch)])
+        rings.append([patch for patch in ring if area_of(patch)])
     rings = [ring for ring in rings if ring]
     if not rings:
         return None
@@ -146,7 +130,9 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     what brings it back holds the whole.
     """
     box = tuple(round(side) for side in frame.box.tolist())
-    beyond = [i for i, patches in enumerate(sets) if all(_shared(patch, box) < _area(patch) / 2 for patch in patches)]
+    beyond = [
+        i for i, patches in enumerate(sets) if all(shared_area(patch, box) < area_of(patch) / 2 for patch in patches)
+    ]
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
@@ -175,77 +161,6 @@ def _rival(after: Tensor, conf: float) -> int:
     return best if float(means[best]) >= conf else 0
 
 
-def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
-    """Patches, and pairs of them, around the hottest parts of a map (h, w) of the detector's input."""
-    left, top, right, bottom = frame.window
-    shape = frame.inside.shape
-    own = F.interpolate(heat[None, None, top:bottom, left:right].float(), shape, mode="bilinear")[0, 0]
-    own = own.clamp(min=0).to(frame.inside.device) * frame.inside
-    x1, y1, x2, y2 = (round(side) for side in frame.box.tolist())
-    box = torch.zeros_like(frame.inside)
-    box[max(y1, 0) : max(y2, 1), max(x1, 0) : max(x2, 1)] = True
-    area = max(int((box & frame.inside).sum()), 1)
-    most = max(LARGEST * area, (max(shape) / 10) ** 2)
-    found: list[Rectangle] = []
-    pairs: list[list[Rectangle]] = []
-    spare = math.ceil(RIM * max(x2 - x1, y2 - y1))
-    beyond = own.clone()
-    beyond[max(y1 - spare, 0) : max(y2 + spare, 1), max(x1 - spare, 0) : max(x2 + spare, 1)] = 0
-    if float(beyond.max()) > 0:
-        for share in OUTSIDE:
-            parts = _connected(frame, beyond >= share * beyond.max(), beyond)
-            pairs += [parts] if len(parts) == PARTS else []
-            found += parts
-        pairs += [[_grown(frame, patch) for patch in pair] for pair in pairs[:1]]
-        found += [_grown(frame, patch) for patch in found[:PARTS]]
-    for share in SHARES:
-        count = min(max(round(share * area), 1), int((own > 0).sum()))
-        if count:
-            least = own.flatten().topk(count).values[-1]
-            found += _connected(frame, (own >= least) & (own > 0), own)
-    kept: list[Rectangle] = []
-    for patch in found:
-        outside = _shared(patch, (x1, y1, x2, y2)) < _area(patch) / 2
-        if _area(patch) <= (2 * most if outside else most) and all(_overlap(patch, other) < APART for other in kept):
-            kept.append(patch)
-    together = [list(pair) for pair in [*pairs, *combinations(kept[:PAIRS], 2)] if _overlap(*pair) == 0]
-    return [[patch] for patch in kept] + together
-
-
-def _connected(frame: Frame, hot: Tensor, heat: Tensor) -> list[Rectangle]:
-    """Rectangles around the connected parts with the most heat."""
-    labels, number = ndimage.label(hot.cpu().numpy(), np.ones((3, 3)))
-    if not number:
-        return []
-    masses = np.asarray(ndimage.sum_labels(heat.cpu().numpy(), labels, range(1, number + 1)))
-    places = ndimage.find_objects(labels)
-    patches = []
-    for part in np.argsort(-masses, kind="stable")[:PARTS]:
-        rows, columns = places[part]
-        patches.append(_widened(frame, (columns.start, rows.start, columns.stop, rows.stop)))
-    return patches
-
-
-def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
-    """A patch made at least as wide as is sensible, within the frame."""
-    height, width = frame.inside.shape
-    least = max(round(LEAST_SIDE * max(height, width)), 3)
-    ends = []
-    for low, high, side in ((patch[0], patch[2], width), (patch[1], patch[3], height)):
-        spare = max(least - (high - low), 0)
-        start = min(max(low - (spare + 1) // 2, 0), max(side - least, 0)) if spare else low
-        ends.append((start, min(max(high, start + least), side)))
-    (left, right), (top, bottom) = ends
-    return left, top, right, bottom
-
-
-def _grown(frame: Frame, patch: Rectangle) -> Rectangle:
-    """A patch made larger about its centre, cut to the frame: the map may have found but a corner of what counts."""
-    left, top, right, bottom = patch
-    spare_x, spare_y = (round((GROWTH - 1) / 2 * side) for side in (right - left, bottom - top))
-    return _within(frame, (left - spare_x, top - spare_y, right + spare_x, bottom + spare_y))
-
-
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
     """The scores (set, fill, class) without each set of patches, under some fills."""
     masks = _masks(frame, sets)
@@ -261,37 +176,6 @@ def _masks(frame: Frame, sets: Sequence[Sequence[Sequence[int]]]) -> Tensor:
         for left, top, right, bottom in patches:
             mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
     return masks
-
-
-def _controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[list[Rectangle]]:
-    """As many sets of patches of the same sizes elsewhere in the frame, none of which meets the patches.
-
-    A patch outside the box is compared with others outside, for the object itself is a cause of its box as well; one
-    inside the box with others that reach into it.
-    """
-    height, width = frame.inside.shape
-    box = [round(side) for side in frame.box.tolist()]
-    spare = math.ceil(2 * SOFT * max(height, width))  # what fades around a patch
-    rng = np.random.default_rng([count, *(max(value, 0) for patch in patches for value in patch)])
-    found = []
-    for _ in range(count):
-        for _ in range(TRIES):
-            moved: list[Rectangle] = []
-            for left, top, right, bottom in patches:
-                x = int(rng.integers(0, max(width - (right - left), 0) + 1))
-                y = int(rng.integers(0, max(height - (bottom - top), 0) + 1))
-                moved.append((x, y, x + right - left, y + bottom - top))
-            apart = all(_shared(one, _padded(own, spare)) == 0 for one in moved for own in patches)
-            alike = all(
-                _shared(one, _padded(box, spare)) == 0
-                if _shared(own, box) < 0.5 * _area(own)
-                else _shared(one, box) >= 0.1 * _area(one)
-                for one, own in zip(moved, patches, strict=True)
-            )
-            if apart and alike:
-                found.append(moved)
-                break
-    return found
 
 
 def _in_whole(whole: Frame, frame: Frame, patch: Rectangle) -> Rectangle:
@@ -314,7 +198,7 @@ def _evidence(
     """What was found, in the original image's pixels; ``after`` (fill, class) are the scores without it."""
     means, rival = after.mean(0), _rival(after, conf)
     box = [round(side) for side in whole.box.tolist()]
-    inside = sum(_shared(patch, box) for patch in patches)
+    inside = sum(shared_area(patch, box) for patch in patches)
     placed = letterbox.clip(letterbox.to_original(np.array(patches, np.float64)))
     return Evidence(
         patches=np.concatenate([np.floor(placed[:, :2]), np.ceil(placed[:, 2:])], 1).astype(np.int64),
@@ -323,28 +207,5 @@ def _evidence(
         before=before,
         after=float(means[0]),
         control=control,
-        outside=1 - inside / max(sum(map(_area, patches)), 1),
+        outside=1 - inside / max(sum(map(area_of, patches)), 1),
     )
-
-
-def _area(patch: Sequence[int]) -> int:
-    return max(patch[2] - patch[0], 0) * max(patch[3] - patch[1], 0)
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    return _area([max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])])
-
-
-def _overlap(one: Sequence[int], other: Sequence[int]) -> float:
-    shared = _shared(one, other)
-    return shared / max(_area(one) + _area(other) - shared, 1)
-
-
-def _within(frame: Frame, patch: Sequence[int]) -> Rectangle:
-    """A patch cut to the frame."""
-    height, width = frame.inside.shape
-    return max(patch[0], 0), max(patch[1], 0), min(patch[2], width), min(patch[3], height)
-
-
-def _padded(patch: Sequence[int], spare: int) -> Rectangle:
-    return patch[0] - spare, patch[1] - spare, patch[2] + spare, patch[3] + spare
