@@ -1,7 +1,7 @@
 """The patches that may be evidence, and what they are compared with.
 
-Proposed are rectangles around the hottest parts of a map, in and outside the box, and two of them together; controls are
-rectangles of the same sizes elsewhere.
+Proposed are rectangles around the hottest parts of a map, in and outside the box, and two of them together; controls
+are rectangles of the same sizes elsewhere.
 """
 
 from __future__ import annotations
