@@ -59,7 +59,7 @@ Ultralytics' own heatmaps.
 """
 PLANTED_TEXT = """## Planted causes
 
-Drawn scenes in which the cause is known, because the bundled detectors were trained to have it and each scene was tested
+Drawn scenes in which the cause is known: the bundled detectors were trained to have it, and each scene was tested
 for it (`detcam evaluate --planted`), a hundred things of each kind. No method can have searched for these figures. The
 first six things of `near`, `far` and `part` were looked at once while `effect` was made; all other choices were made on
 other scenes.
