@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import detcam
+from detcam.attribution import conclusion
 from detcam.attribution.sentence import sentence_of
+from detcam.demo import WEIGHTS, demo_scenes
+from detcam.demo.scenes import render
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.overlays import outlined
 from detcam.geometry import Letterbox
@@ -60,6 +64,17 @@ def test_what_surrounds_a_box_is_told_once_and_outlined_where_it_ends():
     far = replace(near, evidence=found(*everywhere, outside=1.0, control=None))
     assert sentence_of(far) == "cat 0.90: without all its surroundings it is lost (0.05)."
     assert outlined(far) == []
+
+
+def test_a_map_that_is_the_box_again_is_left_out_beside_evidence(monkeypatch):
+    made = detcam.explain(WEIGHTS, render(demo_scenes()["4-same-gem-mark-added"]), detection=[3])[0]
+    assert made.evidence is not None
+    assert made.heatmap.raw.any()
+    monkeypatch.setattr(conclusion, "LIKE_THE_BOX", -1.0)
+    again = detcam.explain(WEIGHTS, render(demo_scenes()["4-same-gem-mark-added"]), detection=[3])[0]
+    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN)
+    assert not again.heatmap.raw.any()
+    assert again.evidence.patches.tolist() == made.evidence.patches.tolist()
 
 
 def test_a_map_that_failed_its_check_is_not_drawn_beside_evidence_that_passed():

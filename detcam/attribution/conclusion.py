@@ -120,11 +120,17 @@ def _conclude(
         told = replace(told, status="no_evidence", reason=told.reason or (
             "taking the hottest part of the map away costs no more than taking a random part away"
         ))  # fmt: skip
-    elif evidence is None and likeness_to_box(heat.cpu(), probe, number) > LIKE_THE_BOX:
-        told = replace(told, status="no_evidence", reason=BOX_AGAIN)
+    elif likeness_to_box(heat.cpu(), probe, number) > LIKE_THE_BOX:
+        told = replace(told, reason=BOX_AGAIN, heatmap=_empty(told.heatmap))
+        told = replace(told, status="ok" if evidence is not None else "no_evidence")
     elif explanation.status == "unsupported" and evidence is not None:
         told = replace(told, status="ok")
     return replace(told, sentence=sentence_of(told))
+
+
+def _empty(heatmap: Heatmap) -> Heatmap:
+    """A map without heat in another's place."""
+    return Heatmap(np.zeros_like(heatmap.raw), heatmap.letterbox)
 
 
 def likeness_to_box(heat: torch.Tensor, probe: Probe, number: int) -> float:
@@ -199,6 +205,6 @@ def _why_not(
             )
             text += f"to {-removed:.1f} (without a random part as large: {-random:.1f})"
             return replace(told, sentence=f"{text}.")
-    empty = Heatmap(np.zeros_like(explanation.heatmap.raw), explanation.heatmap.letterbox)
+    empty = _empty(explanation.heatmap)
     reason = "nothing here speaks for it, and nothing in particular against it"
     return replace(told, heatmap=empty, status="no_evidence", reason=reason, sentence=f"{text}; {reason}.")

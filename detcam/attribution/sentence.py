@@ -11,7 +11,7 @@ from detcam.types import Detection, Evidence, Explanation, Receipt
 
 LITTLE, MUCH = 0.1, 0.4
 """Context dependence up to which surroundings matter little, and from which they matter much."""
-BARELY = 0.1
+BARELY = 0.25
 """Share of a patch up to which it does not count as in the box, or as out of it."""
 SCATTERED = 0.25
 """What is hot is in several places where it spreads this far on average (standard deviation), in sides of the box."""

@@ -114,8 +114,8 @@ def heat_of(explanation: Explanation) -> Heat:
 def shows_heat(explanation: Explanation) -> bool:
     """Whether the map means something: its status says so, and where evidence was found the check bears it out too."""
     receipt = explanation.receipt
-    unproven = explanation.evidence is not None and receipt is not None and not receipt.supported
-    return explanation.status not in HIDDEN and not unproven
+    proven = explanation.heatmap.raw.any() and (receipt is None or receipt.supported)
+    return explanation.status not in HIDDEN and (explanation.evidence is None or bool(proven))
 
 
 def shown_heat(explanation: Explanation) -> Heat:

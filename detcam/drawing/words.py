@@ -54,7 +54,7 @@ def verdict(explanation: Explanation) -> str:
     if explanation.receipt is None and explanation.status == "ok":
         return "map not checked"
     if not shows_heat(explanation):
-        return "\N{CHECK MARK} evidence tested; the map's check failed, so it is not drawn"
+        return "\N{CHECK MARK} evidence tested; the map says no more and is not drawn"
     if explanation.receipt is not None and explanation.receipt.supported:
         return "\N{CHECK MARK} map supported by its check"
     return "\N{BALLOT X} map not supported by its check"
