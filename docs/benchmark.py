@@ -53,7 +53,7 @@ FILLS = {"unseen": "all three", "unseen_inpaint": "painted over", "unseen_shuffl
 INTRODUCTION = """# Methods against each other
 
 Made by `DETCAM_DATA=... python docs/benchmark.py`; the tables are written by it alone. Intervals are 95 %, by
-bootstrap. Photographs are measured at {side} px, one detection each. Sets that are not below have not been measured with
+bootstrap. Photographs are measured at {side} px, one detection each. Sets that are not below were not measured with
 this version: `--sets` names those that are.
 """
 PLANTED_TEXT = """## Planted causes
