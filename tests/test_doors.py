@@ -190,7 +190,7 @@ def test_what_is_no_target_is_refused_before_weights_are_loaded(doors):
     for target, name in (("double", "double"), (lambda raw, index, detection: 0, "<lambda>")):
         with pytest.raises(detcam.UsageError, match=f"what target '{name}' is in a flipped image is not known"):
             detcam.explain("missing.pt", IMAGE, method="layercam", target=target, smoothing="aug")
-    with pytest.raises(detcam.UsageError, match="'guided' scores whole detections .* not target 'twice'"):
+    with pytest.raises(detcam.UsageError, match=r"'guided' scores whole detections .* not target 'double'"):
         detcam.explain("missing.pt", IMAGE, method="guided", target=twice)
 
 
@@ -264,7 +264,7 @@ def test_an_adapter_that_fails_says_so(doors):
         detcam.load(Toy())
     with pytest.raises(detcam.WeightsError, match="adapter 'toy' failed on these weights: ZeroDivisionError"):
         detcam.load(WEIGHTS)
-    with pytest.raises(detcam.UsageError, match="^imgsz is fixed$"):
+    with pytest.raises(detcam.UsageError, match=r"^imgsz is fixed$"):
         detcam.load("own.toy")
 
 
