@@ -15,26 +15,59 @@ from detcam.errors import DetcamError, InputError, UsageError, WeightsError
 from detcam.version import __version__
 
 if TYPE_CHECKING:
-    from detcam.adapters import load
+    from detcam.adapters import load, register_adapter
+    from detcam.adapters.base import DetectorAdapter, RawOutput
+    from detcam.adapters.blackbox import BlackBox
     from detcam.explainer import Explainer, explain
-    from detcam.types import Detection, Explanation, Heatmap, ImageResult
+    from detcam.geometry import Letterbox
+    from detcam.methods import Method, register_method
+    from detcam.methods.subject import Subject
+    from detcam.targets import Target, register_target
+    from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult, Receipt
 
 __all__ = [
+    "BlackBox",
     "DetcamError",
     "Detection",
+    "DetectorAdapter",
+    "Evidence",
     "Explainer",
     "Explanation",
     "Heatmap",
     "ImageResult",
     "InputError",
+    "Letterbox",
+    "Method",
+    "RawOutput",
+    "Receipt",
+    "Subject",
+    "Target",
     "UsageError",
     "WeightsError",
     "__version__",
     "explain",
     "load",
+    "register_adapter",
+    "register_method",
+    "register_target",
 ]
 
-_FROM = {"load": "adapters", "Explainer": "explainer", "explain": "explainer"}
+_FROM = {
+    "BlackBox": "adapters.blackbox",
+    "DetectorAdapter": "adapters.base",
+    "Explainer": "explainer",
+    "Letterbox": "geometry",
+    "Method": "methods",
+    "RawOutput": "adapters.base",
+    "Subject": "methods.subject",
+    "Target": "targets",
+    "explain": "explainer",
+    "load": "adapters",
+    "register_adapter": "adapters",
+    "register_method": "methods",
+    "register_target": "targets",
+}
+"""Where a name is from that is not of ``types``."""
 
 
 def _drawing() -> _pictures.Drawing:
@@ -56,3 +89,8 @@ def __getattr__(name: str) -> Any:
         if error.name != f"detcam.{name}":
             raise
         raise AttributeError(f"module 'detcam' has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    """The public names, those among them that are not imported yet."""
+    return sorted(__all__)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -23,10 +23,13 @@ from detcam.attribution.unreported import answer, make_question
 from detcam.errors import InputError, UsageError, is_count, nearest
 from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
-from detcam.methods import METHODS, choose_method, find_method
-from detcam.targets import find_classes, find_target, mirrored, target_parts
+from detcam.methods import METHODS, Method, choose_method, resolve_method
+from detcam.targets import Target, find_classes, find_target, mirrored, resolve_target, target_parts
 from detcam.tensors.fusion import FUSIONS
 from detcam.types import Detection, Explanation, Heatmap, ImageResult, Status
+
+if TYPE_CHECKING:
+    from detcam.methods.subject import Subject
 
 
 class Explainer:
@@ -35,13 +38,16 @@ class Explainer:
     Args:
         model: what :func:`detcam.load` gives or takes.
         method: a name in :data:`detcam.methods.METHODS`, or ``auto``: ``effect``, and where layers, their fusion,
-            smoothing or the target ``combined`` are asked for, ``layercam``.
+            smoothing or the target ``combined`` are asked for, ``layercam``. Or a :class:`detcam.Method`, or a function
+            of a :class:`detcam.Subject` that gives a map for each of its K scalars: (K, h, w) over the network's input.
         layers: ``backbone`` (the last layer of each stage), ``neck`` (the head's inputs), ``auto`` (the backbone), a
             module path such as ``model.15``, or several of these. The unscaled maps of several layers are fused;
             those that a detection has no gradient at drop out, and of ``auto`` those whose gradient reaches less
             than half of the box, unless all do; its explanation names the rest.
             Methods that work on the image use none, but for those that say so.
-        target: a name in :data:`detcam.targets.TARGETS`, ``combined`` (class and four sides) or ``contrast:CLASS``.
+        target: a name in :data:`detcam.targets.TARGETS`, ``combined`` (class and four sides) or ``contrast:CLASS``; or
+            a function (:class:`detcam.RawOutput`, image's position in the batch, detection) -> scalar tensor. What is
+            given as a function goes by the name it is registered under, or its ``__name__``, in explanations and rows.
         smoothing: ``aug`` (flipped and at three brightnesses; the target moves along), ``eigen`` (the first principal
             component of the weighted channels), ``noise`` (eight noisy copies), or several; for methods at layers.
         fusion: how the unscaled maps of several layers become one: ``sum``, ``mean`` or ``max``.
@@ -61,15 +67,17 @@ class Explainer:
             again by ``effect``, then by ``vps``, and says so.
 
     Raises:
-        UsageError: an unknown method, layer, target or class, or a value out of range.
+        UsageError: an unknown method, layer, target or class, or a value out of range; an own method or target that
+            is called like another; later, when an image is explained, one that gives no maps or no scalar.
+        WeightsError: the weights cannot be used. All that can be checked without them is checked before.
     """
 
     def __init__(
         self,
         model: Any,
-        method: str = "auto",
+        method: str | Method | Callable[[Subject], Tensor] = "auto",
         layers: str | Sequence[str] = "auto",
-        target: str = "class",
+        target: str | Target = "class",
         *,
         smoothing: str | Sequence[str] = (),
         fusion: str = "sum",
@@ -103,41 +111,42 @@ class Explainer:
         if any(isinstance(n, bool) or not is_count(n + 1) for n in self.numbers or []):
             raise UsageError(f"detections are whole numbers counted from 0, got {self.numbers}")
         chooses = layers in ("auto", ["auto"], ("auto",))
-        if method == "auto":
-            method = choose_method(target, not chooses or bool(smoothing) or fusion != "sum")
-        self.method_name, self._method = method, find_method(method)
-        self.model: DetectorAdapter = load(
-            model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
-        )
-        model = self.model
-        if self._method.models != "any" and not model.differentiable:
-            working = ", ".join(name for name, other in METHODS.items() if other.models == "any")
-            raise UsageError(
-                f"{method!r} looks inside the model, which can only be called; methods that work: {working}"
-            )
-        self.target_name = target
-        for part in target_parts(target):
-            find_target(part, model.names)
+        self.target_name, self._target = resolve_target(target)
+        if isinstance(method, str) and method == "auto":
+            method = choose_method(self.target_name, not chooses or bool(smoothing) or fusion != "sum")
+        self.method_name, self._method = resolve_method(method)
+        name = self.method_name
         smooth = check_smoothing(_several(smoothing, "smoothing") if smoothing else ())
         self._check_smoothing(smooth)
+        if not self.target_name.startswith("contrast:"):  # whose class only the model knows
+            find_target(target_parts(self._target)[0], {})
         if fusion not in FUSIONS:
             raise UsageError(f"no fusion {fusion!r}{nearest(fusion, FUSIONS)}")
-        if self._method.explains == "detection" and target != "class":
+        if self._method.explains == "detection" and self.target_name != "class":
             raise UsageError(
-                f"{method!r} scores whole detections (overlap x class probability), not target {target!r}; "
+                f"{name!r} scores whole detections (overlap x class probability), not target {self.target_name!r}; "
                 "leave target out"
             )
         if budget is not None and not is_count(budget):
             raise UsageError(f"budget must be a whole number, at least 1, got {budget!r}")
         if budget is not None and not self._method.budget:
-            raise UsageError(f"{method!r} takes a fixed number of forward passes; leave budget out")
+            raise UsageError(f"{name!r} takes a fixed number of forward passes; leave budget out")
         self.budget = budget or self._method.budget
         works_at_layers = self._method.on == "layer" or self._method.layers
         if not works_at_layers and (not chooses or fusion != "sum"):
-            raise UsageError(f"{method!r} works on the image, without layers; leave layers and fusion out")
+            raise UsageError(f"{name!r} works on the image, without layers; leave layers and fusion out")
+        self.model: DetectorAdapter = load(
+            model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
+        )
+        model = self.model
+        if self._method.models != "any" and not model.differentiable:
+            working = ", ".join(one for one, other in METHODS.items() if other.models == "any")
+            raise UsageError(f"{name!r} looks inside the model, which can only be called; methods that work: {working}")
+        for part in target_parts(self._target):
+            find_target(part, model.names)
         self.layers = model.resolve(layers) if works_at_layers else ()
-        self._layer_maps = LayerMaps(model, self._method, self.layers, chooses, target, smooth, fusion, seed)
-        self.image_maps = ImageMaps(model, self._method, self._layer_maps, target, seed, self.budget)
+        self._layer_maps = LayerMaps(model, self._method, self.layers, chooses, self._target, smooth, fusion, seed)
+        self.image_maps = ImageMaps(model, self._method, self._layer_maps, self._target, seed, self.budget)
         self.verify = verify
         self.escalation: tuple[str, ...] = ESCALATION
         self._decode: dict[str, Any] = {
@@ -262,8 +271,12 @@ class Explainer:
 
     def _concluded(self, seen: Seen, told: list[Explanation]) -> list[Explanation]:
         """Explanations with their sentences, and, where their maps were made by trying parts, with their evidence."""
-        tried = [i for i, one in enumerate(told) if one.receipt is not None or METHODS[one.method].concludes]
-        targets = [find_target(target_parts(told[i].target)[0], self.model.names) for i in tried]
+        concludes = [
+            self._method.concludes if one.method == self.method_name else METHODS[one.method].concludes for one in told
+        ]
+        tried = [i for i, one in enumerate(told) if one.receipt is not None or concludes[i]]
+        asked = [self._target if told[i].target == self.target_name else told[i].target for i in tried]
+        targets = [find_target(target_parts(one)[0], self.model.names) for one in asked]
         ended = conclude(self.model, seen, [told[i] for i in tried], targets, self._decode["conf"], self.seed)
         found = [replace(one, sentence=sentence_of(one)) for one in told]
         for i, one in zip(tried, ended, strict=True):
@@ -279,7 +292,7 @@ class Explainer:
         if smoothing - {"eigen"} and "gradients" not in self._method.takes:
             raise UsageError(f"{self.method_name!r} takes no gradient to be smoothed; leave smoothing out")
         if "aug" in smoothing:
-            mirrored(self.target_name)
+            mirrored(self._target)
 
     def _select(
         self, name: str, raw: RawOutput, index: int, found: tuple[Detection, ...], letterbox: Letterbox

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detcam.adapters.base import RawOutput
 from detcam.errors import UsageError, nearest
+from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
 Target = Callable[[RawOutput, int, Detection], Tensor]
@@ -137,7 +138,7 @@ def keypoint(number: int, part: str) -> Target:
     return value
 
 
-TARGETS: dict[str, Target] = {
+_BUILTIN: dict[str, Target] = {
     "class": class_logit,
     "against": against,
     "probability": class_probability,
@@ -151,6 +152,59 @@ TARGETS: dict[str, Target] = {
     "iou": iou,
     "mask": mask_area,
 }
+
+
+def _as_target(given: Target) -> Target:
+    """A target as it is.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    if not callable(given):
+        raise UsageError(
+            f"a target is a name or a function of a raw output, an image's position and a detection, got {given!r}"
+        )
+    return given
+
+
+TARGETS: Registry[Target] = Registry(
+    "target", "detcam.targets", _as_target, _BUILTIN, reserved=["combined", "contrast", "keypoint"]
+)
+"""Every target by its name: detcam's, the registered ones, and those of entry points ``detcam.targets``."""
+
+
+def register_target(name: str, target: Target) -> None:
+    """Make a target known by a name, for this process; a package's entry point ``detcam.targets`` does so for all.
+
+    Args:
+        name: letters, digits and any of ``_ . + -``.
+        target: (raw output, the image's position in its batch, detection) -> a scalar tensor (), in any unit, attached
+            to the raw output's graph. It is asked of changed images too, so it must read the ``raw`` it is given.
+
+    Raises:
+        UsageError: the name is taken or cannot be one, or ``target`` cannot be called.
+    """
+    TARGETS.add(name, target)
+
+
+def resolve_target(target: str | Target) -> tuple[str, str | Target]:
+    """What a target is called, and what :func:`find_target` finds it by.
+
+    Args:
+        target: a name, which is not looked up yet; or a function, called by its ``__name__``, or by the name that it is
+            registered under.
+
+    Raises:
+        UsageError: neither of the two, or another target has its name.
+    """
+    if isinstance(target, str):
+        return target, target
+    for name, known in TARGETS.items():
+        if target is known:
+            return name, name
+    name = name_of(_as_target(target))
+    TARGETS.check_free(name)
+    return name, target
 
 
 def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Target:
@@ -185,28 +239,35 @@ COMBINED = ("class", "left", "top", "right", "bottom")
 """What ``combined`` asks about (ODAM): a map each, scaled by its own peak; the largest counts."""
 
 
-def target_parts(name: str) -> tuple[str, ...]:
-    """The names of the scalars a target stands for: five for ``combined``, else its own."""
+def target_parts(name: str | Target) -> tuple[str | Target, ...]:
+    """The scalars a target stands for: five for ``combined``, else itself."""
     return COMBINED if name == "combined" else (name,)
 
 
-def mirrored(name: str) -> str:
-    """What a target is called in an image flipped left to right.
+def mirrored(name: str | Target) -> str | Target:
+    """What a target is in an image flipped left to right.
 
     Raises:
-        UsageError: a keypoint, which has no counterpart there.
+        UsageError: a keypoint, which has no counterpart there, or a target from outside, which may have one or not.
     """
+    if not isinstance(name, str) or (name in TARGETS and name not in TARGETS.builtin):
+        known = name if isinstance(name, str) else name_of(name)
+        raise UsageError(f"what target {known!r} is in a flipped image is not known: leave 'aug' out of the smoothing")
     if name.startswith("keypoint"):
         raise UsageError(f"target {name!r} cannot be averaged over flipped images: leave 'aug' out of the smoothing")
     return {"left": "right", "right": "left"}.get(name, name)
 
 
-def find_target(name: str, names: Mapping[int, str]) -> Target:
+def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
     """The target called ``name``: one of :data:`TARGETS`, or ``contrast:CLASS`` with one of the model's class names.
+
+    What comes from outside, registered or a function, is made to refuse where it gives anything but a scalar tensor.
 
     Raises:
         UsageError: no such target or class.
     """
+    if not isinstance(name, str):
+        return _checked(name_of(name), name)
     kind, _, argument = name.partition(":")
     if kind == "contrast" and argument:
         return contrast(find_classes([argument], names)[0])
@@ -216,8 +277,21 @@ def find_target(name: str, names: Mapping[int, str]) -> Target:
             return keypoint(int(number), part or "visible")
         raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
     if name in TARGETS:
-        return TARGETS[name]
+        return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
     raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'combined', 'contrast:CLASS', 'keypoint:NUMBER'])}")
+
+
+def _checked(name: str, target: Target) -> Target:
+    """A target that refuses to be anything but a scalar tensor."""
+
+    def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        told = target(raw, index, detection)
+        if not isinstance(told, Tensor) or told.ndim:
+            what = f"a tensor {tuple(told.shape)}" if isinstance(told, Tensor) else f"a {type(told).__name__}"
+            raise UsageError(f"target {name!r} has to give a scalar tensor, and gave {what}")
+        return told
+
+    return value
 
 
 def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import hypothesis
@@ -15,8 +16,11 @@ from torch import nn
 from ultralytics import YOLO
 
 import detcam
+from detcam.adapters import ADAPTERS
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
+from detcam.methods import METHODS
+from detcam.targets import TARGETS
 from detcam.types import Detection
 
 hypothesis.settings.register_profile("detcam", deadline=None)  # a busy machine is no failure
@@ -31,6 +35,14 @@ def real(path: str) -> Path:
     if not found.exists():
         pytest.skip(f"real data missing: {found} (set DETCAM_DATA)")
     return found
+
+
+@pytest.fixture
+def doors(monkeypatch):
+    """What a test registers is gone after it."""
+    for registry in (METHODS, TARGETS, ADAPTERS):
+        for kept in ("_known", "_complete"):
+            monkeypatch.setattr(registry, kept, copy(getattr(registry, kept)))
 
 
 @pytest.fixture(scope="session")

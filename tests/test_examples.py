@@ -1,6 +1,8 @@
+import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,6 +32,39 @@ def test_why_this_class(image, tmp_path, capsys):
     with Image.open(tmp_path / "c.png") as picture, Image.open(image) as original:
         assert picture.width > original.width  # a tiny image is enlarged
         assert picture.height > picture.width  # and words stand below it
+
+
+def run_example(name, *given):
+    runpy.run_path(str(ROOT / "examples" / name))["main"](*given)
+
+
+def test_own_method(image, tmp_path, capsys, doors):
+    run_example("own_method.py", WEIGHTS, image, tmp_path)
+    assert capsys.readouterr().out == "hidden_cells and hidden-cells: the same map\n"
+    assert (tmp_path / "hidden-cells.png").is_file()
+
+
+def test_own_target(image, tmp_path, capsys, doors):
+    run_example("own_target.py", WEIGHTS, image, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(", ")[2] for line in lines] == ["layercam of margin: ok", "effect of margin: ok"]
+
+
+def test_own_adapter(tmp_path, capsys, doors):
+    (tmp_path / "night.level").write_text("200")
+    night = np.full((64, 96, 3), 20, np.uint8)
+    night[16:40, 24:60] = 240
+    Image.fromarray(night).save(tmp_path / "night.png")
+    run_example("own_adapter.py", tmp_path / "night.level", tmp_path / "night.png", tmp_path)
+    assert capsys.readouterr().out == "bright 1.00: ok\n"
+    assert (tmp_path / "bright.png").is_file()
+
+
+def test_the_page_on_extending_shows_what_the_examples_run():
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.S)
+    run = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("own_*.py"))
+    assert len(shown) == 3
+    assert all(part in run for part in shown)
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("explain*.yaml")), ids=lambda path: path.name)

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.errors import WeightsError
+from detcam.errors import DetcamError, UsageError, WeightsError
+from detcam.registry import Registry
+
+Loader = Callable[..., DetectorAdapter | None]
+"""(weights, \\*, device, imgsz, half, trust_weights) -> a detector, or None where the weights are not of its kind."""
+
+
+def _as_loader(given: Loader) -> Loader:
+    """A loader as it is.
+
+    Raises:
+        UsageError: it cannot be called.
+    """
+    if not callable(given):
+        raise UsageError(f"an adapter is registered as a function of weights and settings, got {given!r}")
+    return given
+
+
+ADAPTERS: Registry[Loader] = Registry("adapter", "detcam.adapters", _as_loader, {})
+"""Loaders from outside by name: the registered ones, and those of entry points ``detcam.adapters``."""
+
+
+def register_adapter(name: str, loader: Loader) -> None:
+    """Let :func:`load` take more kinds of weights in this process; an entry point ``detcam.adapters`` does so for all.
+
+    Args:
+        name: letters, digits and any of ``_ . + -``; messages call the loader so.
+        loader: called with whatever :func:`load` was given, be it a path, a module or anything else, and by keyword
+            ``device``, ``imgsz``, ``half`` and ``trust_weights`` as there. It gives a
+            :class:`~detcam.adapters.base.DetectorAdapter`, or None, soon and without reading more than it must, where
+            the weights are none of its own. Loaders are asked before detcam's adapters, in the order of registration.
+
+    Raises:
+        UsageError: the name is taken or cannot be one, or ``loader`` cannot be called.
+    """
+    ADAPTERS.add(name, loader)
 
 
 def load(
@@ -27,7 +62,8 @@ def load(
         weights: the path of a ``.pt`` checkpoint (Ultralytics' or original YOLOv5's), an official Ultralytics name
             such as ``yolo26n.pt`` (downloaded where it is not on disk), an ``ultralytics.YOLO`` object, its
             ``nn.Module``, a torchvision detector, an image classifier, an ``.onnx`` export of a YOLO, or a loaded
-            detector (a :class:`~detcam.adapters.blackbox.BlackBox` too) to be adjusted. Nothing passed in is changed.
+            detector (a :class:`~detcam.adapters.blackbox.BlackBox` too) to be adjusted; or what a registered adapter
+            takes. Nothing passed in is changed.
         device: ``cpu``, ``cuda:0``, ...; ``None`` takes the CPU for a file and the model's own device for a model.
         imgsz: size to letterbox to, one side or (height, width); ``None`` takes the checkpoint's.
         half: compute in float16 (CUDA).
@@ -50,6 +86,10 @@ def load(
         if hasattr(weights, "adjusted"):
             adjusted: DetectorAdapter = weights.adjusted(**settings, nms=nms)
             return adjusted
+        for name, loader in ADAPTERS.items():
+            own = _ask(name, loader, weights, trust_weights=trust_weights, **settings)
+            if own is not None:
+                return own if nms is None else load(own, nms=nms)
         module = weights
         if isinstance(weights, str | PathLike) and Path(weights).suffix.lower() == ".onnx":
             from detcam.adapters.blackbox import onnx_detector
@@ -69,6 +109,33 @@ def load(
             )
         made: DetectorAdapter = _adapter_for(module)(module, **settings)
         return made if nms is None else load(made, nms=nms)
+
+
+def _ask(name: str, loader: Loader, weights: Any, **settings: Any) -> DetectorAdapter | None:
+    """What a loader from outside makes of some weights.
+
+    Raises:
+        WeightsError: it failed, or gave something that is not a detector.
+    """
+    try:
+        made = loader(weights, **settings)
+    except DetcamError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"adapter {name!r} failed on these weights: {type(error).__name__}: {error}") from error
+    missing = [] if made is None else [part for part in _PARTS if not hasattr(made, part)]
+    if missing:
+        raise WeightsError(
+            f"adapter {name!r} gave a {type(made).__name__}, which is no detector: it has no {', '.join(missing)}"
+        )
+    return made
+
+
+_PARTS = (
+    *("names", "device", "differentiable"),
+    *("adjusted", "layers", "resolve", "letterbox", "prepare", "forward", "decode"),
+)
+"""What a :class:`~detcam.adapters.base.DetectorAdapter` has."""
 
 
 def _adapter_for(module: Any) -> Any:

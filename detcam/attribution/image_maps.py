@@ -11,10 +11,12 @@ from torch import Tensor
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.attribution.layer_maps import LayerMaps, Made
 from detcam.attribution.receipt import check, verify
+from detcam.errors import UsageError
 from detcam.geometry import Letterbox
 from detcam.methods import METHODS, Method
 from detcam.probing.probe import Probe
-from detcam.targets import class_logit, find_target, target_parts
+from detcam.registry import name_of
+from detcam.targets import Target, class_logit, find_target, target_parts
 from detcam.tensors.fusion import combine_maps
 from detcam.types import Detection, Receipt
 
@@ -41,14 +43,14 @@ class ImageMaps:
     Attributes:
         model, method: the detector and the method.
         layers: makes layers' maps, for methods that need some.
-        target: its name.
+        target: its name, or itself.
         seed, budget: of the method.
     """
 
     model: DetectorAdapter
     method: Method
     layers: LayerMaps
-    target: str
+    target: str | Target
     seed: int
     budget: int
 
@@ -77,7 +79,7 @@ class ImageMaps:
                 self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, used, layer_maps, self.seed,
                 self.budget,
             )  # fmt: skip
-            maps = self.method.function(probe).detach()
+            maps = _checked(self.method.function(probe), self.method, len(asked))
             shared = (probe.forwards - sum(probe.own_forwards) + sum(prices)) / len(part)
             for i in range(len(part)):
                 own = slice(i * len(targets), (i + 1) * len(targets))
@@ -92,3 +94,16 @@ class ImageMaps:
         asked = [(detection, class_logit) for detection in detections]
         probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=self.seed)
         return check(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
+
+
+def _checked(maps: Tensor, method: Method, count: int) -> Tensor:
+    """What a method gave, without its graph.
+
+    Raises:
+        UsageError: it is not one map (h, w) for each scalar asked about.
+    """
+    if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != count:
+        what = f"a tensor {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
+        name = method.name or name_of(method.function)
+        raise UsageError(f"method {name!r} has to give maps ({count}, h, w), one for each scalar, and gave {what}")
+    return maps.detach()

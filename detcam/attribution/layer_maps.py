@@ -41,7 +41,7 @@ class LayerMaps:
         model, method: the detector and the method.
         layers: module paths.
         chooses: leave out, per detection, layers whose gradient reaches less than half of the box (``auto``).
-        target: its name.
+        target: its name, or itself.
         smoothing: any of ``aug``, ``eigen`` and ``noise``.
         fusion: how several layers become one map.
         seed: of noise and of the random baseline.
@@ -51,7 +51,7 @@ class LayerMaps:
     method: Method
     layers: tuple[str, ...]
     chooses: bool
-    target: str
+    target: str | Target
     smoothing: frozenset[str]
     fusion: str
     seed: int

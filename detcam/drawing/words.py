@@ -62,7 +62,9 @@ def verdict(explanation: Explanation) -> str:
 
 def method_of(explanation: Explanation) -> str:
     """A method's name and its one honest line."""
-    return f"{explanation.method}: {METHODS[explanation.method].label}"
+    known = METHODS.get(explanation.method)
+    label = "not a registered method, so what its maps mean is not known" if known is None else known.label
+    return f"{explanation.method}: {label}"
 
 
 def evidence_words(evidence: Evidence) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from detcam.errors import UsageError, nearest
 from detcam.methods import baselines, cam, channels, effect, guided, perturb, pixel, search
+from detcam.registry import Registry, name_of
+
+if TYPE_CHECKING:
+    from detcam.methods.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,15 @@ class Method:
         budget: forward passes it takes where nothing else is asked; 0 where their number is fixed.
         concludes: whether its maps come with a quick receipt, the evidence patch and a sentence.
         pixelwise: whether gradients at the pixels are held for every detection, so that they are taken 16 at a time.
+        name: what rows and pictures call a method that is not registered; without one, the function's ``__name__``.
     """
 
     function: Callable[..., Tensor]
-    on: Literal["layer", "image"]
-    paper: str
-    cost: str
-    asks: Literal["nothing", "class", "detection"]
-    label: str
+    on: Literal["layer", "image"] = "image"
+    paper: str = ""
+    cost: str = ""
+    asks: Literal["nothing", "class", "detection"] = "detection"
+    label: str = ""
     signed: bool = False
     models: Literal["white box", "pooling classifiers", "any"] = "white box"
     explains: Literal["target", "detection"] = "target"
@@ -48,6 +53,7 @@ class Method:
     budget: int = 0
     pixelwise: bool = False
     concludes: bool = False
+    name: str = ""
 
     @property
     def takes(self) -> frozenset[str]:
@@ -63,7 +69,24 @@ _ONE = "K backward"
 _POOLED = "pooled over the layer: repaints similar objects"
 _CELLS = "gradient x activation, cell by cell"
 
-METHODS: dict[str, Method] = {
+
+def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
+    """A method, or a function of a :class:`~detcam.methods.subject.Subject` as a method that works on the image.
+
+    Of a function alone the label is the first line of its docstring, and any model is let through.
+
+    Raises:
+        UsageError: neither of the two.
+    """
+    if isinstance(given, Method):
+        return given
+    if not callable(given):
+        raise UsageError(f"a method is a name, a detcam.Method or a function of a detcam.Subject, got {given!r}")
+    told = (inspect.getdoc(given) or "").partition("\n")[0]
+    return Method(given, label=told or "a method without a docstring: it does not say what its maps mean", models="any")
+
+
+_BUILTIN: dict[str, Method] = {
     "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _ONE, "class",
         "the classifier's own weights: exact for one pooled linear layer", signed=True, models="pooling classifiers"),
     "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _ONE, "class", _POOLED),
@@ -138,6 +161,9 @@ METHODS: dict[str, Method] = {
         models="any"),
 }  # fmt: skip
 
+METHODS: Registry[Method] = Registry("method", "detcam.methods", as_method, _BUILTIN, reserved=["auto"])
+"""Every method by its name: detcam's, the registered ones, and those of entry points ``detcam.methods``."""
+
 
 DEFAULT, AT_LAYERS = "effect", "layercam"
 """What ``auto`` stands for: the one method that beat a Gaussian in the box on every set of ``docs/benchmark.md``; and
@@ -163,6 +189,41 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHODS])}")
     return METHODS[name]
+
+
+def register_method(name: str, method: Method | Callable[[Subject], Tensor]) -> None:
+    """Make a method known by a name, for this process; a package's entry point ``detcam.methods`` does so for all.
+
+    Args:
+        name: letters, digits and any of ``_ . + -``.
+        method: a :class:`Method`; or a function of a :class:`~detcam.methods.subject.Subject`, which holds one image
+            (3, h, w) and K scalars to explain, that gives maps (K, h', w') over the detector's input, of any size.
+
+    Raises:
+        UsageError: the name is taken or cannot be one, or ``method`` is none.
+    """
+    METHODS.add(name, method)
+
+
+def resolve_method(method: str | Method | Callable[[Subject], Tensor]) -> tuple[str, Method]:
+    """A method and what it is called.
+
+    Args:
+        method: a name; or what :func:`register_method` takes, called by its own name, or by the one that it is
+            registered under.
+
+    Raises:
+        UsageError: no such method, or another has its name.
+    """
+    if isinstance(method, str):
+        return method, find_method(method)
+    for name, known in METHODS.items():
+        if method is known or method is known.function:
+            return name, known
+    made = as_method(method)
+    name = made.name or name_of(made.function)
+    METHODS.check_free(name)
+    return name, made
 
 
 def table_row(name: str) -> dict[str, str]:
