@@ -17,6 +17,7 @@ from detcam.version import __version__
 if TYPE_CHECKING:
     from detcam.adapters import load
     from detcam.explainer import Explainer, explain
+    from detcam.runs import open_run
     from detcam.types import Detection, Explanation, Heatmap, ImageResult
 
 __all__ = [
@@ -32,9 +33,10 @@ __all__ = [
     "__version__",
     "explain",
     "load",
+    "open_run",
 ]
 
-_FROM = {"load": "adapters", "Explainer": "explainer", "explain": "explainer"}
+_FROM = {"load": "adapters", "Explainer": "explainer", "explain": "explainer", "open_run": "runs"}
 
 
 def _drawing() -> _pictures.Drawing:
