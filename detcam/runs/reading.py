@@ -232,8 +232,8 @@ class Run:
             state = self.info.get("state", "finished")
             unfinished = "" if state == "finished" else f", {state}: the same command goes on with it"
             raise UsageError(
-                f"{self.path} has no {path.name}: it is no finished run of detcam {TABLES[name]}, but holds one of detcam "
-                f"{self.info['command']}{unfinished}"
+                f"{self.path} has no {path.name}: it is no finished run of detcam {TABLES[name]}, "
+                f"but holds one of detcam {self.info['command']}{unfinished}"
             )
         if name not in self._tables:
             try:

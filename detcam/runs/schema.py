@@ -103,7 +103,12 @@ def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float3
         UsageError: the file cannot be read.
     """
     try:
-        with reaching(path), np.load(path if is_local(path) else BytesIO(path.read_bytes())) as maps:
+        # np.load leaves a damaged file open that it opened itself.
+        with (
+            reaching(path),
+            path.open("rb") if is_local(path) else BytesIO(path.read_bytes()) as file,
+            np.load(file) as maps,
+        ):
             return {name: np.asarray(maps[name], np.float32) for name in names if name in maps}
     except _DAMAGED as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
