@@ -264,6 +264,7 @@ def test_a_run_without_detections_is_empty(tmp_path, demo_detector):
     run = open_run(folder.path)
     assert len(run) == 0
     assert not list(run.rows())
+    assert run.errors() == ()
     assert isinstance(run, Run)
 
 
