@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from detcam.geometry import Letterbox
     from detcam.methods import Method, register_method
     from detcam.methods.subject import Subject
+    from detcam.runs import open_run
     from detcam.targets import Target, register_target
     from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult, Receipt
 
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "explain",
     "load",
+    "open_run",
     "register_adapter",
     "register_method",
     "register_target",
@@ -63,6 +65,7 @@ _FROM = {
     "Target": "targets",
     "explain": "explainer",
     "load": "adapters",
+    "open_run": "runs",
     "register_adapter": "adapters",
     "register_method": "methods",
     "register_target": "targets",

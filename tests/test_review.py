@@ -296,6 +296,7 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
     def write(name, rows, misses=()):
         folder = tmp_path / name
         folder.mkdir()
+        (folder / "run.json").write_text('{"schema": 2, "command": "review"}')
         box = {"x1": 10.0, "y1": 10.0, "x2": 50.0, "y2": 50.0, "heatmap": None, "context_dependence": 0.5}
         schema = {
             "id": pl.String,

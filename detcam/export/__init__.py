@@ -12,7 +12,7 @@ from detcam.export.coco import write_coco
 from detcam.export.counterfactuals import write_counterfactuals
 from detcam.export.fiftyone import write_fiftyone
 from detcam.export.relabel import write_relabel
-from detcam.export.run import Run as Run
+from detcam.export.run import JudgedRun as JudgedRun
 from detcam.export.run import read_run as read_run
 from detcam.export.supervision import read_supervision as read_supervision
 from detcam.export.supervision import to_supervision as to_supervision
@@ -20,7 +20,7 @@ from detcam.export.supervision import write_supervision
 from detcam.export.tables import write_csv
 from detcam.io.files import on_this_machine
 
-WRITERS: Mapping[str, Callable[[Run, Path], str]] = {
+WRITERS: Mapping[str, Callable[[JudgedRun, Path], str]] = {
     "coco": write_coco,
     "csv": write_csv,
     "fiftyone": write_fiftyone,

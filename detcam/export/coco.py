@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detcam.export.run import Run
+from detcam.export.run import JudgedRun
 from detcam.version import __version__
 
 JUDGED = ("verdict", "note", "explanation", "supported", "context_dependence")
@@ -21,7 +21,7 @@ PREDICTION = ("id", "error_type", "truth_id", "truth_class", "iou", "cause", *JU
 MISS = ("id", "where_it_died", "suppressor", *JUDGED)
 
 
-def write_coco(run: Run, out: Path) -> str:
+def write_coco(run: JudgedRun, out: Path) -> str:
     """Write ``predictions.json`` and, of a review, ``truths.json``; returns a summary.
 
     Boxes are x, y, width, height in original pixels; category ids are the model's class ids; a file name is the image's

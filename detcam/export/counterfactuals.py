@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from detcam.drawing.render import write_image
 from detcam.errors import InputError, UsageError
-from detcam.export.run import Run
+from detcam.export.run import JudgedRun
 from detcam.io.images import read_image
 from detcam.review.causes import paste
 
@@ -45,7 +45,7 @@ Made = tuple[str, str, str, NDArray[np.uint8]]
 """Kind, image's name, cause's id, RGB uint8 (H, W, 3)."""
 
 
-def write_counterfactuals(run: Run, out: Path) -> str:
+def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     """Write the set for a review's confirmed causes; labels are the review's own truths, which stay right.
 
     ``hard``: every image with an error that belongs to such a cause, as it is. ``removed``: the same image, the cause's
@@ -83,7 +83,7 @@ def write_counterfactuals(run: Run, out: Path) -> str:
     return f"{counts.total()} images for {len(causes)} confirmed causes ({told}): train with them beside your own"
 
 
-def _made(run: Run, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]) -> Iterator[Made]:
+def _made(run: JudgedRun, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]) -> Iterator[Made]:
     """Every image of the set; an image that cannot be read is left out."""
     rows = {row["id"]: row for row in run.detections.iter_rows(named=True)}
     for cause in causes:

@@ -11,14 +11,14 @@ import polars as pl
 from PIL import Image
 
 from detcam.errors import UsageError
-from detcam.export.run import Run, image_file, optional
+from detcam.export.run import JudgedRun, image_file, optional
 
 JUDGED = ("verdict", "note", "explanation", "supported", "context_dependence")
 PREDICTION = ("error_type", "truth_id", "truth_class", "iou", "cause", "evidence_inside", *JUDGED)
 MISS = ("where_it_died", "suppressor", *JUDGED)
 
 
-def write_fiftyone(run: Run, out: Path, name: str | None = None) -> str:
+def write_fiftyone(run: JudgedRun, out: Path, name: str | None = None) -> str:
     """Make a persistent data set, one sample for each image whose size is known; returns a summary.
 
     ``predictions`` and ``ground_truth`` are ``Detections``. In the words of ``evaluate_detections``, under the key
@@ -52,7 +52,7 @@ def write_fiftyone(run: Run, out: Path, name: str | None = None) -> str:
     return f"data set {name!r} with {len(samples)} samples{problem}; its maps are in {out}"
 
 
-def _sample(fo: Any, run: Run, image: str, size: tuple[int, int], out: Path) -> Any:
+def _sample(fo: Any, run: JudgedRun, image: str, size: tuple[int, int], out: Path) -> Any:
     sample = fo.Sample(filepath=str(image_file(image).absolute()))
     maps = 0
 

@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 
 from detcam.errors import UsageError
-from detcam.export.run import Run, image_file
+from detcam.export.run import JudgedRun, image_file
 from detcam.export.tables import write_table
 from detcam.io.images import SUFFIXES
 from detcam.runs.schema import image_key
@@ -20,7 +20,7 @@ IN_DOUBT = ("label_error", "ambiguous")
 JUDGED = ("image", "id", "error_type", "class_name", "truth_class", "x1", "y1", "x2", "y2", "verdict", "note")
 
 
-def write_relabel(run: Run, out: Path) -> str:
+def write_relabel(run: JudgedRun, out: Path) -> str:
     """Write the images with an error judged ``label_error`` or ``ambiguous``; what nobody judged is not in doubt.
 
     ``images/`` holds copies, not links, so that the folder can be handed on, under names of their own: two folders may
@@ -57,7 +57,7 @@ def write_relabel(run: Run, out: Path) -> str:
     return f"{len(copied)} images for relabelling, {len(doubts)} errors in doubt{lost} -> {out}"
 
 
-def _doubts(run: Run) -> pl.DataFrame:
+def _doubts(run: JudgedRun) -> pl.DataFrame:
     """The errors judged to be in doubt, those of an image together."""
     tables = [run.detections]
     if run.misses is not None:
@@ -66,7 +66,7 @@ def _doubts(run: Run) -> pl.DataFrame:
     return doubts.filter(pl.col("verdict").is_in(IN_DOUBT)).sort("image", maintain_order=True)
 
 
-def _copy(run: Run, truths: pl.DataFrame, image: str, out: Path) -> str | None:
+def _copy(run: JudgedRun, truths: pl.DataFrame, image: str, out: Path) -> str | None:
     """Copy an image and write its labels; the copy's name within ``out``, or None where there is nothing to copy."""
     size = run.sizes[image]
     if size is None or not (source := image_file(image)).is_file():

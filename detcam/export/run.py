@@ -6,40 +6,43 @@ import importlib
 import json
 import os
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import polars as pl
 
 from detcam.data.labels import image_size
 from detcam.errors import InputError, UsageError
-from detcam.io.files import locate, read_table
-from detcam.runs.schema import read_description, read_detections, read_heatmap, read_letterbox
+from detcam.runs.reading import Run, open_run
+from detcam.runs.schema import read_letterbox
 from detcam.types import Heatmap
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A run folder.
+class JudgedRun:
+    """A run with what a person said of it.
 
     Attributes:
-        path: the folder.
+        run: the run.
         names: the classes by the model's class id; of a run that does not tell them, those that occur.
         detections: the run's table, and two String columns ``verdict`` and ``note``: null where nothing was judged.
         truths: the run's table; None for an explained run, which has none.
         misses: the run's table, with ``verdict`` and ``note``; None likewise.
     """
 
-    path: Path
+    run: Run
     names: Mapping[int, str]
     detections: pl.DataFrame
     truths: pl.DataFrame | None
     misses: pl.DataFrame | None
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.run.path
 
     @cached_property
     def sizes(self) -> Mapping[str, tuple[int, int] | None]:
@@ -56,46 +59,31 @@ class Run:
         return {image: size or _file_size(image) for image, size in sizes.items()}
 
     def heatmap(self, row: Mapping[str, Any]) -> Heatmap | None:
-        """The map of a row of ``detections`` or ``misses``; None where the run has none or not where it lies."""
-        key, where = row.get("heatmap"), row.get("letterbox")
-        if not key or not where:
-            return None
+        """The map of a row of ``detections`` or ``misses``; None where the run has none that can be read."""
         try:
-            return Heatmap(read_heatmap(self.path, key, row["scale"]), read_letterbox(where))
-        except (OSError, KeyError, ValueError, BadZipFile, zlib.error):
+            return self.run.heatmap(row)
+        except UsageError:
             return None
 
 
-def read_run(path: str | Path) -> Run:
-    """Read a run folder.
+def read_run(path: str | Path) -> JudgedRun:
+    """Read a run folder with its verdicts.
 
     Raises:
         UsageError: no run of detcam, or one without its table of detections; a file of it that is damaged.
     """
-    path = locate(path)
-    description = read_description(path)
-    if description is None:
-        raise UsageError(f"{path} is no run of detcam: it has no run.json")
-    if not (path / "detections.parquet").is_file():
-        raise UsageError(f"{path} has no detections.parquet: no finished run of detcam review or explain")
-    verdicts = _read_verdicts(path / "verdicts.json")
-    try:
-        detections = _judged(read_detections(path), verdicts)
-        truths, misses = (
-            read_table(path / name) if (path / name).is_file() else None
-            for name in ("truths.parquet", "misses.parquet")
-        )
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"a table of {path} cannot be read: {error}") from error
-    classes = description.get("classes")
+    run = open_run(path)
+    detections = run.table()
+    truths, misses = (run.table(name) if run.has(name) else None for name in ("truths", "misses"))
+    verdicts = _read_verdicts(run.path / "verdicts.json")
+    classes = run.info.get("classes")
     names = {int(number): str(name) for number, name in classes.items()} if isinstance(classes, dict) else {}
     for table in (detections, truths):
         if table is not None:
             for number, name in table.select("class_id", "class_name").iter_rows():
                 names.setdefault(number, name)
-    return Run(
-        path, dict(sorted(names.items())), detections, truths, None if misses is None else _judged(misses, verdicts)
-    )
+    judged = None if misses is None else _judged(misses, verdicts)
+    return JudgedRun(run, dict(sorted(names.items())), _judged(detections, verdicts), truths, judged)
 
 
 def image_file(image: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from detcam.errors import UsageError, nearest
-from detcam.export.run import Run, optional
+from detcam.export.run import JudgedRun, optional
 from detcam.geometry import Letterbox
 from detcam.io.files import write_whole
 from detcam.runs.schema import image_key
@@ -22,7 +22,7 @@ TEXTS = ("id", "class_name", "error_type", "cause", "verdict", "note", "explanat
 PLACE = ("original", "network", "resized", "offset")
 
 
-def to_supervision(run: Run, image: str) -> Any:
+def to_supervision(run: JudgedRun, image: str) -> Any:
     """The detections of one image, in the run's order.
 
     Args:
@@ -44,7 +44,7 @@ def to_supervision(run: Run, image: str) -> Any:
     return _detections(_arrays(run, image))
 
 
-def write_supervision(run: Run, out: Path) -> str:
+def write_supervision(run: JudgedRun, out: Path) -> str:
     """Write one ``.npz`` for each image, which :func:`read_supervision` reads; returns a summary.
 
     supervision's own sinks write text that nothing reads back, and no maps. The files need no pickle: ``xyxy``,
@@ -75,7 +75,7 @@ def read_supervision(path: str | Path) -> Any:
     return _detections(arrays)
 
 
-def _arrays(run: Run, image: str) -> dict[str, Any]:
+def _arrays(run: JudgedRun, image: str) -> dict[str, Any]:
     table = run.detections.filter(pl.col("image") == image)
     arrays = {
         "image": np.array(image),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from detcam.export.run import Run
+from detcam.export.run import JudgedRun
 
 
-def write_csv(run: Run, out: Path) -> str:
+def write_csv(run: JudgedRun, out: Path) -> str:
     """Write ``detections.csv`` and, of a review, ``misses.csv``: the run's columns, verdicts and notes; a summary."""
     write_table(run.detections, out / "detections.csv")
     if run.misses is None:

@@ -21,13 +21,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detcam.errors import UsageError
 from detcam.io.files import write_whole
 from detcam.report.pictures import Drawn, Shot, draw_image, write_patch
-from detcam.runs.schema import read_description
+from detcam.runs.reading import open_run
 
 Row = dict[str, Any]
 
@@ -119,14 +118,12 @@ def read_review(run: Path) -> Review:
     Raises:
         UsageError: not the run folder of a review, or a file of it is missing or broken.
     """
-    description = read_description(run)
-    if description is None:
-        raise UsageError(f"{run} is no run folder: it has no run.json; a report needs the run folder of a review")
-    if description["command"] != "review":
-        raise UsageError(f"{run} holds a run of detcam {description['command']}; a report is made of a review's")
-    tables = [_read_table(run, f"{name}.parquet") for name in ("detections", "truths", "misses")]
+    opened = open_run(run)
+    if opened.info["command"] != "review":
+        raise UsageError(f"{run} holds a run of detcam {opened.info['command']}; a report is made of a review's")
+    tables = [opened.table(name).to_dicts() for name in ("detections", "truths", "misses")]
     summary, causes = _read_json(run, "summary.json"), _read_json(run, "causes.json")
-    return Review(run.resolve().name, description, summary, causes, read_verdicts(run), *tables)
+    return Review(run.resolve().name, dict(opened.info), summary, causes, read_verdicts(run), *tables)
 
 
 def read_verdicts(run: Path) -> dict[str, Row]:
@@ -305,12 +302,3 @@ def _read_json(run: Path, name: str) -> Any:
         raise UsageError(f"{run / name}: {error.strerror}; a report needs the run folder of a review") from error
     except ValueError as error:
         raise UsageError(f"{run / name} is no JSON: {error}; run the review again") from error
-
-
-def _read_table(run: Path, name: str) -> list[Row]:
-    try:
-        return pl.read_parquet(run / name).to_dicts()
-    except OSError as error:
-        raise UsageError(f"{run / name}: cannot be read; a report needs the run folder of a review") from error
-    except pl.exceptions.PolarsError as error:
-        raise UsageError(f"{run / name} is no table: {error}; run the review again") from error

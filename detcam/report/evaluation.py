@@ -22,6 +22,7 @@ from detcam.evaluate.pictures import MOST_MAPS, charts, examples
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
 from detcam.io.files import write_whole
 from detcam.methods import METHODS
+from detcam.runs.reading import open_run
 
 
 class Column(NamedTuple):
@@ -131,10 +132,10 @@ def write_page(out: Path) -> Path:
         UsageError: the folder holds no evaluation that is whole.
     """
     try:
-        run = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        opened = open_run(out)
+        run, table = dict(opened.info), opened.table("evaluation")
         lines = _with_nan(json.loads((out / "summary.json").read_text(encoding="utf-8")))
-        table = pl.read_parquet(out / "evaluation.parquet")
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{out} holds no evaluation that can be read: {error}; run detcam evaluate first") from error
     if (out / "sanity.csv").is_file():
         checked = {row["method"]: row for row in _with_nan(pl.read_csv(out / "sanity.csv").to_dicts())}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from detcam.drawing.render import BOX_COLOUR, colourmap, write_image
-from detcam.errors import InputError
+from detcam.errors import InputError, UsageError
 from detcam.io.images import read_image
-from detcam.runs.schema import read_letterbox
+from detcam.runs.schema import read_letterbox, read_maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,9 +158,8 @@ def _draw_heats(maps: Path, folder: Path, shots: Sequence[Shot]) -> frozenset[in
 def _read_arrays(path: Path, names: set[str]) -> dict[str, NDArray[np.float32]]:
     """Those arrays of an ``.npz`` that it has; none where it cannot be read."""
     try:
-        with np.load(path) as file:
-            return {name: np.asarray(file[name], np.float32) for name in names & set(file)}
-    except (OSError, ValueError, BadZipFile, zlib.error):
+        return read_maps(path, names)
+    except UsageError:
         return {}
 
 

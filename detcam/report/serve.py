@@ -14,11 +14,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from detcam.errors import UsageError
 from detcam.io.files import write_whole
 from detcam.report.build import build_report, check_verdict, read_verdicts
+from detcam.runs.reading import open_run
 
 try:
     import uvicorn
@@ -113,11 +112,8 @@ class Verdicts:
     def __init__(self, run: Path) -> None:
         self.path = run / "verdicts.json"
         self.entries = read_verdicts(run)
-        try:
-            tables = [pl.read_parquet(run / f"{name}.parquet", columns=["id"]) for name in ("detections", "misses")]
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UsageError(f"{run} is not the run folder of a review: {error}") from error
-        self._known = set(pl.concat(tables)["id"])
+        opened = open_run(run)
+        self._known = {row_id for name in ("detections", "misses") for row_id in opened.table(name)["id"]}
 
     def change(self, patch: Any) -> None:
         """Set each id's entry, or remove it where that is None; nothing changes where one is wrong.

@@ -12,7 +12,7 @@ import polars as pl
 from detcam.adapters.base import DetectorAdapter
 from detcam.drawing.render import write_image
 from detcam.errors import InputError
-from detcam.io.files import write_whole
+from detcam.io.files import read_table, write_whole
 from detcam.io.images import read_image
 from detcam.review.causes import PASTES, Cause, Suspect, appears, described, find_causes, paste
 from detcam.review.errors import Errors
@@ -87,7 +87,7 @@ def close(
         conf: the threshold.
         advance: called after each cause.
     """
-    table = pl.read_parquet(path / "detections.parquet")
+    table = read_table(path / "detections.parquet")
     (path / "causes").mkdir(exist_ok=True)
     for old in (path / "causes").glob("cause-*.png"):
         old.unlink()
@@ -124,7 +124,7 @@ def _split(path: Path, table: pl.DataFrame) -> None:
     known = path / "misses.parquet"
     fresh = table.filter(pl.col("error_type") == "Miss").drop("error_type", "evidence", "features", "chance", "cause")
     if known.is_file():
-        old = pl.read_parquet(known)
+        old = read_table(known)
         fresh = pl.concat([old.filter(~pl.col("id").is_in(fresh["id"].implode())), fresh], how="diagonal_relaxed")
     write_whole(known, fresh.sort("image", "id").rechunk().write_parquet)
     rest = table.filter(pl.col("error_type") != "Miss").drop(MISS_ONLY)

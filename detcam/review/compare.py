@@ -13,8 +13,7 @@ from detcam.errors import UsageError
 from detcam.geometry import iou_matrix
 from detcam.io.files import write_whole
 from detcam.review.errors import ERRORS
-from detcam.runs.schema import read_heatmap, read_letterbox
-from detcam.types import Heatmap
+from detcam.runs.reading import Run, open_run
 
 SAME = 0.5
 """IoU at which two boxes without a truth are one error."""
@@ -43,17 +42,15 @@ def compare(before: Path, after: Path) -> pl.DataFrame:
         how far the map's centre of mass moved, in box diagonals, and the context dependence of both.
 
     Raises:
-        UsageError: the two were made of different truths.
+        UsageError: the two were made of different truths, or one is no review that can be read.
     """
-    if (
-        not pl.read_parquet(before / "truths.parquet")
-        .drop("found_by", "class_id")
-        .equals(pl.read_parquet(after / "truths.parquet").drop("found_by", "class_id"))
-    ):
+    runs = open_run(before), open_run(after)
+    labels, others = (run.table("truths").drop("found_by", "class_id") for run in runs)
+    if not labels.equals(others):
         raise UsageError(f"{before} and {after} are reviews of different labels; review the same --data and --split")
-    first, second = _errors(before), _errors(after)
+    first, second = map(_errors, runs)
     pairs = _pairs(first, second)
-    rows = [_row(before, after, first.get(one), second.get(other)) for one, other in pairs]
+    rows = [_row(*runs, first.get(one), second.get(other)) for one, other in pairs]
     table = pl.DataFrame(rows, schema=SCHEMA).sort("fate", "image", "before", "after", nulls_last=True)
     write_whole(before / "comparison.parquet", table.write_parquet)
     return table
@@ -68,10 +65,10 @@ def counted(table: pl.DataFrame) -> list[Row]:
     return told
 
 
-def _errors(run: Path) -> dict[str, Row]:
+def _errors(run: Run) -> dict[str, Row]:
     """Every error of a review, misses among them, by id."""
-    found = pl.read_parquet(run / "detections.parquet").filter(~pl.col("error_type").is_in(["TP", "ignored"]))
-    missed = pl.read_parquet(run / "misses.parquet").with_columns(pl.lit("Miss").alias("error_type"))
+    found = run.table().filter(~pl.col("error_type").is_in(["TP", "ignored"]))
+    missed = run.table("misses").with_columns(pl.lit("Miss").alias("error_type"))
     return {row["id"]: row for table in (found, missed) for row in table.iter_rows(named=True)}
 
 
@@ -100,7 +97,7 @@ def _overlap(one: Row, other: Row) -> float:
     return float(iou_matrix(*boxes)[0, 0])
 
 
-def _row(before: Path, after: Path, one: Row | None, other: Row | None) -> Row:
+def _row(before: Run, after: Run, one: Row | None, other: Row | None) -> Row:
     row = one or other or {}
     return {
         "fate": "new" if one is None else "mended" if other is None else "kept",
@@ -112,14 +109,14 @@ def _row(before: Path, after: Path, one: Row | None, other: Row | None) -> Row:
     }  # fmt: skip
 
 
-def _moved(before: Path, after: Path, one: Row, other: Row) -> float | None:
+def _moved(before: Run, after: Run, one: Row, other: Row) -> float | None:
     """How far the centre of mass of an error's map moved, in diagonals of its first box; None without two maps."""
     centres = []
     for run, row in ((before, one), (after, other)):
-        if not row["heatmap"]:
+        heatmap = run.heatmap(row)
+        if heatmap is None:
             return None
-        raw = read_heatmap(run, row["heatmap"], row["scale"])
-        heat = Heatmap(raw, read_letterbox(row["letterbox"])).array.astype(np.float64)
+        heat = heatmap.array.astype(np.float64)
         if not heat.any():
             return None
         centres.append([float(np.arange(len(part)) @ part / part.sum()) for part in (heat.sum(1), heat.sum(0))])

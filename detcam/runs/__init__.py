@@ -1,5 +1,5 @@
 """Run folders: written image by image, here or on Ray, and read again."""
 
-from detcam.runs.schema import read_detections, read_heatmap
+from detcam.runs.reading import Failure, Row, Run, open_run
 
-__all__ = ["read_detections", "read_heatmap"]
+__all__ = ["Failure", "Row", "Run", "open_run"]

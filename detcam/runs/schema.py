@@ -18,12 +18,14 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
-from detcam.io.files import is_local, locate, read_table, write_whole
+from detcam.io.files import is_local, locate, reaching, read_table, write_whole
 from detcam.types import Detection, Evidence, Explanation
 from detcam.version import __version__
 
@@ -66,6 +68,9 @@ COLUMNS: dict[str, Any] = {
     "forwards": pl.Float32,
 }
 
+_DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
+"""What reading a damaged archive of maps raises, or one that is no such archive."""
+
 
 def read_detections(path: str | Path) -> pl.DataFrame:
     """The table of a run folder: one row per detection, columns as :data:`COLUMNS`."""
@@ -78,15 +83,43 @@ def read_letterbox(text: str) -> Letterbox:
 
 
 def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32]:
-    """A raw map of a run folder, float32 (h, w), from the row's ``heatmap`` and ``scale``; float16's precision."""
+    """A raw map of a run folder, float32 (h, w), from the row's ``heatmap`` and ``scale``; float16's precision.
+
+    Raises:
+        UsageError: the map is not there, or damaged.
+    """
     file, _, name = key.partition("#")
     place = locate(path) / "heatmaps" / file
-    with np.load(place if is_local(place) else BytesIO(place.read_bytes())) as maps:
-        return np.asarray(maps[name].astype(np.float32) * scale, np.float32)
+    found = read_maps(place, {name})
+    if name not in found:
+        raise UsageError(f"{place} has no map {name!r}")
+    return np.asarray(found[name] * scale, np.float32)
 
 
-def read_description(path: Path) -> dict[str, Any] | None:
+def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
+    """Those of some maps that a file of a run folder has, float32 (h, w), over their largest magnitude.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        # np.load leaves a damaged file open that it opened itself.
+        with (
+            reaching(path),
+            path.open("rb") if is_local(path) else BytesIO(path.read_bytes()) as file,
+            np.load(file) as maps,
+        ):
+            return {name: np.asarray(maps[name], np.float32) for name in names if name in maps}
+    except _DAMAGED as error:
+        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def read_description(path: Path, advice: str = "; choose another --out") -> dict[str, Any] | None:
     """What ``run.json`` says, or None where there is none.
+
+    Args:
+        path: the run folder.
+        advice: the end of what is said of a folder that is no run of this detcam's.
 
     Raises:
         UsageError: it cannot be read, is somebody else's, or a newer detcam's.
@@ -104,9 +137,10 @@ def read_description(path: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError):  # no JSON, no object, or not our keys
         ours = False
     if not ours:
-        raise UsageError(f"{path / 'run.json'} does not describe a run of detcam; choose another --out")
+        raise UsageError(f"{path / 'run.json'} does not describe a run of detcam{advice}")
     if schema > SCHEMA_VERSION:
-        raise UsageError(f"{path} was written by a newer detcam (schema {schema}); choose another --out")
+        known = f"schema {schema}; this one knows {SCHEMA_VERSION}"
+        raise UsageError(f"{path} was written by a newer detcam ({known}){advice}")
     return dict(description)
 
 

@@ -1,0 +1,312 @@
+"""A run folder read: what ran, its rows as typed values, their maps, and what failed. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+import polars as pl
+
+from detcam.errors import UsageError, nearest
+from detcam.geometry import Letterbox
+from detcam.io.files import locate, reaching, read_table, refresh
+from detcam.runs.schema import COLUMNS, read_description, read_heatmap, read_letterbox
+from detcam.types import Detection, Evidence, Heatmap, Receipt, Status
+
+MISS = "Miss"
+"""``error_type`` of a missed truth, while an unfinished review still keeps it among its detections."""
+TABLES = {
+    "detections": "review or explain",
+    "images": "review or explain",
+    "misses": "review",
+    "truths": "review",
+    "comparison": "review --against",
+    "evaluation": "evaluate",
+}
+"""A run's tables, and the commands that write them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One detection of a run, or one missed truth of a review, and its explanation.
+
+    A review explains errors and misses only: of its other rows what an explanation says is None or empty.
+
+    Attributes:
+        id: of the detection in its run.
+        image: as the run names it; bytes of a path that are no text are escaped.
+        detection: the box; a run keeps no polygons or keypoints. Of a miss the truth's box and class, with the
+            confidence, anchor and stride of the raw prediction that spoke for it.
+        method, target: names as asked for, or None.
+        layers: module paths whose maps were summed.
+        support: for each of ``layers`` the share of its cells with any gradient, in [0, 1], to four digits.
+        status: as :attr:`detcam.types.Explanation.status`, or None.
+        reason: why the status is what it is; empty for ``ok``, unless another method had to take over.
+        sentence: what the box rests on, in one plain sentence; empty where none was made.
+        receipt: the causal check of the map, or None.
+        evidence: the smallest part without which the box is lost or becomes something else, or None.
+        padding_share: share of the map's absolute mass in the letterbox's padding, in [0, 1], or None.
+        forwards: images passed through the detector for this map, or None.
+        heatmap: which map of the folder is this row's, ``FILE.npz#ID``, or None; :meth:`Run.heatmap` reads it.
+        scale: the map's largest magnitude, or None.
+        letterbox: where the map lies in the image, or None.
+        patch: of a false positive of a review what its error hangs on, or None: ``xyxy`` (original pixels), whether the
+            error was gone without it (``flipped``) and without as large a patch elsewhere (``control``), the scores
+            ``before`` and ``after``, ``place`` (centre from the box's, in box sides) and the share ``outside`` the box.
+        further: all other columns of the table, by name: of a review ``error_type``, ``truth_id``, ``truth_class``,
+            ``iou``, ``explanation``, ``cause``, ...; of its misses ``where_it_died``, ``suppressor``, ...
+    """
+
+    id: str
+    image: str
+    detection: Detection
+    method: str | None
+    target: str | None
+    layers: tuple[str, ...]
+    support: tuple[float, ...]
+    status: Status | None
+    reason: str
+    sentence: str
+    receipt: Receipt | None
+    evidence: Evidence | None
+    padding_share: float | None
+    forwards: float | None
+    heatmap: str | None
+    scale: float | None
+    letterbox: Letterbox | None
+    patch: Mapping[str, Any] | None
+    further: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that failed: its path as the run names it, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder, to be read; made by :func:`open_run`. Its length is the number of its detections.
+
+    Files are read when they are asked for, tables once: what another process writes later is not seen.
+
+    Attributes:
+        path: the folder, here or at an address.
+        info: what ``run.json`` says, read-only: ``command``, ``configuration``, ``weights``, ``versions``, ``state``
+            (``finished``, ``interrupted``, ``running``), ``counts``, ...
+    """
+
+    path: Path
+    info: Mapping[str, Any] = field(repr=False)
+    _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.table())
+
+    def has(self, name: str) -> bool:
+        """Whether the run has a table, as for :meth:`table`."""
+        return self._is_there(name) or (name == "misses" and MISS in self._types())
+
+    def table(self, name: str = "detections") -> pl.DataFrame:
+        """A table of the run as it is stored.
+
+        Args:
+            name: ``detections`` (columns as :data:`detcam.runs.schema.COLUMNS`; a review's has more) or ``images``; of
+                a review also ``misses``, ``truths`` and ``comparison``; of an evaluation ``evaluation``.
+
+        Raises:
+            UsageError: the run has no such table, or it is damaged.
+        """
+        if name not in ("detections", "misses"):
+            return self._read(name)
+        if name == "misses" and MISS not in self._types():
+            return self._read("misses")
+        every = self._read("detections")
+        if "error_type" not in every.columns:
+            return every
+        missed = pl.col("error_type").eq_missing(MISS)
+        if name == "detections":
+            return every.filter(~missed)
+        fresh = every.filter(missed).drop("error_type")  # of a review that did not come to its end
+        if not self._is_there("misses"):
+            return fresh
+        old = self._read("misses").filter(~pl.col("id").is_in(fresh["id"].implode()))
+        shared = [column for column in fresh.columns if column in old.columns]
+        return pl.concat([old, fresh.select(shared)], how="diagonal_relaxed")
+
+    def rows(self) -> Iterator[Row]:
+        """Every detection, in the order of images' names and, within an image, of descending confidence.
+
+        Raises:
+            UsageError: the run has no detections yet, or a row is damaged.
+        """
+        return self._rows("detections")
+
+    def misses(self) -> Iterator[Row]:
+        """Every missed truth of a review; of another run, none.
+
+        Raises:
+            UsageError: the table or a row is damaged.
+        """
+        return self._rows("misses") if self.has("misses") else iter(())
+
+    def errors(self) -> tuple[Failure, ...]:
+        """The inputs that failed when the run was last made.
+
+        Raises:
+            UsageError: ``errors.jsonl`` is damaged.
+        """
+        path = self.path / "errors.jsonl"
+        try:
+            with reaching(path):
+                lines = path.read_bytes().decode("utf-8").splitlines()
+            told = [json.loads(line) for line in lines]
+            return tuple(Failure(str(one["path"]), str(one["reason"])) for one in told)
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is damaged: {error}") from error
+
+    def heatmap(self, row: Row | Mapping[str, Any]) -> Heatmap | None:
+        """The map of a detection or a miss, at the method's own resolution, to float16's precision.
+
+        Args:
+            row: of :meth:`rows` or :meth:`misses`, or of a :meth:`table`, by its columns.
+
+        Returns:
+            The map, or None where the run has none of this row (only errors of a review are explained) or does not
+            tell where it lies.
+
+        Raises:
+            UsageError: the map is missing or damaged.
+        """
+        if isinstance(row, Row):
+            key, scale, place = row.heatmap, row.scale, row.letterbox
+        else:
+            key, scale = row.get("heatmap"), row.get("scale")
+            place = _letterbox(row.get("letterbox")) if key else None
+        if not key or place is None:
+            return None
+        try:
+            return Heatmap(read_heatmap(self.path, key, float("nan") if scale is None else scale), place)
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise UsageError(f"{self.path / 'heatmaps' / key} is damaged: {error}") from error
+
+    def _rows(self, name: str) -> Iterator[Row]:
+        for columns in self.table(name).iter_rows(named=True):
+            try:
+                row = _row(columns)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                where = f"{self.path / name}.parquet is damaged: row {columns.get('id')!r}"
+                raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
+            yield row
+
+    def _types(self) -> frozenset[str]:
+        """The types of error among the detections of a review."""
+        if not self._is_there("detections"):
+            return frozenset()
+        table = self._read("detections")
+        return frozenset(table["error_type"].unique()) if "error_type" in table.columns else frozenset()
+
+    def _is_there(self, name: str) -> bool:
+        path = self.path / f"{name}.parquet"
+        try:
+            with reaching(path):
+                return name in self._tables or path.is_file()
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _read(self, name: str) -> pl.DataFrame:
+        if name not in TABLES:
+            raise UsageError(f"no table {name!r}{nearest(name, TABLES)}")
+        path = self.path / f"{name}.parquet"
+        if not self._is_there(name):
+            state = self.info.get("state", "finished")
+            unfinished = "" if state == "finished" else f", {state}: the same command goes on with it"
+            raise UsageError(
+                f"{self.path} has no {path.name}: it is no finished run of detcam {TABLES[name]}, "
+                f"but holds one of detcam {self.info['command']}{unfinished}"
+            )
+        if name not in self._tables:
+            try:
+                self._tables[name] = read_table(path)
+            except OSError as error:
+                raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        return self._tables[name]
+
+
+def open_run(path: str | Path) -> Run:
+    """A run folder of any command, to be read.
+
+    >>> run = open_run("runs/why")  # doctest: +SKIP
+    >>> for row in run.rows():  # doctest: +SKIP
+    ...     print(row.image, row.detection.class_name, row.sentence, run.heatmap(row).array.shape)
+
+    Args:
+        path: the folder, or an address that fsspec reaches, such as ``s3://bucket/why``.
+
+    Raises:
+        UsageError: there is no run folder, it was written by a newer detcam, or ``run.json`` is damaged.
+    """
+    found = locate(path)
+    try:
+        with reaching(found):
+            refresh(found)
+            info = read_description(found, advice="")
+    except OSError as error:
+        raise UsageError(f"cannot read {found}: {error.strerror or error}") from error
+    if info is None:
+        raise UsageError(f"{found} is no run folder: it has no run.json, so there is no run of detcam to read")
+    return Run(found, MappingProxyType(info))
+
+
+def _row(columns: Mapping[str, Any]) -> Row:
+    """A table's row as a value; columns that a run of an earlier schema lacks are empty."""
+    told = columns.get
+    status = told("status")
+    if status is not None and status not in get_args(Status):
+        raise ValueError(f"unknown status {status!r}")
+    receipt, evidence = (json.loads(text) if (text := told(name)) else None for name in ("receipt", "evidence"))
+    patch = None
+    if evidence is not None and "patches" not in evidence:  # a review's, which tells other things
+        patch, evidence = MappingProxyType(evidence), None
+    return Row(
+        id=columns["id"],
+        image=columns["image"],
+        detection=Detection(
+            xyxy=[columns[side] for side in ("x1", "y1", "x2", "y2")],  # type: ignore[arg-type]  # made an array there
+            class_id=columns["class_id"],
+            class_name=columns["class_name"],
+            confidence=columns["confidence"],
+            anchor=columns["anchor"],
+            stride=columns["stride"],
+        ),
+        method=told("method"),
+        target=told("target"),
+        layers=tuple(filter(None, (told("layers") or "").split(","))),
+        support=tuple(float(share) for share in (told("support") or "").split(",") if share),
+        status=status,
+        reason=told("reason") or "",
+        sentence=told("sentence") or "",
+        receipt=None if receipt is None else Receipt(**receipt),
+        evidence=None if evidence is None else Evidence(**evidence),
+        padding_share=told("padding_share"),
+        forwards=told("forwards"),
+        heatmap=told("heatmap"),
+        scale=told("scale"),
+        letterbox=_letterbox(told("letterbox")),
+        patch=patch,
+        further=MappingProxyType({name: value for name, value in columns.items() if name not in COLUMNS}),
+    )
+
+
+def _letterbox(text: str | None) -> Letterbox | None:
+    return read_letterbox(text) if text else None
