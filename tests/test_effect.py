@@ -134,7 +134,7 @@ def test_an_images_detections_share_a_budget(count):
     print(f"{sum(spent)} passes for {count}, {share:.0%} of the first one's heat on its cause")
     least = ASKED + 2 + SCARCE  # what is asked of each however many there are
     assert sum(spent) <= max(IMAGE_BUDGETS * 4, count * least) + 2 * count
-    if count == 1:
+    if count <= 4:
         assert share > 0.5
 
 

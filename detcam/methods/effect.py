@@ -57,6 +57,8 @@ IMAGE_BUDGETS = 50
 """All detections of an image together may cost so many times the budget of one: 200 passes."""
 SCARCE = 20
 """Passes over its frame that a detection's patches take where there are too many detections for that."""
+SEARCH = 80
+"""Passes over its frame that a search outside a box is given at least, as long as there are any."""
 ASKED = 5
 """Images asked about before any patch."""
 
@@ -118,7 +120,8 @@ def effect(subject: Subject) -> Tensor:
     looking = sum(one.looks_outside for one in questions)
     maps = []
     for whole, one, count in zip(wholes, questions, passes, strict=True):
-        allowance = Allowance(left / max(looking, 1) if one.looks_outside else 0.0)
+        share = max(left / max(looking, 1), SEARCH * one.frame.price)  # too little for a search would be lost
+        allowance = Allowance(min(share, left) if one.looks_outside else 0.0)
         maps.append(one.frame.to_input(_learn(one, count, allowance, subject.seed), whole_shape(whole)))
         left -= allowance.spent
         looking -= one.looks_outside
