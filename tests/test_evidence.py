@@ -24,7 +24,7 @@ class HandMade:
         self.fills = {"blur": torch.zeros(3, *SIZE), "mean": torch.zeros(3, *SIZE)}
         self.box = torch.tensor(BOX, dtype=torch.float32)
         self.window, self.price = (0, 0, SIZE[1], SIZE[0]), 1.0
-        self.class_ids, self.raw, self.model = [0, 1], self, self
+        self.class_ids, self.model = [0, 1], self
         self.names = {0: "kite", 1: "gem"}
 
     def without(self, parts, fill):
@@ -35,8 +35,9 @@ class HandMade:
         cause, whole = images[:, 0, y1:y2, x1:x2].mean((1, 2)), images[:, 0].mean((1, 2))
         return torch.stack([torch.stack([*self.judge(float(c), float(w))]) for c, w in zip(cause, whole, strict=True)])
 
-    def remains_by_class(self, box, class_ids):
-        return self.class_scores(self.image[None])
+    @property
+    def own_class_scores(self):
+        return self.class_scores(self.image[None])[0]
 
     def box_to_input(self, xyxy):
         return list(xyxy)

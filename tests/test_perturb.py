@@ -9,6 +9,7 @@ from test_methods import GREY, explained
 
 import detcam
 from detcam.adapters.base import SoftmaxOutput
+from detcam.adapters.scoring import similarities
 from detcam.demo import WEIGHTS
 from detcam.methods import METHODS, perturb
 from detcam.methods.perturb import RunningMap
@@ -150,7 +151,7 @@ def test_detections_share_masked_images_and_what_is_asked_together_is_what_is_as
     assert np.abs(together[1].heatmap.raw - alone.heatmap.raw).max() < 1e-6
 
 
-def test_likeness_by_hand_and_a_background_is_no_class():
+def test_similarity_by_hand_and_a_background_is_no_class():
     # Two anchors, three columns; the second box overlaps the one asked about by half.
     boxes = torch.tensor([[[0.0, 0, 2, 2], [0.0, 0, 2, 1]]])
     probabilities = torch.tensor([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]])
@@ -162,18 +163,18 @@ def test_likeness_by_hand_and_a_background_is_no_class():
             own, other = classes[0, first:].numpy(), row[first:].numpy()
             cosine = own @ other / np.linalg.norm(own) / np.linalg.norm(other)
             expected.append(iou * cosine * other.max())
-        assert raw.likeness(asked, classes, [1]).item() == pytest.approx(max(expected), rel=1e-5)
+        assert similarities(raw, asked, classes, [1]).item() == pytest.approx(max(expected), rel=1e-5)
 
 
 def test_erasing_an_object_never_makes_it_more_alike_to_itself():
     box = torch.tensor([[0.0, 0, 2, 2]])
     for present in (0.3, 0.5, 0.9):
         seen = torch.tensor([[1 - present, present, 0.0]]).clamp(min=1e-9)
-        likeness = []
+        found = []
         for now in (seen, torch.tensor([[1.0, 1e-9, 1e-9]])):
             raw = SoftmaxOutput(now[None].log(), box[None], box[None], torch.ones(1), first_class=1)
-            likeness.append(raw.likeness(box, seen, [1]).item())
-        assert likeness[0] > 10 * likeness[1]
+            found.append(similarities(raw, box, seen, [1]).item())
+        assert found[0] > 10 * found[1]
 
 
 @pytest.mark.parametrize("method", ["drise", "guided", "saliency"])

@@ -47,6 +47,8 @@ class RawOutput:
     """The first of ``logits``' columns that is a class; 1 where column 0 is the background."""
     on_grid: ClassVar[bool] = True
     """Whether anchors with a stride are cells of a grid, the same in every image."""
+    boxes_by_class: ClassVar[bool] = False
+    """Whether every class has boxes of its own."""
 
     def class_probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
         """The probability of a class alone, in [0, 1]; a slice of classes gives one column for each."""
@@ -91,71 +93,6 @@ class RawOutput:
         """IoU of a box (4,), xyxy, with every anchor's: (anchor,) in [0, 1]."""
         overlap: NDArray[np.floating] = iou_matrix(box[None], self.boxes[index].detach().float().cpu().numpy())[0]
         return overlap
-
-    def remains(self, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """How much of some detections is left: the largest IoU x probability over all anchors, before any threshold.
-
-        Rotated boxes count as what encloses them.
-
-        Args:
-            boxes: (K, 4) xyxy, pixels of the detector's input.
-            class_ids: their K classes.
-
-        Returns:
-            (batch, K) in [0, 1].
-        """
-        return self.remains_apart(boxes, class_ids)[..., 0]
-
-    def remains_by_class(self, box: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """The same of one box (4,) as each of some classes: (batch, class)."""
-        if type(self).boxes_for is not RawOutput.boxes_for:  # every class has boxes of its own
-            return self.remains(box.expand(len(class_ids), 4), class_ids)
-        found = []
-        for image in range(len(self.logits)):
-            probabilities = self.probability(image, slice(None), slice(None))[:, list(class_ids)]
-            overlaps = self._overlaps(image, box[None], class_ids[:1])[0]
-            found.append((overlaps[:, None] * probabilities).amax(0))
-        return torch.stack(found)
-
-    def remains_apart(self, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """The same with its parts, (batch, K, 3): the product, and the overlap and the probability it is made of."""
-        found = []
-        for image in range(len(self.logits)):
-            probabilities = self.probability(image, slice(None), slice(None))[:, list(class_ids)].T
-            overlaps = self._overlaps(image, boxes, class_ids)
-            products = overlaps * probabilities
-            best = products.argmax(-1, keepdim=True)
-            found.append(torch.cat([part.gather(-1, best) for part in (products, overlaps, probabilities)], -1))
-        return torch.stack(found)
-
-    def likeness(self, boxes: Tensor, classes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """D-RISE's likeness to some detections: the largest IoU x cosine of class probabilities x confidence.
-
-        Args:
-            boxes: (K, 4) xyxy, pixels of the detector's input.
-            classes: (K, class), their probabilities; of a background, where there is one, nothing is made.
-            class_ids: their K classes.
-
-        Returns:
-            (batch, K) in [0, 1].
-        """
-        found = []
-        wanted = torch.nn.functional.normalize(classes[:, self.first_class :], dim=-1)
-        for image in range(len(self.logits)):
-            probabilities = self.probability(image, slice(None), slice(None))[:, self.first_class :]
-            cosine = wanted @ torch.nn.functional.normalize(probabilities, dim=-1).T
-            like = self._overlaps(image, boxes, class_ids) * cosine * probabilities.amax(-1)
-            found.append(like.amax(-1))
-        return torch.stack(found)
-
-    def _overlaps(self, image: int, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """IoU (K, anchor) of boxes with one image's anchors, differentiable."""
-        kinds = {class_id: self.boxes_for(class_id)[image] for class_id in set(class_ids)}
-        own = torch.stack([kinds[class_id] for class_id in class_ids]).to(boxes)
-        low, high = torch.maximum(own[..., :2], boxes[:, None, :2]), torch.minimum(own[..., 2:], boxes[:, None, 2:])
-        inter = (high - low).clamp(min=0).prod(-1)
-        area, own_area = ((part[..., 2:] - part[..., :2]).clamp(min=0).prod(-1) for part in (boxes, own))
-        return inter / (area[:, None] + own_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
 
     def tracked_anchor(
         self, index: int, box: NDArray[np.floating], class_id: int, least_overlap: float = 0.0

@@ -47,6 +47,7 @@ class ProposalOutput(SoftmaxOutput):
     """
 
     on_grid: ClassVar[bool] = False
+    boxes_by_class: ClassVar[bool] = True
     class_boxes: Tensor = field(kw_only=True)
     proposals: Tensor = field(kw_only=True)
 

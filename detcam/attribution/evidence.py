@@ -51,7 +51,7 @@ def find_evidence(
         before: the tracked score of the box in the whole image.
     """
     proposed = propose(frame, heat)
-    if not proposed or is_gone(frame.raw.remains_by_class(frame.box, frame.class_ids)[0], conf):
+    if not proposed or is_gone(frame.own_class_scores, conf):
         return None
     fills = list(frame.fills)
     first = _scores_without(frame, proposed, fills[:1])
@@ -137,7 +137,7 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
         images = frame.without(1 - softened(kept, frame.inside), "mean")
-        own = frame.raw.remains_by_class(frame.box, frame.class_ids)[0].cpu()
+        own = frame.own_class_scores.cpu()
         for i, scores in zip(beyond, frame.class_scores(images).cpu(), strict=True):
             enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH * own[0])
     return enough

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.finetune import Sample, finetune, trainable
+from detcam.adapters.scoring import tracked_scores
 from detcam.data import LabelledImage, LabelledSet, Truth
 from detcam.demo.scenes import draw_mark
 from detcam.errors import UsageError, is_count, nearest
@@ -355,7 +356,7 @@ def _score(model: DetectorAdapter, image: NDArray[np.uint8], detection: Detectio
     batch, (letterbox,) = model.prepare([image])
     raw = model.forward(batch)
     box = torch.as_tensor(letterbox.to_network(detection.xyxy)[None]).to(raw.boxes)
-    return float(raw.remains(box, [detection.class_id])[0, 0])
+    return float(tracked_scores(raw, box, [detection.class_id])[0, 0])
 
 
 def check_taken(name: str, stamped: int, found: int, flipped: int) -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.adapters.scoring import tracked_scores, tracked_scores_by_class
 from detcam.targets import Target, class_logit, class_probability, held, score
 from detcam.tensors.fills import FILLS
 from detcam.types import Detection
@@ -108,14 +109,19 @@ class Frame:
     def scores(self, images: Tensor) -> Tensor:
         """The tracked score of the box as its class in images (n, 3, h, w): (n,) in [0, 1]."""
         ids = [self.detection.class_id]
-        return torch.cat([self.forward(part).remains(self.box[None], ids)[:, 0] for part in self._parts(images)])
+        parts = [tracked_scores(self.forward(part), self.box[None], ids) for part in self._parts(images)]
+        return torch.cat(parts)[:, 0]
 
     @torch.no_grad()
     def class_scores(self, images: Tensor) -> Tensor:
         """The tracked scores of the box as each of :attr:`class_ids`, (n, class) in [0, 1]."""
-        return torch.cat(
-            [self.forward(part).remains_by_class(self.box, self.class_ids) for part in self._parts(images)]
-        )
+        raws = (self.forward(part) for part in self._parts(images))
+        return torch.cat([tracked_scores_by_class(raw, self.box, self.class_ids) for raw in raws])
+
+    @property
+    def own_class_scores(self) -> Tensor:
+        """The same of the frame as it is: (class,) in [0, 1]."""
+        return tracked_scores_by_class(self.raw, self.box, self.class_ids)[0]
 
     @torch.no_grad()
     def values(self, images: Tensor) -> Tensor:
@@ -246,7 +252,7 @@ def choose_frame(whole: Frame, score_before: float) -> Frame:
         if not 0 < tall * wide <= most:
             continue
         frame = crop_frame(whole, window, (tall, wide))
-        kept = float(frame.raw.remains(frame.box[None], [frame.detection.class_id])[0, 0])
+        kept = float(tracked_scores(frame.raw, frame.box[None], [frame.detection.class_id])[0, 0])
         if kept >= FAITHFUL * score_before:
             return frame
     return whole

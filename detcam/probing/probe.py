@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.adapters.scoring import similarities, tracked_score_parts, tracked_scores
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame, make_fills, whole_frame
 from detcam.targets import Target, held
@@ -61,7 +62,7 @@ class Probe:
         self._raw, self._index = raw, index
         boxes = [raw.box_of(index, detection.anchor, detection.class_id).detach().float() for detection, _ in asked]
         self.boxes = torch.stack(boxes)
-        self.before = raw.remains(self.boxes, self._ids)[index].detach()
+        self.before = tracked_scores(raw, self.boxes, self._ids)[index].detach()
         self.forwards: float = 0
         self.own_forwards = [0.0] * len(asked)
         self._batch = batch
@@ -88,7 +89,7 @@ class Probe:
         parts = []
         for part in torch.split(images, TOGETHER):
             self.forwards += len(part)
-            parts.append(model.forward(part.to(self._dtype)).remains(self.boxes[which], ids))
+            parts.append(tracked_scores(model.forward(part.to(self._dtype)), self.boxes[which], ids))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -101,7 +102,7 @@ class Probe:
         found = []
         for part in torch.split(images, TOGETHER):
             raw = self._forward(part)
-            apart = raw.remains_apart(self.boxes[[of]], [detection.class_id])[:, 0]
+            apart = tracked_score_parts(raw, self.boxes[[of]], [detection.class_id])[:, 0]
             own = torch.full_like(apart[:, :1], torch.nan)
             if raw.on_grid and raw.strides[detection.anchor] > 0:
                 own = torch.stack(
@@ -117,8 +118,8 @@ class Probe:
             self._raw.probability(self._index, detection.anchor, slice(None)).detach() for detection, _ in self._asked
         ]
         classes = torch.stack(own)
-        parts = [self._forward(part).likeness(self.boxes, classes, self._ids) for part in torch.split(images, TOGETHER)]
-        return torch.cat(parts)
+        raws = (self._forward(part) for part in torch.split(images, TOGETHER))
+        return torch.cat([similarities(raw, self.boxes, classes, self._ids) for raw in raws])
 
     @torch.no_grad()
     def values(self, images: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class Probe:
         """See :class:`~detcam.methods.subject.Subject`."""
         leaf = images.detach().clone().requires_grad_()
         with torch.enable_grad():
-            scores = self._forward(leaf).remains(self.boxes[[of]], [self._ids[of]])[:, 0]
+            scores = tracked_scores(self._forward(leaf), self.boxes[[of]], [self._ids[of]])[:, 0]
             (gradients,) = torch.autograd.grad(scores.sum(), leaf)
         self.forwards += 2 * len(images)
         return scores.detach(), gradients

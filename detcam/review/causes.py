@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
+from detcam.adapters.scoring import tracked_scores
 from detcam.review.evidence import Evidence, Floats, Scene, gone
 from detcam.types import Detection
 
@@ -199,7 +200,7 @@ def appears(scene: Scene, class_id: int, target: Detection, conf: float) -> bool
         conf: the threshold.
     """
     box = torch.tensor(scene.letterbox.to_network(target.xyxy), dtype=torch.float32, device=scene.batch.device)
-    return not bool(gone(scene.raw.remains(box.expand(2, 4), [class_id, target.class_id])[0], conf))
+    return not bool(gone(tracked_scores(scene.raw, box.expand(2, 4), [class_id, target.class_id])[0], conf))
 
 
 def described(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:

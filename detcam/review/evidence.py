@@ -19,6 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.adapters.scoring import tracked_scores
 from detcam.attribution.receipt import softened
 from detcam.geometry import Letterbox
 from detcam.probing.probe import inside_of
@@ -113,7 +114,7 @@ class Scene:
         """The tracked score of boxes (K, 4) as classes, in images (n, 3, h, w): (n, K) in [0, 1]."""
         with torch.no_grad():
             parts = torch.split(images.to(self.batch.dtype), TOGETHER)
-            return torch.cat([self.model.forward(part).remains(boxes, class_ids) for part in parts])
+            return torch.cat([tracked_scores(self.model.forward(part), boxes, class_ids) for part in parts])
 
     def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int], fills: int | None = None) -> Tensor:
         """The same without parts (n, h, w), bool, of the image: (n, fill, K), under the first ``fills``."""
@@ -207,7 +208,7 @@ def scan(scene: Scene, detection: Detection, rival: int) -> Scan:
     parts = torch.stack([_rectangle(scene, window) for window in windows])
     ids = [detection.class_id, rival]
     scores = scene.without(parts, box.expand(2, 4), ids, fills=1)[:, 0]
-    before = scene.raw.remains(box.expand(2, 4), ids)[0].detach()
+    before = tracked_scores(scene.raw, box.expand(2, 4), ids)[0].detach()
     losses = (_margin(before) - _margin(scores)).cpu().numpy()
     return Scan(np.array(windows), losses.astype(np.float64))
 
@@ -241,7 +242,7 @@ def find_evidence(
         worst = scanned.windows[int(scanned.losses.argmax())].tolist()
         patches += [_cut(scene, _scaled(worst, growth)) for growth in GROWTH]
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
-    before = scene.raw.remains(box.expand(len(ids), 4), ids)[0].detach()
+    before = tracked_scores(scene.raw, box.expand(len(ids), 4), ids)[0].detach()
     if gone(
         before, conf
     ):  # the true class scores more there already, for another box: then it is the error's own score
