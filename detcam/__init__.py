@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from detcam.adapters import load, register_adapter
     from detcam.adapters.base import DetectorAdapter, RawOutput
     from detcam.adapters.blackbox import BlackBox
+    from detcam.adapters.decoding import DecodeSettings
     from detcam.explainer import Explainer, explain
     from detcam.geometry import Letterbox
     from detcam.methods import Method, register_method
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlackBox",
+    "DecodeSettings",
     "DetcamError",
     "Detection",
     "DetectorAdapter",
@@ -56,6 +58,7 @@ __all__ = [
 
 _FROM = {
     "BlackBox": "adapters.blackbox",
+    "DecodeSettings": "adapters.decoding",
     "DetectorAdapter": "adapters.base",
     "Explainer": "explainer",
     "Letterbox": "geometry",

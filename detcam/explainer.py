@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.augmentation import check_smoothing
 from detcam.attribution.conclusion import conclude
 from detcam.attribution.image_maps import ESCALATION, ImageMaps, Seen
@@ -99,12 +100,9 @@ class Explainer:
         seed: int = 0,
         verify: bool = False,
     ) -> None:
-        for name, value in (("conf", conf), ("iou", iou)):
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
-        for name, count in (("max_det", max_det), ("batch", batch)):
-            if not is_count(count):
-                raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
+        settings = DecodeSettings(conf, iou, max_det)
+        if not is_count(batch):
+            raise UsageError(f"batch must be a whole number, at least 1, got {batch!r}")
         if detection is not None and box is not None:
             raise UsageError("detection picks reported boxes and box asks about one that was not; give one of the two")
         self.numbers = None if detection is None else _several(detection, "detection")
@@ -149,12 +147,8 @@ class Explainer:
         self.image_maps = ImageMaps(model, self._method, self._layer_maps, self._target, seed, self.budget)
         self.verify = verify
         self.escalation: tuple[str, ...] = ESCALATION
-        self._decode: dict[str, Any] = {
-            "conf": conf,
-            "iou": iou,
-            "max_det": max_det,
-            "classes": None if classes is None else find_classes(_several(classes, "classes"), model.names),
-        }
+        kept = None if classes is None else find_classes(_several(classes, "classes"), model.names)
+        self.decode_settings = replace(settings, classes=kept)
         self.question = make_question(box, class_name, model.names)
         self.batch = batch
         self.seed = seed
@@ -212,7 +206,7 @@ class Explainer:
         batch, letterboxes = self.model.prepare(images)
         raw = self.model.forward(batch, self.layers)
         if known is None:
-            found = self.model.decode(raw, letterboxes, **self._decode)
+            found = self.model.decode(raw, letterboxes, self.decode_settings)
             wanted = [self._select(names[i], raw, i, found[i], letterboxes[i]) for i in range(len(images))]
         else:
             found, wanted = [tuple(known)], [list(known)]
@@ -277,7 +271,7 @@ class Explainer:
         tried = [i for i, one in enumerate(told) if one.receipt is not None or concludes[i]]
         asked = [self._target if told[i].target == self.target_name else told[i].target for i in tried]
         targets = [find_target(target_parts(one)[0], self.model.names) for one in asked]
-        ended = conclude(self.model, seen, [told[i] for i in tried], targets, self._decode["conf"], self.seed)
+        ended = conclude(self.model, seen, [told[i] for i in tried], targets, self.decode_settings.conf, self.seed)
         found = [replace(one, sentence=sentence_of(one)) for one in told]
         for i, one in zip(tried, ended, strict=True):
             found[i] = one

@@ -67,18 +67,18 @@ class FakeDetector(torch.nn.Module):
         boxes = torch.cat([centres - 1, centres + 1], 1).expand(len(batch), -1, -1)
         return RawOutput(logits, boxes, torch.ones_like(boxes), torch.ones(16), activations, size=(4, 4))
 
-    def decode(self, raw, letterboxes, *, conf, iou, classes, max_det):
+    def decode(self, raw, letterboxes, settings):
         found = []
         for i, letterbox in enumerate(letterboxes):
             p, c = raw.logits[i].detach().sigmoid().max(1)
-            order = p.argsort(descending=True, stable=True)[:max_det].tolist()
+            order = p.argsort(descending=True, stable=True)[: settings.max_det].tolist()
             found.append(
                 tuple(
                     Detection(
                         letterbox.clip(raw.boxes[i, a].numpy()), int(c[a]), self.names[int(c[a])], float(p[a]), a, 1
                     )
                     for a in order
-                    if p[a] > conf
+                    if p[a] > settings.conf
                 )
             )
         return found

@@ -14,16 +14,15 @@ from ultralytics import YOLO
 
 import detcam
 from detcam.adapters.blackbox import BlackBox, onnx_detector
+from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError, WeightsError
 
-SETTINGS = {"conf": 0.25, "iou": 0.7, "classes": None, "max_det": 300}
-
 
 def detect(detector, images, **settings):
     batch, letterboxes = detector.prepare(images)
-    return detector.decode(detector.forward(batch), letterboxes, **{**SETTINGS, **settings})
+    return detector.decode(detector.forward(batch), letterboxes, DecodeSettings(**settings))
 
 
 def check_same(ours, theirs, anchors=True):
@@ -84,8 +83,8 @@ def test_it_is_given_the_image_it_was_asked_about():
     assert raw.size == (30, 47)
     boxes = np.array([[1.5, 2, 3, 4]])
     assert np.array_equal(letterboxes[0].to_network(boxes), boxes)
-    assert box.decode(raw, letterboxes, **SETTINGS) == [(), (), ()]
-    with pytest.raises(ValueError, match="must share a shape"):
+    assert box.decode(raw, letterboxes, DecodeSettings()) == [(), (), ()]
+    with pytest.raises(ValueError, match="must share a letterboxed shape"):
         box.prepare([BLANK, BLANK[1:]])
 
 

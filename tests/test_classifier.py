@@ -16,6 +16,7 @@ from ultralytics import YOLO
 
 import detcam
 from detcam.adapters.classifier import Classifier
+from detcam.adapters.decoding import DecodeSettings
 from detcam.errors import UsageError, WeightsError
 from detcam.types import Heatmap
 
@@ -107,7 +108,7 @@ def test_ultralytics_predicts_the_same():
     theirs = model.predict(image[..., ::-1], imgsz=160, verbose=False, device="cpu")[0].probs
     adapter = Classifier(made("yolov8n-cls"), imgsz=160)
     batch, letterboxes = adapter.prepare([image])
-    ours = adapter.decode(adapter.forward(batch), letterboxes, conf=0, iou=0.7, classes=None, max_det=5)[0]
+    ours = adapter.decode(adapter.forward(batch), letterboxes, DecodeSettings(conf=0, max_det=5))[0]
     assert adapter.imgsz == (160, 160)
     paired(ours, theirs.top5, theirs.top5conf, [d.xyxy for d in ours], within=1e-3)
     assert ours[0].class_name == model.names[ours[0].class_id]
@@ -121,8 +122,8 @@ def test_the_best_class_is_always_reported():
     order = scores.argsort(descending=True).tolist()
 
     def found(**settings):
-        given = {"conf": 0.0, "iou": 0.7, "classes": None, "max_det": 300} | settings
-        return [d.class_id for d in adapter.decode(raw, letterboxes, **given)[0]]
+        given = DecodeSettings(**{"conf": 0.0} | settings)
+        return [d.class_id for d in adapter.decode(raw, letterboxes, given)[0]]
 
     assert found() == order
     assert found(conf=0.999) == order[:1]

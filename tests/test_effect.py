@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import detcam
+from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
 from detcam.methods.effect import ASKED, IMAGE_BUDGETS, SCARCE, ask, effect, learn_effects
@@ -233,7 +234,7 @@ def test_what_speaks_against_a_class_is_found():
 def test_a_crop_has_the_boxs_score(scene_image, demo_detector):
     batch, letterboxes = demo_detector.prepare([scene_image])
     raw = demo_detector.forward(batch)
-    detections = demo_detector.decode(raw, letterboxes, conf=0.25, iou=0.7, classes=None, max_det=300)[0]
+    detections = demo_detector.decode(raw, letterboxes, DecodeSettings())[0]
     cropped = 0
     for detection in detections:
         probe = Probe(demo_detector, batch, raw, 0, letterboxes[0], [(detection, TRACKED[0])])

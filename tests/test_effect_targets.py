@@ -9,6 +9,7 @@ import torch
 from wired import BOX, PATCHES, SIZE, WiredDetector, wired_image
 
 import detcam
+from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.conclusion import conclude
 from detcam.attribution.image_maps import Seen
 from detcam.methods.regions import box_gaussian
@@ -174,7 +175,7 @@ def test_other_methods_compare_changed_images_with_the_image_as_it_was_too(targe
     model = WiredDetector()
     batch, letterboxes = model.prepare([wired_image()])
     raw = model.forward(batch)
-    (bus,) = model.decode(raw, letterboxes, conf=0.25, iou=0.7, classes=None, max_det=9)[0]
+    (bus,) = model.decode(raw, letterboxes, DecodeSettings(max_det=9))[0]
     probe = Probe(model, batch, raw, 0, letterboxes[0], [(bus, find_target(target, model.names))])
     changed = torch.where(torch.from_numpy(region(causes)), 0.3, batch)
     before, after = probe.values(torch.cat([batch, changed]))[:, 0].tolist()

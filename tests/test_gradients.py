@@ -55,7 +55,7 @@ def test_gradients_are_finite_differences(scene_image, layer, target):
                 output[(0, *cell)] += sign * step
                 return output
 
-            handle = adapter._book.modules[layer].register_forward_hook(nudge)
+            handle = adapter._layer_index.modules[layer].register_forward_hook(nudge)
             values.append(score(adapter.forward(batch), 0, detection).item())
             handle.remove()
         assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(gradient[cell]), abs=1e-6)
@@ -91,7 +91,7 @@ def check_against_plain_backward(weights, image):
     adapter = explainer.model
     batch, letterboxes = adapter.prepare([read_image(image)])
     raw = adapter.forward(batch, explainer.layers)
-    detections = adapter.decode(raw, letterboxes, **explainer._decode)[0]
+    detections = adapter.decode(raw, letterboxes, explainer.decode_settings)[0]
     assert detections
     model = YOLO(weights).model
     for turn in range(min(3, len(detections))):
@@ -130,7 +130,7 @@ def test_the_iou_target_falls_as_a_side_moves_inwards(scene_image, demo_detector
     explainer = Explainer(demo_detector, layers="neck", target="iou", method="layercam")
     batch, letterboxes = demo_detector.prepare([scene_image])
     raw = demo_detector.forward(batch, explainer.layers)
-    detection = demo_detector.decode(raw, letterboxes, **explainer._decode)[0][0]
+    detection = demo_detector.decode(raw, letterboxes, explainer.decode_settings)[0][0]
     score = find_target("iou", demo_detector.names)(raw, 0, detection)
     assert score.item() == pytest.approx(1)
     by_side = torch.autograd.grad(score, raw.boxes, retain_graph=True)[0][0, detection.anchor]

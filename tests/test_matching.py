@@ -20,6 +20,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import nms
 
 import detcam
+from detcam.adapters.decoding import DecodeSettings
 from detcam.data import LabelledImage, Truth, read_data
 from detcam.io.images import read_image
 from detcam.review.errors import ERRORS, TYPES, find_errors
@@ -498,7 +499,7 @@ def reviewed(request):
         batch, letterboxes = detector.prepare([read_image(image.path)])
         raw = detector.forward(batch)
         for conf, several in detections.items():
-            several += detector.decode(raw, letterboxes, conf=conf, iou=0.7, classes=None, max_det=300)
+            several += detector.decode(raw, letterboxes, DecodeSettings(conf=conf))
     return request.param, images, detections
 
 

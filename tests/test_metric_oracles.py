@@ -27,6 +27,7 @@ from torch import nn
 from torchvision import transforms
 
 from detcam.adapters.classifier import Classifier
+from detcam.adapters.decoding import DecodeSettings
 from detcam.data import read_data
 from detcam.evaluate import sanity
 from detcam.evaluate.run import mask_of
@@ -78,7 +79,7 @@ class Classified:
         generator = np.random.default_rng(0)
         self.batch, letterboxes = self.adapter.prepare([generator.integers(0, 256, (*SIZE, 3), np.uint8)])
         raw = self.adapter.forward(self.batch)
-        (found,) = self.adapter.decode(raw, letterboxes, conf=0.0, iou=0.7, classes=None, max_det=1)
+        (found,) = self.adapter.decode(raw, letterboxes, DecodeSettings(conf=0.0, max_det=1))
         probe = Probe(self.adapter, self.batch, raw, 0, letterboxes[0], [(found[0], class_logit)])
         self.score = lambda images: probe.scores_apart(images, 0)
         self.image, self.label = self.batch[0], found[0].class_id

@@ -23,6 +23,7 @@ from ultralytics import YOLO
 
 import detcam
 from detcam.adapters.classifier import Classifier
+from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.explainer import Explainer
@@ -71,7 +72,7 @@ def case(name, double=False, imgsz=None):
         adapter = detcam.load(WEIGHTS, imgsz=imgsz)
         image, number = render(make_scene(SCENE_WITH_TWO_ALIKE)), int(name[-1])
     batch, letterboxes = adapter.prepare([image])
-    found = adapter.decode(adapter.forward(batch), letterboxes, conf=0.25, iou=0.7, classes=None, max_det=9)[0]
+    found = adapter.decode(adapter.forward(batch), letterboxes, DecodeSettings(max_det=9))[0]
     vendor = network if name in NETWORKS else OneAnchor(found[number].anchor)
     inner = network if name in NETWORKS else vendor.detector
     if double:  # rounding tips over rectifiers' kinks, and shows where components or denominators nearly cancel

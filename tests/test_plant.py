@@ -97,7 +97,7 @@ class Sees:
     def forward(self, batch, layers=()):
         return None
 
-    def decode(self, raw, letterboxes, **settings):
+    def decode(self, raw, letterboxes, settings):
         return [self.found]
 
 

@@ -141,7 +141,7 @@ def check_against_plain_backward(name, nms):
     adapter = explainer.model
     batch, letterboxes = adapter.prepare([IMAGE])
     raw = adapter.forward(batch, explainer.layers)
-    detection = adapter.decode(raw, letterboxes, **explainer._decode)[0][0]
+    detection = adapter.decode(raw, letterboxes, explainer.decode_settings)[0][0]
     ours = gradients_at_layers(explainer, raw, detection)
     network = model.model.eval()
     kept = {}
@@ -178,7 +178,7 @@ def test_the_mask_target_is_the_mean_logit_of_its_own_mask():
     explainer = detcam.Explainer(detector, target="mask", **SETTINGS, method="layercam")
     batch, letterboxes = detector.prepare([IMAGE])
     raw = detector.forward(batch, ["model.15"])
-    detection = detector.decode(raw, letterboxes, **explainer._decode)[0][0]
+    detection = detector.decode(raw, letterboxes, explainer.decode_settings)[0][0]
     coefficients, prototypes = raw.extras["mask"][0, detection.anchor], raw.extras["prototypes"][0]
     logits = sum(c * p for c, p in zip(coefficients, prototypes, strict=True)).detach().numpy()
     x1, y1, x2, y2 = (raw.boxes[0, detection.anchor] / 4).tolist()  # prototypes are at a quarter of the input

@@ -22,6 +22,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 import detcam
+from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.torchvision import TorchvisionDetector
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import iou_matrix
@@ -125,7 +126,7 @@ def explain(adapter, images, *args, **choices):
 def decoded(adapter, images, **settings):
     batch, letterboxes = adapter.prepare(images)
     raw = adapter.forward(batch)
-    return raw, adapter.decode(raw, letterboxes, **({**SETTINGS, "classes": None} | settings))
+    return raw, adapter.decode(raw, letterboxes, DecodeSettings(**SETTINGS | settings))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -152,8 +153,7 @@ def test_only_the_classes_asked_for_come_back(family):
     batch, letterboxes = adapter.prepare([image])
     raw = adapter.forward(batch)  # one pass for both: scores that nearly tie may change places from one to the next
     every, some = (
-        adapter.decode(raw, letterboxes, conf=0.8, iou=0.5, max_det=1000, classes=classes)[0]
-        for classes in (None, [2, 3])
+        adapter.decode(raw, letterboxes, DecodeSettings(0.8, 0.5, 1000, classes))[0] for classes in (None, [2, 3])
     )
     kept = {(d.anchor, d.class_id) for d in every if d.class_id in (2, 3)}
     # No order: suppression leaves boxes of one score in any. No more than inclusion: the cap counts what was asked for.
@@ -192,7 +192,7 @@ def test_gradients_are_those_of_a_plain_backward(family):
     layers = adapter.resolve("backbone,neck")
     batch, letterboxes = adapter.prepare([image])
     raw = adapter.forward(batch, layers)
-    found = adapter.decode(raw, letterboxes, **SETTINGS, classes=None)[0]
+    found = adapter.decode(raw, letterboxes, DecodeSettings(**SETTINGS))[0]
     for detection in found[:: max(len(found) // 2, 1)][:2]:
         logit = raw.logits[0, detection.anchor, detection.class_id]
         ours = torch.autograd.grad(logit, list(raw.activations.values()), retain_graph=True, allow_unused=True)
@@ -372,7 +372,7 @@ def test_a_size_asked_for():
     assert adapter.letterbox(photograph(100, 200)).resized == (96, 192)
     assert adapter.adjusted(imgsz=(128, 192)) is adapter
     assert adapter.adjusted(imgsz=96).imgsz == (96, 96)
-    with pytest.raises(UsageError, match="NMS-free branch, which torchvision detectors lack"):
+    with pytest.raises(UsageError, match="NMS-free branch, which this model does not have"):
         adapter.adjusted(nms=False)
     assert TorchvisionDetector(model).imgsz == (160, 256)
     lite = TorchvisionDetector(made("ssdlite"), imgsz=(256, 320))

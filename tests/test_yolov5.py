@@ -20,6 +20,7 @@ from conftest import paired, photograph, real, snapshot
 from torch import nn
 
 from detcam.adapters import yolov5_weights
+from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.yolov5 import YoloV5Detector, is_original, unwrap
 from detcam.adapters.yolov5_weights import is_original_checkpoint, read_original_checkpoint
 from detcam.errors import UsageError, WeightsError
@@ -146,13 +147,13 @@ def raw_of(detector, changes):
     for (level, *place), value in changes.items():
         outputs[level][(0, *place)] = value
     detector.head = SimpleNamespace(m=[lambda x, output=output: output for output in outputs])
-    detector.model = lambda batch: [None, None]
+    detector.model = lambda batch: ([None, None],)
     return detector.forward(torch.zeros(1, 3, 32, 64))
 
 
 def decode(detector, raw, conf=0.25, iou=0.45, classes=None, max_det=300):
     letterbox = Letterbox((32, 64), (32, 64), (32, 64), (0, 0))
-    return detector.decode(raw, [letterbox], conf=conf, iou=iou, classes=classes, max_det=max_det)[0]
+    return detector.decode(raw, [letterbox], DecodeSettings(conf, iou, max_det, classes))[0]
 
 
 def logit(p):
@@ -209,7 +210,7 @@ def test_a_detector_is_adjusted(tiny):
     assert detector.adjusted(imgsz=640, device="cpu") is detector
     assert detector.adjusted(imgsz=300).imgsz == (320, 320)
     assert torch.equal(detector.adjusted(imgsz=300).anchor_sizes, detector.anchor_sizes)
-    with pytest.raises(UsageError, match="YOLOv5 does not have"):
+    with pytest.raises(UsageError, match="this model does not have"):
         detector.adjusted(nms=False)
     with pytest.raises(UsageError, match="half precision needs a CUDA device"):
         detector.adjusted(half=True)
@@ -435,7 +436,7 @@ def test_detections_are_the_vendors_own(vendor, weights, folder, settings):
         own, letterboxes = detector.prepare([image])
         assert torch.equal(own, batch)
         raw = detector.forward(own)
-        ours = detector.decode(raw, letterboxes, **{"max_det": 300, "classes": None, **settings})[0]
+        ours = detector.decode(raw, letterboxes, DecodeSettings(**settings))[0]
         for n, m in paired(ours, theirs[:, 5], theirs[:, 4], theirs[:, :4], within=1e-5):
             assert np.abs(ours[n].xyxy - theirs[m, :4].numpy()).max() <= 1e-2
         for d in ours:  # an index means the same in the vendor's output

@@ -112,7 +112,7 @@ class WiredDetector:
         strides = torch.zeros(2) if self.proposals else torch.full((2,), 32.0)
         return RawOutput(logits, boxes, sides, strides, {}, present, extras, (SIZE, SIZE))
 
-    def decode(self, raw, letterboxes, *, conf, iou, classes, max_det):
+    def decode(self, raw, letterboxes, settings):
         found = []
         for i, letterbox in enumerate(letterboxes):
             p, c = raw.probability(i, slice(None), slice(None)).detach().max(1)
@@ -120,7 +120,7 @@ class WiredDetector:
                 tuple(
                     Detection(letterbox.clip(raw.boxes[i, a].detach().numpy()), int(c[a]), self.names[int(c[a])],
                               float(p[a]), a, int(raw.strides[a]))
-                    for a in (1, 0) if p[a] > conf
+                    for a in (1, 0) if p[a] > settings.conf
                 )
             )  # fmt: skip
         return found

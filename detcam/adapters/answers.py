@@ -7,7 +7,6 @@ its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,26 +18,10 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import process_mask, scale_boxes, scale_coords
 
 from detcam.adapters.base import RawOutput
+from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.heads import HeadOutput
+from detcam.adapters.torch_base import Outline, Selection
 from detcam.geometry import Letterbox
-
-Kept = tuple[Tensor, Tensor, Tensor]
-"""(anchor indices, class indices, confidences) of one image's answers, in descending confidence."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """Where one answer is, original pixels.
-
-    Attributes:
-        xyxy: (4,); what encloses it where it is rotated.
-        polygons: the corners of a rotated box, or the outlines of a mask, each (n, 2); None for a plain box.
-        keypoints: (n, 2), or (n, 3) with the visibility probability; None without.
-    """
-
-    xyxy: NDArray[np.float32]
-    polygons: tuple[NDArray[np.float32], ...] | None = None
-    keypoints: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,63 +69,63 @@ def enclosing_boxes(out: HeadOutput) -> tuple[Tensor, dict[str, Tensor]]:
     return torch.cat([centre - reach, centre + reach], -1), extras
 
 
-def suppress(
-    raw: RawOutput,
-    scores: Tensor,
-    conf: float,
-    iou: float,
-    classes: Sequence[int] | None,
-    max_det: int,
-    agnostic: bool = False,
-) -> list[Kept]:
-    """Ultralytics' non-maximum suppression, without its wall-clock limit, of ``scores`` (B, A, class).
+def suppress(raw: RawOutput, index: int, settings: DecodeSettings, agnostic: bool = False) -> Selection:
+    """Ultralytics' non-maximum suppression of one image's predictions, without its wall-clock limit.
 
-    ``agnostic``: a box suppresses those of other classes too.
+    Args:
+        raw: of a batch.
+        index: the image's place in it.
+        settings: which predictions are reported.
+        agnostic: a box suppresses those of other classes too.
     """
-    rotated = raw.extras.get("rotated")
+    scores, rotated = raw.logits[index].detach().sigmoid(), raw.extras.get("rotated")
     if rotated is None:
-        boxes = raw.boxes.detach()
-        parts = [(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2], scores]
+        boxes = raw.boxes[index].detach()
+        parts = [(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], scores]
     else:
-        parts = [rotated[..., :4].detach(), scores, rotated[..., 4:].detach()]
-    rows, anchors = non_max_suppression(
-        torch.cat(parts, -1).transpose(1, 2), conf, iou, classes=classes, max_det=max_det, nc=scores.shape[2],
-        agnostic=agnostic, max_time_img=math.inf, rotated=rotated is not None, return_idxs=True,
+        xywhr = rotated[index].detach()
+        parts = [xywhr[:, :4], scores, xywhr[:, 4:]]
+    (row,), (anchors,) = non_max_suppression(
+        torch.cat(parts, -1).T[None], settings.conf, settings.iou, classes=settings.classes, max_det=settings.max_det,
+        nc=scores.shape[1], agnostic=agnostic, max_time_img=math.inf, rotated=rotated is not None, return_idxs=True,
     )  # fmt: skip
-    return [(a.long().view(-1), row[:, 5].long(), row[:, 4]) for a, row in zip(anchors, rows, strict=True)]
+    return Selection(anchors.long().view(-1), row[:, 5].long(), row[:, 4])
 
 
-def best_pairs(
-    scores: Tensor,
-    anchors: int,
-    pairs: int,
-    conf: float,
-    classes: Sequence[int] | None,
-    max_det: int,
-    agnostic: bool = False,
-) -> Kept:
-    """The best (anchor, class) pairs of ``scores`` (A, class), for heads whose answers need no suppression.
+def best_pairs(scores: Tensor, anchors: int, pairs: int, settings: DecodeSettings, agnostic: bool = False) -> Selection:
+    """The best (anchor, class) pairs, for heads whose answers need no suppression.
 
-    The best ``anchors`` are chosen by their best class, then the best ``pairs`` among those; thresholds come after.
-    ``agnostic``: an anchor answers with its best class only.
+    The best anchors are chosen by their best class, then the best pairs among those; thresholds come after.
+
+    Args:
+        scores: (anchor, class) in [0, 1], one image's.
+        anchors: how many are chosen at most.
+        pairs: how many are chosen at most.
+        settings: which of them are reported.
+        agnostic: an anchor answers with its best class only.
     """
     if agnostic:
         scores = torch.where(scores == scores.amax(1, keepdim=True), scores, 0)
     best = scores.amax(1).topk(min(anchors, len(scores))).indices
     flat = scores[best].flatten()
-    confidences, found = flat.topk(min(pairs, len(flat)))
-    chosen, class_ids = best[found // scores.shape[1]], found % scores.shape[1]
-    keep = confidences > conf
-    if classes is not None:
-        keep &= torch.isin(class_ids, torch.tensor(list(classes), device=class_ids.device))
-    keep = keep.nonzero().view(-1)[:max_det]
-    return chosen[keep], class_ids[keep], confidences[keep]
+    confidences, places = flat.topk(min(pairs, len(flat)))
+    chosen, class_ids = best[places // scores.shape[1]], places % scores.shape[1]
+    keep = ((confidences > settings.conf) & settings.keeps(class_ids)).nonzero().view(-1)[: settings.max_det]
+    return Selection(chosen[keep], class_ids[keep], confidences[keep])
 
 
-def shapes_of(
+def outlines_of(
     raw: RawOutput, index: int, anchors: Tensor, letterbox: Letterbox, stretched: bool = False
-) -> list[Shape]:
-    """Where the answers of one image are. A mask without a single pixel has no polygon: ``()``."""
+) -> list[Outline]:
+    """Where predictions of one image are. A mask without a single pixel has no polygon: ``()``.
+
+    Args:
+        raw: of a batch.
+        index: the image's place in it.
+        anchors: int64 (N,), the predictions.
+        letterbox: where the image is in the input.
+        stretched: the image fills the input, whatever its shape.
+    """
     boxes = raw.boxes[index, anchors].detach()
     if "rotated" in raw.extras:
         return _rotated(raw.extras["rotated"][index, anchors].detach().clone(), letterbox)
@@ -154,26 +137,26 @@ def shapes_of(
     if "mask" in raw.extras and len(anchors):
         coefficients, prototypes = raw.extras["mask"][index, anchors], raw.extras["prototypes"][index]
         masks = process_mask(prototypes.detach(), coefficients.detach(), boxes, letterbox.network, upsample=True)
-        outlines = [_outlines(mask.cpu().numpy(), letterbox) for mask in masks]
-        return [Shape(xyxy, polygons) for xyxy, polygons in zip(original, outlines, strict=True)]
+        polygons = [_mask_outlines(mask.cpu().numpy(), letterbox) for mask in masks]
+        return [Outline(*parts) for parts in zip(original, polygons, strict=True)]
     if "keypoints" in raw.extras:
         points = raw.extras["keypoints"][index, anchors].detach().clone()
         points[..., 2:] = points[..., 2:].sigmoid()
         points = scale_coords(letterbox.network, points, letterbox.original).cpu().numpy()
-        return [Shape(xyxy, None, p) for xyxy, p in zip(original, points, strict=True)]
-    return [Shape(xyxy) for xyxy in original]
+        return [Outline(xyxy, None, p) for xyxy, p in zip(original, points, strict=True)]
+    return [Outline(xyxy) for xyxy in original]
 
 
-def _rotated(xywhr: Tensor, letterbox: Letterbox) -> list[Shape]:
+def _rotated(xywhr: Tensor, letterbox: Letterbox) -> list[Outline]:
     xywhr[:, :4] = scale_boxes(letterbox.network, xywhr[:, :4], letterbox.original, xywh=True)
-    shapes = []
+    outlines = []
     for corners in map(corners_of, xywhr.double().cpu().numpy()):
         xyxy = letterbox.clip(np.concatenate([corners.min(0), corners.max(0)]))
-        shapes.append(Shape(xyxy.astype(np.float32), (corners.astype(np.float32),)))
-    return shapes
+        outlines.append(Outline(xyxy.astype(np.float32), (corners.astype(np.float32),)))
+    return outlines
 
 
-def _outlines(mask: NDArray[np.uint8], letterbox: Letterbox) -> tuple[NDArray[np.float32], ...]:
+def _mask_outlines(mask: NDArray[np.uint8], letterbox: Letterbox) -> tuple[NDArray[np.float32], ...]:
     """The outer contours of a mask over the network's input, in original pixels."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     edge = letterbox.original[::-1]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detcam.adapters.decoding import DecodeSettings
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.types import Detection
 
@@ -182,13 +183,15 @@ class DetectorAdapter(Protocol):
         """
 
     def decode(
-        self,
-        raw: RawOutput,
-        letterboxes: Sequence[Letterbox],
-        *,
-        conf: float,
-        iou: float,
-        classes: Sequence[int] | None,
-        max_det: int,
+        self, raw: RawOutput, letterboxes: Sequence[Letterbox], settings: DecodeSettings
     ) -> list[tuple[Detection, ...]]:
-        """The detections of each image, in descending confidence, each with the anchor that made it."""
+        """The detections of each image, in descending confidence, each with the anchor that made it.
+
+        Args:
+            raw: from :meth:`forward`; left as it is.
+            letterboxes: where each image of the batch is in the input; boxes come back in original pixels.
+            settings: which predictions are reported.
+
+        Raises:
+            InputError: boxes or scores are not finite.
+        """

@@ -21,6 +21,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import nms as keep_best
 
 from detcam.adapters.base import Layer, RawOutput
+from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.settings import check_one_shape, names_by_index
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
 from detcam.types import Detection
@@ -30,7 +32,7 @@ Predict = Callable[[list[NDArray[np.uint8]]], Sequence[tuple[Any, Any]]]
 """RGB uint8 (H, W, 3) images, all of one shape -> for each its boxes (N, 4), xyxy in the image's own pixels, and their
 class scores (N, class) in [0, 1]; arrays or CPU tensors."""
 
-FLOOR = 1e-7
+SCORE_MARGIN = 1e-7
 """Scores are kept this far from 0 and 1, where a logit is not finite. A score of 0 is never reported."""
 
 
@@ -55,7 +57,7 @@ class BlackBox:
     ) -> None:
         if not callable(predict):
             raise UsageError(f"predict must be a function of a list of images, got a {type(predict).__name__}")
-        self.names: Mapping[int, str] = dict(names if isinstance(names, Mapping) else enumerate(map(str, names)))
+        self.names: Mapping[int, str] = names_by_index(names)
         if not self.names or set(self.names) != set(range(len(self.names))):
             raise UsageError(f"names must be numbered from 0 without a gap, got {list(self.names)}")
         self.predict, self.suppressed, self.imgsz, self.device = predict, suppressed, imgsz, torch.device("cpu")
@@ -87,10 +89,9 @@ class BlackBox:
 
     def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
         """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, H, W) in [0, 1], original pixels."""
-        boxes = [self.letterbox(image) for image in images]
-        if len(shapes := {box.network for box in boxes}) != 1:
-            raise ValueError(f"images of one batch must share a shape, got {shapes}")
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255), boxes
+        letterboxes = [self.letterbox(image) for image in images]
+        check_one_shape(letterboxes)
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255), letterboxes
 
     def forward(
         self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
@@ -112,31 +113,22 @@ class BlackBox:
         boxes, scores = (pad_sequence(list(part), batch_first=True)[:-1] for part in zip(*pairs, strict=True))
         sides = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2) / 2  # from the box's centre: there is no other
         size = (batch.shape[2], batch.shape[3])
-        return RawOutput(scores.logit(FLOOR).float(), boxes, sides, torch.zeros(boxes.shape[1]), size=size)
+        return RawOutput(scores.logit(SCORE_MARGIN).float(), boxes, sides, torch.zeros(boxes.shape[1]), size=size)
 
     def decode(
-        self,
-        raw: RawOutput,
-        letterboxes: Sequence[Letterbox],
-        *,
-        conf: float,
-        iou: float,
-        classes: Sequence[int] | None,
-        max_det: int,
+        self, raw: RawOutput, letterboxes: Sequence[Letterbox], settings: DecodeSettings
     ) -> list[tuple[Detection, ...]]:
         """The best class of every row, then suppression within each class, unless that is done already."""
         found = []
         for index, letterbox in enumerate(letterboxes):
             confidences, class_ids = raw.logits[index].sigmoid().max(1)
-            keep = confidences > max(conf, 2 * FLOOR)
-            if classes is not None:
-                keep &= torch.isin(class_ids, torch.tensor(list(classes)))
+            keep = (confidences > max(settings.conf, 2 * SCORE_MARGIN)) & settings.keeps(class_ids)
             rows = keep.nonzero().view(-1)
             if not self.suppressed:
                 alike = [rows[class_ids[rows] == class_id] for class_id in range(len(self.names))]
-                best = [part[keep_best(raw.boxes[index, part], confidences[part], iou)] for part in alike]
+                best = [part[keep_best(raw.boxes[index, part], confidences[part], settings.iou)] for part in alike]
                 rows = torch.cat([rows[:0], *best])
-            rows = rows[confidences[rows].argsort(descending=True, stable=True)][:max_det]
+            rows = rows[confidences[rows].argsort(descending=True, stable=True)][: settings.max_det]
             kept = zip(rows.tolist(), class_ids[rows].tolist(), confidences[rows].tolist(), strict=True)
             boxes = letterbox.clip(letterbox.to_original(raw.boxes[index].numpy()))
             found.append(tuple(Detection(boxes[row], c, self.names[c], p, row, 0) for row, c, p in kept))

@@ -6,7 +6,6 @@ The whole image is the box, and the anchor of every answer is 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,20 @@ from torchvision import transforms as preprocessing
 from torchvision.models import ResNet18_Weights
 
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
-from detcam.adapters.layers import LayerBook, measure_layers
-from detcam.adapters.settings import check_device, check_names, check_place, check_sides, private_copy
+from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.layers import measure_layers
+from detcam.adapters.settings import check_names, check_sides
+from detcam.adapters.torch_base import Outline, Selection, TorchDetector
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
-from detcam.tensors.hooks import capture
-from detcam.types import Detection
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
-IN_PLACE = {"ToTensor", "PILToTensor", "ToImage", "ConvertImageDtype", "ToDtype", "Normalize"}
+"""What is cropped, and the shorter edge that is resized to before, in torchvision's transforms for ImageNet, pixels."""
+PIXELWISE_TRANSFORMS = {"ToTensor", "PILToTensor", "ToImage", "ConvertImageDtype", "ToDtype", "Normalize"}
 """Transforms that leave every pixel where it is."""
 
 
-class Classifier:
+class Classifier(TorchDetector):
     """A :class:`~detcam.adapters.base.DetectorAdapter` for image classifiers of torchvision, Ultralytics and others.
 
     Args:
@@ -51,8 +51,6 @@ class Classifier:
             that move pixels in a way that cannot be followed.
     """
 
-    differentiable = True
-
     def __init__(
         self,
         model: nn.Module,
@@ -62,17 +60,15 @@ class Classifier:
         names: Mapping[int, str] | Sequence[str] | None = None,
         transforms: Any = None,
     ) -> None:
-        own = next(model.parameters(), torch.empty(0)).device
-        self.device, self.dtype = check_place(device if device is not None else own, half)
-        self.model = private_copy(model).to(self.device, self.dtype)
+        super().__init__(model, device, half)
         self.transforms = transforms if transforms is not None else _own_transforms(model, imgsz)
         self._resize, self._crop = _geometry(self.transforms)
         sides = self._resize or (IMAGENET_SIDE,)
-        self.imgsz: tuple[int, int] = self._crop or (sides[0], sides[-1])
+        self.imgsz = self._crop or (sides[0], sides[-1])
         if imgsz is not None and check_sides(imgsz) != self.imgsz:
             raise UsageError(f"the transforms give {self.imgsz} pixels, but imgsz is {imgsz!r}; give one of the two")
         try:
-            logits = self._classify(torch.zeros(1, 3, *self.imgsz, device=self.device, dtype=self.dtype))
+            logits = self._classify(self.blank_batch(self.imgsz))
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
                 f"{type(model).__name__} is no image classifier: it cannot take one image of shape "
@@ -80,39 +76,18 @@ class Classifier:
             ) from error
         self.names = check_names(names if names is not None else getattr(model, "names", None), logits.shape[1])
 
-    def adjusted(
-        self,
-        device: str | torch.device | None = None,
-        imgsz: int | Sequence[int] | None = None,
-        half: bool = False,
-        nms: bool | None = None,
-    ) -> Classifier:
-        """This classifier where nothing is asked to differ, else one like it; a new ``imgsz`` brings new transforms."""
-        if nms is False:
-            raise UsageError("nms=False asks for an NMS-free branch, which a classifier does not have; leave nms out")
-        same_size = imgsz is None or check_sides(imgsz) == self.imgsz
-        place = self.device if device is None else check_device(device)
-        half = half or (self.dtype == torch.float16 and place.type == "cuda")
-        if same_size and (place, half) == (self.device, self.dtype == torch.float16):
-            return self
-        return Classifier(self.model, place, imgsz, half, self.names, self.transforms if same_size else None)
+    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> Classifier:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`; a new ``imgsz`` brings new transforms."""
+        transforms = self.transforms if imgsz == self.imgsz else None
+        return Classifier(self.model, device, imgsz, half, self.names, transforms)
 
-    @cached_property
-    def _book(self) -> LayerBook:
+    def list_layers(self) -> Sequence[Layer]:
+        """The last module at each resolution; ``backbone`` is the last of all to give a map of more than one cell."""
         modules = {name: module for name, module in self.model.named_modules() if name}
-        blank = torch.zeros(1, 3, *self.imgsz, device=self.device, dtype=self.dtype)
+        blank = self.blank_batch(self.imgsz)
         measured = measure_layers(modules, lambda: self.model(blank), self.imgsz, _last_map)
         ends = {layer.shape[1:]: layer.name for layer in measured if min(layer.shape[1:]) > 1}
-        listed = [layer for layer in measured if layer.name in ends.values() or layer.groups]
-        return LayerBook(modules, listed)
-
-    def layers(self) -> Sequence[Layer]:
-        """The last module at each resolution; ``backbone`` is the last of all to give a map of more than one cell."""
-        return self._book.listed
-
-    def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`."""
-        return self._book.resolve(layers)
+        return [layer for layer in measured if layer.name in ends.values() or layer.groups]
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
         """Where the transforms put an image: what they crop away lies at negative offsets."""
@@ -130,37 +105,22 @@ class Classifier:
         )
         return Letterbox((height, width), network, resized, (top, left))
 
-    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, h, w), as the transforms make it."""
-        boxes = [self.letterbox(image) for image in images]
-        if len({box.network for box in boxes}) != 1:
-            raise ValueError(
-                f"images of one batch must share a letterboxed shape, got {[box.network for box in boxes]}"
-            )
+    def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
+        """(B, 3, h, w), as the transforms make it."""
         batch = torch.stack([self.transforms(Image.fromarray(image)) for image in images])
-        return batch.to(self.device, self.dtype), boxes
+        return batch.to(self.device, self.dtype)
 
-    def forward(
-        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
-    ) -> RawOutput:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`: one anchor, its box and stride (its height) the input's.
+    def run_model(self, batch: Tensor) -> RawOutput:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`.
 
-        The box does not depend on the image, so the targets about its sides have no gradient.
+        There is one anchor, whose box is the input and whose stride is the input's height. The box does not depend on
+        the image, so the targets about its sides have no gradient.
         """
-        with (
-            torch.inference_mode(False),
-            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
-            torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
-        ):
-            logits = self._classify(batch).to(torch.promote_types(self.dtype, torch.float32))
-        if missed := [name for name in layers if name not in activations]:
-            raise UsageError(f"layer {missed[0]!r} takes no part in the forward pass that made the class scores")
+        logits = self._classify(batch).to(torch.promote_types(self.dtype, torch.float32))
         height, width = batch.shape[2:]
         boxes = logits.new_tensor([0, 0, width, height]).expand(len(batch), 1, 4)
         sides = boxes.new_tensor([width, height, width, height]).expand_as(boxes) / 2
-        strides = boxes.new_tensor([height])
-        return SoftmaxOutput(logits[:, None], boxes, sides, strides, activations, size=(height, width))
+        return SoftmaxOutput(logits[:, None], boxes, sides, boxes.new_tensor([height]))
 
     def _classify(self, batch: Tensor) -> Tensor:
         """(B, class) logits."""
@@ -175,34 +135,25 @@ class Classifier:
             )
         return output
 
-    def decode(
-        self,
-        raw: RawOutput,
-        letterboxes: Sequence[Letterbox],
-        *,
-        conf: float,
-        iou: float,
-        classes: Sequence[int] | None,
-        max_det: int,
-    ) -> list[tuple[Detection, ...]]:
-        """The best classes of each image, at most ``max_det``, whose softmax probability exceeds ``conf``.
+    def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
+        """The best classes, at most ``max_det``, whose softmax probability exceeds ``conf``.
 
         The best class is always among them, however improbable. Nothing overlaps, so ``iou`` has no part in it.
         """
-        assert isinstance(raw, SoftmaxOutput)
-        found = []
-        wanted = sorted(self.names) if classes is None else sorted(set(classes))
-        for image, letterbox in enumerate(letterboxes):
-            height, width = letterbox.original
-            whole = np.array([0, 0, width, height], np.float32)
-            scores = raw.probability(image, 0, slice(None)).detach()[wanted]
-            if not scores.isfinite().all():
-                raise InputError("the class scores are not finite: damaged weights, or half precision overflowed")
-            best, places = scores.topk(min(max_det, len(wanted)))
-            ranked = [(p, wanted[i]) for p, i in zip(best.tolist(), places.tolist(), strict=True)]
-            kept = [(p, c) for rank, (p, c) in enumerate(ranked) if rank == 0 or p > conf]
-            found.append(tuple(Detection(whole, c, self.names[c], p, 0, int(raw.strides[0])) for p, c in kept))
-        return found
+        wanted = sorted(self.names) if settings.classes is None else sorted(set(settings.classes))
+        scores = raw.probability(index, 0, slice(None))[wanted]
+        if not scores.isfinite().all():
+            raise InputError("the class scores are not finite: damaged weights, or half precision overflowed")
+        best, places = scores.topk(min(settings.max_det, len(wanted)))
+        keep = best > settings.conf
+        keep[:1] = True
+        class_ids = torch.tensor(wanted, device=places.device)[places][keep]
+        return Selection(torch.zeros_like(class_ids), class_ids, best[keep])
+
+    def outline(self, raw: RawOutput, index: int, letterbox: Letterbox, selection: Selection) -> list[Outline]:
+        """The whole image, for every class."""
+        height, width = letterbox.original
+        return [Outline(np.array([0, 0, width, height], np.float32))] * len(selection.anchors)
 
 
 def _last_map(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
@@ -249,9 +200,9 @@ def _geometry(transforms: Any) -> tuple[tuple[int, ...], tuple[int, int] | None]
             resize = (step.size,) if isinstance(step.size, int) else tuple(step.size)
         elif kind == "CenterCrop" and crop is None:
             crop = check_sides(step.size)
-        elif kind not in IN_PLACE:
+        elif kind not in PIXELWISE_TRANSFORMS:
             raise UsageError(
                 f"cannot follow where the transform {step!r} puts pixels; give one Resize, then one CenterCrop, and "
-                f"any of {', '.join(sorted(IN_PLACE))}"
+                f"any of {', '.join(sorted(PIXELWISE_TRANSFORMS))}"
             )
     return resize, crop

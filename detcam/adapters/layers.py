@@ -16,7 +16,7 @@ GROUPS = ("auto", "backbone", "neck")
 
 
 @dataclass(frozen=True)
-class LayerBook:
+class LayerIndex:
     """What can be explained in a network.
 
     Attributes:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from detcam.errors import UsageError, is_count
+from detcam.geometry import Letterbox
 
 
 def private_copy(model: nn.Module) -> Any:
@@ -46,20 +47,35 @@ def check_sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def names_by_index(names: Mapping[int, str] | Sequence[Any]) -> dict[int, str]:
+    """Class names by index, of a mapping or in order."""
+    return dict(names if isinstance(names, Mapping) else enumerate(map(str, names)))
+
+
 def check_names(names: Mapping[int, str] | Sequence[str] | None, count: int) -> dict[int, str]:
     """A name for each of ``count`` classes; the index where ``names`` is None.
 
     Raises:
         UsageError: there are not as many names as classes, or one is missing.
     """
-    given = names if names is not None else [str(i) for i in range(count)]
-    named = dict(given if isinstance(given, Mapping) else enumerate(map(str, given)))
+    named = names_by_index(names if names is not None else range(count))
     if set(named) != set(range(count)):
         raise UsageError(
             f"this model has {count} classes, the background included where it has one, so names must be {count}, "
             f"numbered from 0; got {len(named)}"
         )
     return named
+
+
+def check_one_shape(letterboxes: Sequence[Letterbox]) -> None:
+    """Refuse images that cannot be one batch.
+
+    Raises:
+        ValueError: their letterboxes have inputs of different shapes.
+    """
+    if len({letterbox.network for letterbox in letterboxes}) != 1:
+        shapes = [letterbox.network for letterbox in letterboxes]
+        raise ValueError(f"images of one batch must share a letterboxed shape, got {shapes}")
 
 
 def check_device(device: str | torch.device | int) -> torch.device:

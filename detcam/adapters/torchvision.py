@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,15 +22,17 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
-from detcam.adapters.layers import LayerBook, measure_layers
-from detcam.adapters.settings import check_device, check_names, check_place, check_sides, private_copy
-from detcam.errors import InputError, UsageError, WeightsError
+from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.layers import measure_layers
+from detcam.adapters.settings import check_names, check_sides
+from detcam.adapters.torch_base import Outline, Selection, TorchDetector
+from detcam.errors import InputError, WeightsError
 from detcam.geometry import Letterbox
-from detcam.tensors.hooks import capture
-from detcam.types import Detection
 
-COARSEST_STAGE = 32
+COARSEST_STAGE_STRIDE = 32
 """The stride at which a classification network ends; a detector's coarser levels are added to it."""
+LEAST_PROPOSAL_SIDE = 1e-2
+"""Proposals with a shorter side are not reported, pixels of the detector's input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ class LevelOutput(RawOutput):
         return (score * self.objectness[index, anchor, None].sigmoid())[..., class_id].sqrt()
 
 
-class TorchvisionDetector:
+class TorchvisionDetector(TorchDetector):
     """A :class:`~detcam.adapters.base.DetectorAdapter` for the detectors of ``torchvision.models.detection``.
 
     R-CNN: an anchor is a proposal, and its class logit is differentiable through the features pooled from inside it.
@@ -107,8 +108,6 @@ class TorchvisionDetector:
         UsageError: ``half`` without CUDA, a bad ``imgsz`` or ``device``, or ``names`` that do not fit the classes.
     """
 
-    differentiable = True
-
     def __init__(
         self,
         model: nn.Module,
@@ -122,34 +121,22 @@ class TorchvisionDetector:
                 f"{type(model).__name__} is no torchvision detector that detcam knows; "
                 "it explains Faster, Mask and Keypoint R-CNN, RetinaNet, FCOS, SSD and SSDlite"
             )
-        self.device, self.dtype = check_place(device if device is not None else next(model.parameters()).device, half)
-        self.model = private_copy(model).to(self.device, torch.float32)
-        self.model.backbone.to(self.dtype)
+        super().__init__(model, device, half)
         self.transform = self.model.transform
         if imgsz is not None:
             self._scale_to(*check_sides(imgsz))
         fixed = self.transform.fixed_size
-        self.imgsz: tuple[int, int] = (
-            (fixed[1], fixed[0]) if fixed else (self.transform.min_size[-1], self.transform.max_size)
-        )
+        self.imgsz = (fixed[1], fixed[0]) if fixed else (self.transform.min_size[-1], self.transform.max_size)
         self.names = check_names(names if names is not None else getattr(model, "names", None), _class_count(model))
 
-    def adjusted(
-        self,
-        device: str | torch.device | None = None,
-        imgsz: int | Sequence[int] | None = None,
-        half: bool = False,
-        nms: bool | None = None,
-    ) -> TorchvisionDetector:
-        """This detector where nothing is asked to differ, else one like it with other settings."""
-        if nms is False:
-            raise UsageError("nms=False asks for an NMS-free branch, which torchvision detectors lack; leave nms out")
-        wanted = check_sides(imgsz) if imgsz is not None else self.imgsz
-        place = self.device if device is None else check_device(device)
-        half = half or (self.dtype == torch.float16 and place.type == "cuda")
-        if (place, half, wanted) == (self.device, self.dtype == torch.float16, self.imgsz):
-            return self
-        return TorchvisionDetector(self.model, place, wanted, half, self.names)
+    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> TorchvisionDetector:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
+        return TorchvisionDetector(self.model, device, imgsz, half, self.names)
+
+    def cast(self, model: Any) -> Any:
+        """The backbone in the precision asked for, the rest in float32: boxes need more digits than float16 has."""
+        model.to(torch.float32).backbone.to(self.dtype)
+        return model
 
     def _scale_to(self, first: int, second: int) -> None:
         if self.transform.fixed_size:
@@ -157,13 +144,15 @@ class TorchvisionDetector:
         else:
             self.transform.min_size, self.transform.max_size = (min(first, second),), max(first, second)
 
-    @cached_property
-    def _book(self) -> LayerBook:
-        """Modules up to two below the backbone, three in the pyramid; the last at each of the head's resolutions."""
-        modules = {name: module for name, module in self.model.named_modules() if name}
+    def list_layers(self) -> Sequence[Layer]:
+        """The backbone's and the pyramid's modules that give one feature map.
+
+        Modules up to two below the backbone, three in the pyramid. ``backbone``: the last of each stage that the head
+        or the pyramid uses; ``neck``: the head's inputs, the last module at each of their resolutions.
+        """
         blocks = {
             name: module
-            for name, module in modules.items()
+            for name, module in self.model.named_modules()
             if name.startswith("backbone.") and name.count(".") <= 2 + name.startswith("backbone.fpn.")
         }
         side = self.imgsz[0]
@@ -171,7 +160,7 @@ class TorchvisionDetector:
         levels: set[tuple[int, ...]] = set()
 
         def run() -> None:
-            features = self._features(torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype))
+            features = self._features(self.blank_batch(size))
             levels.update(tuple(level.shape[2:]) for level in features.values())
 
         def group(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
@@ -179,23 +168,12 @@ class TorchvisionDetector:
             stages = {
                 shape: name
                 for name, shape in seen.items()
-                if not name.startswith("backbone.fpn.") and size[0] // shape[0] <= COARSEST_STAGE
+                if not name.startswith("backbone.fpn.") and size[0] // shape[0] <= COARSEST_STAGE_STRIDE
             }
             inputs = {shape: name for name, shape in seen.items()}
             return {"backbone": set(stages.values()), "neck": set(inputs.values())}
 
-        return LayerBook(modules, measure_layers(blocks, run, size, group))
-
-    def layers(self) -> Sequence[Layer]:
-        """The backbone's and the pyramid's modules that give one feature map, measured on a blank image.
-
-        ``backbone``: the last of each stage that the head or the pyramid uses; ``neck``: the head's inputs.
-        """
-        return self._book.listed
-
-    def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`."""
-        return self._book.resolve(layers)
+        return measure_layers(blocks, run, size, group)
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
         """Where the model's own transform puts an image: at the top left, padded to a multiple of 32; SSD stretches it.
@@ -218,36 +196,21 @@ class TorchvisionDetector:
         padded_height, padded_width = (math.ceil(side / multiple) * multiple for side in resized)
         return Letterbox((height, width), (padded_height, padded_width), resized, (0, 0))
 
-    def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, h, w), normalised, padded with 0."""
-        boxes = [self.letterbox(image) for image in images]
-        if len({box.network for box in boxes}) != 1:
-            raise ValueError(
-                f"images of one batch must share a letterboxed shape, got {[box.network for box in boxes]}"
-            )
+    def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
+        """(B, 3, h, w), normalised as the model's own transform does, padded with 0."""
         tensors = [torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1) / 255 for image in images]
-        return self.transform(tensors)[0].tensors.to(self.dtype), boxes
+        batch: Tensor = self.transform(tensors)[0].tensors
+        return batch.to(self.dtype)
 
-    def forward(
-        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
-    ) -> RawOutput:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too.
+    def run_model(self, batch: Tensor) -> RawOutput:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`.
 
         R-CNN cuts its proposals to the image, whose size is read off the padding: the rows at the bottom and the
         columns at the right that are zero throughout.
         """
-        with (
-            torch.inference_mode(False),
-            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
-            torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
-        ):
-            features = self._features(batch)
-            images = ImageList(batch, [_unpadded(image) for image in batch])
-            raw = (self._proposals if isinstance(self.model, GeneralizedRCNN) else self._anchors)(images, features)
-        if missed := [name for name in layers if name not in activations]:
-            raise UsageError(f"layer {missed[0]!r} takes no part in the forward pass that made the detections")
-        return replace(raw, activations=activations, size=(batch.shape[2], batch.shape[3]))
+        features = self._features(batch)
+        images = ImageList(batch, [_unpadded(image) for image in batch])
+        return (self._proposals if isinstance(self.model, GeneralizedRCNN) else self._anchors)(images, features)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         """The head's inputs, finest first. Boxes need more digits than float16 has, so all after this is float32."""
@@ -295,38 +258,22 @@ class TorchvisionDetector:
         logits = torch.where(own, logits, background)
         return ProposalOutput(logits, boxes, sides, strides, first_class=1, class_boxes=class_boxes, proposals=regions)
 
-    def decode(
-        self,
-        raw: RawOutput,
-        letterboxes: Sequence[Letterbox],
-        *,
-        conf: float,
-        iou: float,
-        classes: Sequence[int] | None,
-        max_det: int,
-    ) -> list[tuple[Detection, ...]]:
-        """The detections torchvision reports at these ``score_thresh``, ``nms_thresh`` and ``detections_per_img``."""
-        assert isinstance(raw, SoftmaxOutput | LevelOutput)
-        found = []
-        for image, letterbox in enumerate(letterboxes):
-            scores = raw.probability(image, slice(None), slice(None)).detach()
-            anchors, class_ids = self._candidates(raw, scores, conf)
-            own = raw.class_boxes[anchors, class_ids] if isinstance(raw, ProposalOutput) else raw.boxes[image, anchors]
-            boxes = clip_boxes_to_image(own.detach(), letterbox.resized)
-            keep = torch.ones_like(anchors, dtype=torch.bool)
-            if classes is not None:
-                keep = torch.isin(class_ids, torch.tensor(list(classes), device=self.device))
-            keep = keep.nonzero().view(-1)
-            if isinstance(raw, ProposalOutput):
-                keep = keep[remove_small_boxes(boxes[keep], 1e-2)]
-            confidences = scores[anchors, class_ids]
-            keep = keep[batched_nms(boxes[keep], confidences[keep], class_ids[keep], iou)[:max_det]]
-            original = letterbox.to_original(boxes[keep].cpu().numpy())
-            if not np.isfinite(original).all():
-                raise InputError("the detector's boxes are not finite: damaged weights, or half precision overflowed")
-            rows = zip(original, *(x[keep].tolist() for x in (class_ids, confidences, anchors)), strict=True)
-            found.append(tuple(Detection(xyxy, c, self.names[c], p, a, int(raw.strides[a])) for xyxy, c, p, a in rows))
-        return found
+    def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
+        """What torchvision reports at these ``score_thresh``, ``nms_thresh`` and ``detections_per_img``."""
+        scores = raw.probability(index, slice(None), slice(None))
+        anchors, class_ids = self._candidates(raw, scores, settings.conf)
+        boxes, confidences = _boxes_in_image(raw, index, letterbox, anchors, class_ids), scores[anchors, class_ids]
+        keep = settings.keeps(class_ids).nonzero().view(-1)
+        if isinstance(raw, ProposalOutput):
+            keep = keep[remove_small_boxes(boxes[keep], LEAST_PROPOSAL_SIDE)]
+        chosen = batched_nms(boxes[keep], confidences[keep], class_ids[keep], settings.iou)[: settings.max_det]
+        keep = keep[chosen]
+        return Selection(anchors[keep], class_ids[keep], confidences[keep])
+
+    def outline(self, raw: RawOutput, index: int, letterbox: Letterbox, selection: Selection) -> list[Outline]:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
+        boxes = _boxes_in_image(raw, index, letterbox, selection.anchors, selection.class_ids)
+        return [Outline(xyxy) for xyxy in letterbox.to_original(boxes.cpu().numpy())]
 
     def _candidates(self, raw: RawOutput, scores: Tensor, conf: float) -> tuple[Tensor, Tensor]:
         """Anchors and classes that enter suppression: the best of each level (RetinaNet, FCOS) or class (SSD)."""
@@ -342,6 +289,13 @@ class TorchvisionDetector:
             chosen.append(above[scores.flatten()[above].topk(most).indices])
         flat = torch.cat(chosen)
         return flat // scores.shape[1], flat % scores.shape[1]
+
+
+def _boxes_in_image(raw: RawOutput, index: int, letterbox: Letterbox, anchors: Tensor, class_ids: Tensor) -> Tensor:
+    """The boxes (N, 4) of anchors as classes, xyxy in the detector's input, cut to the image."""
+    own = raw.class_boxes[anchors, class_ids] if isinstance(raw, ProposalOutput) else raw.boxes[index, anchors]
+    boxes: Tensor = clip_boxes_to_image(own, letterbox.resized)
+    return boxes
 
 
 def _class_count(model: Any) -> int:

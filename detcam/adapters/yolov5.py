@@ -5,7 +5,7 @@ A score is sigmoid(objectness) x sigmoid(class logit). The adapter runs the head
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,30 +16,35 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from detcam.adapters.base import RawOutput
-from detcam.adapters.settings import check_device, check_place, private_copy
-from detcam.adapters.ultralytics import UltralyticsDetector
-from detcam.errors import InputError, UsageError, WeightsError
+from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.torch_base import Outline, Selection
+from detcam.adapters.yolo_base import YoloDetector
+from detcam.errors import WeightsError
 from detcam.geometry import Letterbox
-from detcam.tensors.hooks import capture
-from detcam.types import Detection
 
-IMGSZ = 640  # what detect.py and AutoShape take, whatever a model was trained at
-CLASS_OFFSET = 7680  # pixels; boxes of different classes are moved this far apart, so that they suppress nothing
-MOST_CANDIDATES = 30_000
+DEFAULT_IMGSZ = 640
+"""What ``detect.py`` and ``AutoShape`` take, whatever a model was trained at, pixels."""
+CLASS_OFFSET_PIXELS = 7680
+"""Boxes of different classes are moved this far apart, so that they suppress nothing of each other."""
+MAX_CANDIDATES = 30_000
+"""Predictions that enter suppression at most, the most confident."""
 
 
-class YoloV5Detector(UltralyticsDetector):
+class YoloV5Detector(YoloDetector):
     """A :class:`~detcam.adapters.base.DetectorAdapter` for original YOLOv5 models whose last layer is ``Detect``.
 
-    Layers, letterbox and input are those of :class:`UltralyticsDetector`; the head and the suppression are its own. An
-    anchor is counted as the vendor counts: by level, then anchor shape, then row, then column.
+    Layers, letterbox and input are as in Ultralytics' models; the head and the suppression are its own. Anchors are
+    counted as the vendor counts them: by level, then anchor shape, then row, then column.
 
     Args:
         model: a ``DetectionModel``, or ``AutoShape`` or ``DetectMultiBackend`` around one; copied, never changed.
-        device, half: as :class:`UltralyticsDetector`'s.
+        device: as torch names it; ``None`` takes the model's own.
         imgsz: what to letterbox to, one side or (height, width); ``None`` takes 640.
+        half: compute in float16; CUDA only.
 
-    Raises :class:`WeightsError` and :class:`UsageError` as that does.
+    Raises:
+        WeightsError: the model is no detector of this family.
+        UsageError: ``half`` without CUDA, or a bad ``imgsz`` or ``device``.
     """
 
     def __init__(
@@ -51,54 +56,24 @@ class YoloV5Detector(UltralyticsDetector):
     ) -> None:
         inner = unwrap(model)
         head = _check_head(inner)
-        self.device, self.dtype = check_place(device if device is not None else next(inner.parameters()).device, half)
-        # In pixels, (level, anchor, 2); taken before the copy may become float16, which has too few digits.
+        self.strides = [int(stride) for stride in head.stride]
+        super().__init__(inner, device, imgsz if imgsz is not None else DEFAULT_IMGSZ, half, max(self.strides))
+        # In pixels, (level, anchor, 2); from the given head: the copy's may be float16, which has too few digits.
         sizes = head.anchors.detach().cpu().float() * head.stride.detach().cpu().float()[:, None, None]
         self.anchor_sizes = sizes.to(self.device)
-        self.model = private_copy(inner).to(self.device, self.dtype)
-        self.head = self.model.model[-1]
-        self.head.forward = lambda features: features  # its convolutions run in `forward`
-        names = getattr(inner, "names", None) or range(head.nc)
-        self.names: Mapping[int, str] = dict(names if isinstance(names, Mapping) else enumerate(map(str, names)))
-        self.strides = [int(stride) for stride in head.stride]
-        self.stride = max(*self.strides, 32)
-        self.imgsz = self._check_imgsz(imgsz if imgsz is not None else IMGSZ)
 
-    def adjusted(
-        self,
-        device: str | torch.device | None = None,
-        imgsz: int | Sequence[int] | None = None,
-        half: bool = False,
-        nms: bool | None = None,
-    ) -> YoloV5Detector:
-        """This detector where nothing is asked to differ, else one like it with other settings."""
-        if nms is False:
-            raise UsageError("nms=False asks for an NMS-free branch, which YOLOv5 does not have; leave nms out")
-        wanted = self._check_imgsz(imgsz) if imgsz is not None else self.imgsz
-        place = self.device if device is None else check_device(device)
-        half = half or (self.dtype == torch.float16 and place.type == "cuda")
-        if (place, half, wanted) == (self.device, self.dtype == torch.float16, self.imgsz):
-            return self
-        return YoloV5Detector(self.model, place, wanted, half)
+    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> YoloV5Detector:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
+        return YoloV5Detector(self.model, device, imgsz, half)
 
-    def forward(
-        self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
-    ) -> RawOutput:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too."""
-        with (
-            torch.inference_mode(False),
-            torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
-            torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._book.modules[name] for name in layers}, instead) as activations,
-        ):
-            outputs = [conv(x) for conv, x in zip(self.head.m, self.model(batch), strict=True)]
-            levels = [self._decode_level(level, output) for level, output in enumerate(outputs)]
-            logits, boxes, sides = (torch.cat(parts, 1) for parts in list(zip(*levels, strict=True))[:3])
-        if missed := [name for name in layers if name not in activations]:
-            raise UsageError(f"layer {missed[0]!r} takes no part in the forward pass that made the detections")
+    def run_model(self, batch: Tensor) -> RawOutput:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
+        (features,) = self.model(batch)
+        outputs = [conv(x) for conv, x in zip(self.head.m, features, strict=True)]
+        levels = [self._decode_level(level, output) for level, output in enumerate(outputs)]
+        logits, boxes, sides = (torch.cat(parts, 1) for parts in list(zip(*levels, strict=True))[:3])
         strides = torch.cat([level[3] for level in levels])
-        height, width = batch.shape[2:]
-        return RawOutput(logits[..., 5:], boxes, sides, strides, activations, logits[..., 4], size=(height, width))
+        return RawOutput(logits[..., 5:], boxes, sides, strides, objectness=logits[..., 4])
 
     def _decode_level(self, level: int, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One level's logits (B, A, 5 + nc), and its boxes and sides (B, A, 4) and strides (A,) in pixels.
@@ -117,43 +92,25 @@ class YoloV5Detector(UltralyticsDetector):
         sides = torch.cat([half_size - shift, half_size + shift], -1)
         return logits, boxes, sides, torch.full_like(middles[:, 0], stride)
 
-    def decode(
-        self,
-        raw: RawOutput,
-        letterboxes: Sequence[Letterbox],
-        *,
-        conf: float,
-        iou: float,
-        classes: Sequence[int] | None,
-        max_det: int,
-    ) -> list[tuple[Detection, ...]]:
-        """The detections ``detect.py`` reports, each with its anchor; no wall clock ends the suppression early.
+    def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
+        """What ``detect.py`` reports; no wall clock ends the suppression early.
 
         Objectness alone and its product with the best class both have to exceed ``conf``.
         """
         assert raw.objectness is not None
-        found = []
-        for image, letterbox in enumerate(letterboxes):
-            objectness = raw.objectness[image].detach().sigmoid()
-            scores, class_ids = (raw.logits[image].detach().sigmoid() * objectness[:, None]).max(1)
-            candidates = (objectness > conf) & (scores > conf)
-            if classes is not None:
-                candidates &= torch.isin(class_ids, torch.tensor(list(classes), device=class_ids.device))
-            anchors = candidates.nonzero().view(-1)
-            anchors = anchors[scores[anchors].argsort(descending=True, stable=True)[:MOST_CANDIDATES]]
-            boxes = raw.boxes[image].detach()[anchors]
-            kept = nms(boxes + CLASS_OFFSET * class_ids[anchors, None], scores[anchors], iou)[:max_det]
-            original, anchors = _to_original(boxes[kept].cpu().numpy(), letterbox), anchors[kept]
-            if not np.isfinite(original).all():
-                raise InputError("the detector's boxes are not finite: damaged weights, or half precision overflowed")
-            kinds, confidences = class_ids[anchors].tolist(), scores[anchors].tolist()
-            parts = zip(original, kinds, confidences, anchors.tolist(), strict=True)
-            found.append(
-                tuple(
-                    Detection(xyxy, c, self.names.get(c, str(c)), p, a, int(raw.strides[a])) for xyxy, c, p, a in parts
-                )
-            )
-        return found
+        objectness = raw.objectness[index].sigmoid()
+        scores, class_ids = (raw.logits[index].sigmoid() * objectness[:, None]).max(1)
+        candidates = (objectness > settings.conf) & (scores > settings.conf) & settings.keeps(class_ids)
+        anchors = candidates.nonzero().view(-1)
+        anchors = anchors[scores[anchors].argsort(descending=True, stable=True)[:MAX_CANDIDATES]]
+        boxes = raw.boxes[index, anchors] + CLASS_OFFSET_PIXELS * class_ids[anchors, None]
+        anchors = anchors[nms(boxes, scores[anchors], settings.iou)[: settings.max_det]]
+        return Selection(anchors, class_ids[anchors], scores[anchors])
+
+    def outline(self, raw: RawOutput, index: int, letterbox: Letterbox, selection: Selection) -> list[Outline]:
+        """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
+        boxes = raw.boxes[index, selection.anchors].cpu().numpy()
+        return [Outline(xyxy) for xyxy in _to_original(boxes, letterbox)]
 
 
 def unwrap(model: Any) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.image_maps import ImageMaps, Seen
 from detcam.explainer import Explainer
 from detcam.methods import perturb
@@ -51,7 +52,7 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     """
     batch, letterboxes = model.prepare([image])
     raw = model.forward(batch)
-    detections = model.decode(raw, letterboxes, conf=conf, iou=0.7, classes=None, max_det=300)[0]
+    detections = model.decode(raw, letterboxes, DecodeSettings(conf=conf))[0]
     many = batch.expand(TOGETHER, -1, -1, -1).contiguous()
     seen = Seen(batch, raw, 0, letterboxes[0])
 

@@ -17,6 +17,7 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.image_maps import Seen
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS, causes
 from detcam.demo.causes import EXPERIMENTS, KINDS
@@ -216,7 +217,7 @@ def _measure(
 def detections_of(model: DetectorAdapter, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
     """The detections of an image, RGB uint8 (H, W, 3), as its explainers number them."""
     batch, letterboxes = model.prepare([image])
-    return model.decode(model.forward(batch), letterboxes, conf=CONF, iou=0.7, classes=None, max_det=300)[0]
+    return model.decode(model.forward(batch), letterboxes, DecodeSettings(conf=CONF))[0]
 
 
 def make_explainers(model: DetectorAdapter, methods: Sequence[str], seed: int) -> dict[str, Explainer]:

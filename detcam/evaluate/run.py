@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.decoding import DecodeSettings
 from detcam.data import LabelledImage
 from detcam.errors import UsageError
 from detcam.evaluate.judge import Judge, likeness_to_box
@@ -112,7 +113,7 @@ class Contest:
             )
             for one in self.contestants
         }
-        self._decode: dict[str, Any] = {"conf": conf, "iou": 0.7, "classes": None, "max_det": 300}
+        self._decode_settings = DecodeSettings(conf=conf)
 
     def rows(self, labelled: LabelledImage, image: NDArray[np.uint8], most: int) -> Iterator[Row]:
         """One row for each contestant and detection of an image.
@@ -125,7 +126,7 @@ class Contest:
         path = labelled.path
         batch, letterboxes = self.model.prepare([image])
         raw = self.model.forward(batch)
-        found = self.model.decode(raw, letterboxes, **self._decode)[0]
+        found = self.model.decode(raw, letterboxes, self._decode_settings)[0]
         numbers = self._drawn(path, found, letterboxes[0])[:most]
         if not numbers:
             return
@@ -185,7 +186,7 @@ class Contest:
     def sanity(self, path: Path, image: NDArray[np.uint8]) -> Iterator[Row]:
         """One row of sanity figures for each contestant on an image; searches are left out for their price."""
         batch, letterboxes = self.model.prepare([image])
-        found = self.model.decode(self.model.forward(batch), letterboxes, **self._decode)[0]
+        found = self.model.decode(self.model.forward(batch), letterboxes, self._decode_settings)[0]
         numbers = self._drawn(path, found, letterboxes[0])
         if not numbers:
             return

@@ -14,6 +14,7 @@ import polars as pl
 import torch
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.decoding import DecodeSettings
 from detcam.data import LabelledImage, LabelledSet
 from detcam.errors import InputError
 from detcam.io.files import write_whole
@@ -74,7 +75,7 @@ def detect(
             with torch.inference_mode(False), torch.no_grad():
                 raw = model.forward(batch)
                 low = min(LOWEST, conf)
-                (found,) = model.decode(raw, letterboxes, conf=low, iou=iou, classes=None, max_det=max_det)
+                (found,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
         except (InputError, RuntimeError, MemoryError) as error:
             failed.append((one.path, " ".join(str(error).split())))
         else:

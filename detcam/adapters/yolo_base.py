@@ -1,0 +1,125 @@
+"""What detectors share that are one sequence of layers with a head at its end: Ultralytics' and the original YOLOv5."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detcam.adapters.base import Layer
+from detcam.adapters.folding import folded
+from detcam.adapters.layers import measure_layers, stage_ends
+from detcam.adapters.settings import check_sides, names_by_index
+from detcam.adapters.torch_base import TorchDetector
+from detcam.geometry import PADDING_GREY, Letterbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+COARSEST_STRIDE = 32
+"""Images are padded to multiples of this, or of the model's own stride where that is larger, pixels."""
+PREDICTION_TOLERANCE = 0.01
+"""Logits and pixels by which a quicker copy's predictions may differ."""
+
+
+class YoloDetector(TorchDetector):
+    """Base of adapters for models whose ``model`` is a sequence of layers that ends in a detection head.
+
+    The private copy's forward pass ends with the head's inputs, as a tuple; the family runs the head itself.
+
+    Args:
+        model: the model.
+        device, half: as :class:`~detcam.adapters.torch_base.TorchDetector`'s.
+        imgsz: what to letterbox to, one side or (height, width).
+        stride: the largest of the model's levels, pixels.
+
+    Attributes:
+        head: the private copy's last layer.
+        stride: sides of the detector's input are multiples of it, pixels.
+
+    Raises:
+        UsageError: ``half`` without CUDA, or a bad ``imgsz`` or ``device``.
+    """
+
+    def __init__(
+        self, model: Any, device: str | torch.device | None, imgsz: int | Sequence[int], half: bool, stride: int
+    ) -> None:
+        self.stride = max(stride, COARSEST_STRIDE)
+        self.imgsz = self.check_imgsz(imgsz)
+        super().__init__(model, device, half)
+        self.head = _without_head(self.model)
+        self.names: Mapping[int, str] = names_by_index(getattr(model, "names", None) or range(self.head.nc))
+
+    def check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
+        """(height, width), each rounded up to a multiple of the stride, as ``predict()`` does."""
+        height, width = (math.ceil(side / self.stride) * self.stride for side in check_sides(imgsz))
+        return height, width
+
+    def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
+        """The minimal stride-multiple letterbox of ``predict()``."""
+        return Letterbox.fit(image.shape[:2], self.imgsz, self.stride)
+
+    def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
+        """(B, 3, h, w) in [0, 1], padded with grey."""
+        arrays = []
+        for image, letterbox in zip(images, letterboxes, strict=True):
+            height, width = letterbox.resized
+            if image.shape[:2] != (height, width):
+                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+            top, left = letterbox.offset
+            canvas = np.full((*letterbox.network, 3), PADDING_GREY, np.uint8)
+            canvas[top : top + height, left : left + width] = image
+            arrays.append(canvas)
+        batch = torch.from_numpy(np.stack(arrays)).to(self.device).permute(0, 3, 1, 2).contiguous()
+        return batch.to(self.dtype).div_(255)
+
+    def list_layers(self) -> Sequence[Layer]:
+        """The top-level layers that give one feature map: the backbone's stages, the head's inputs, and the others."""
+        blocks = {f"model.{i}": module for i, module in enumerate(self.model.model[:-1])}
+        neck = {f"model.{i % len(self.model.model)}" for i in self.head.f}
+        description = getattr(self.model, "yaml", None) or {}
+        backbone = list(blocks)[: len(description.get("backbone", blocks))]
+        return measure_layers(
+            blocks,
+            lambda: self.model(self.blank_batch(self.imgsz)),
+            self.imgsz,
+            lambda shapes: {"backbone": stage_ends(shapes, backbone, neck), "neck": neck},
+        )
+
+    @cached_property
+    def for_scoring(self) -> Self:
+        """The same detector, quicker where no gradient or layer is asked for: normalisation folded into convolutions,
+        channels last. Itself where that would not give the same predictions.
+        """
+        twin = copy(self)
+        twin.model = folded(self.model)
+        twin.head = twin.model.model[-1]
+        sides = (2 * self.stride, 2 * self.stride)
+        sample = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+        with torch.no_grad():
+            own, quick = (model.forward(sample) for model in (self, twin))
+        alike = all(
+            torch.allclose(one, other, rtol=1e-3, atol=PREDICTION_TOLERANCE)
+            for one, other in ((own.logits, quick.logits), (own.boxes, quick.boxes))
+        )
+        return twin if alike else self
+
+    @property
+    def takes_crops(self) -> bool:
+        """Whether parts of an image, at sizes of their own, can be given in its place: yes, in any stride multiple."""
+        return True
+
+
+def _without_head(model: Any) -> Any:
+    """Let a private copy's forward pass end with the inputs of its head, which is returned."""
+    head = model.model[-1]
+    head.forward = lambda *inputs: inputs
+    return head
