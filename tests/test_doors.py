@@ -259,13 +259,34 @@ def test_an_adapter_that_fails_says_so(doors):
 
     detcam.register_adapter("toy", loader)
     with pytest.raises(
-        detcam.WeightsError, match="adapter 'toy' gave a object, which is no detector: it has no names, "
+        detcam.WeightsError,
+        match=r"adapter 'toy' gave a object, which is no detector: it has no names, device, differentiable, adjusted, "
+        r"layers, resolve, prepare, letterbox, forward, decode; see detcam.DetectorAdapter$",
     ):
         detcam.load(Toy())
     with pytest.raises(detcam.WeightsError, match="adapter 'toy' failed on these weights: ZeroDivisionError"):
         detcam.load(WEIGHTS)
     with pytest.raises(detcam.UsageError, match=r"^imgsz is fixed$"):
         detcam.load("own.toy")
+
+
+def test_an_adapter_whose_functions_take_other_arguments_says_which(doors):
+    class Old(FakeDetector):
+        device = None
+
+        def decode(self, raw, letterboxes, *, conf, iou, classes, max_det):
+            return []
+
+        def adjusted(self, *, device=None):
+            return self
+
+    detcam.register_adapter("toy", lambda weights, **settings: Old())
+    expected = (
+        r"adapter 'toy' gave a Old, which is no detector: its adjusted cannot be called as adjusted\(device=, imgsz=, "
+        r"half=, nms=\); its decode cannot be called as decode\(raw, letterboxes, settings\); see detcam"
+    )
+    with pytest.raises(detcam.WeightsError, match=expected):
+        detcam.load(Toy())
 
 
 TOYS = """

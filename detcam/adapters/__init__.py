@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def _ask(name: str, loader: Loader, weights: Any, **settings: Any) -> DetectorAd
     """What a loader from outside makes of some weights.
 
     Raises:
-        WeightsError: it failed, or gave something that is not a detector.
+        WeightsError: it failed, or gave something that is not a detector; the message names what is missing and what
+            cannot be called as detcam calls it.
     """
     try:
         made = loader(weights, **settings)
@@ -123,19 +125,32 @@ def _ask(name: str, loader: Loader, weights: Any, **settings: Any) -> DetectorAd
         raise
     except Exception as error:
         raise WeightsError(f"adapter {name!r} failed on these weights: {type(error).__name__}: {error}") from error
-    missing = [] if made is None else [part for part in _PARTS if not hasattr(made, part)]
-    if missing:
+    if made is not None and (faults := _faults_of(made)):
         raise WeightsError(
-            f"adapter {name!r} gave a {type(made).__name__}, which is no detector: it has no {', '.join(missing)}"
+            f"adapter {name!r} gave a {type(made).__name__}, which is no detector: {'; '.join(faults)}; "
+            "see detcam.DetectorAdapter"
         )
     return made
 
 
-_PARTS = (
-    *("names", "device", "differentiable"),
-    *("adjusted", "layers", "resolve", "letterbox", "prepare", "forward", "decode"),
-)
-"""What a :class:`~detcam.adapters.base.DetectorAdapter` has."""
+def _faults_of(detector: Any) -> list[str]:
+    """What keeps an object from being a :class:`~detcam.adapters.base.DetectorAdapter`, in words."""
+    functions = {name: part for name, part in vars(DetectorAdapter).items() if name[0] != "_" and callable(part)}
+    missing = [name for name in (*DetectorAdapter.__annotations__, *functions) if not hasattr(detector, name)]
+    faults = [f"it has no {', '.join(missing)}"] if missing else []
+    for name, function in functions.items():
+        parameters = list(signature(function).parameters.values())[1:]  # without self
+        positional = [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY]
+        keywords = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+        try:
+            if name not in missing:
+                signature(getattr(detector, name)).bind(*positional, **keywords)
+        except TypeError:
+            call = ", ".join(positional + [f"{keyword}=" for keyword in keywords])
+            faults.append(f"its {name} cannot be called as {name}({call})")
+        except ValueError:  # compiled code says nothing of its arguments
+            continue
+    return faults
 
 
 def _adapter_for(module: Any) -> Any:
