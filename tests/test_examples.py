@@ -60,6 +60,15 @@ def test_own_adapter(tmp_path, capsys, doors):
     assert (tmp_path / "bright.png").is_file()
 
 
+def test_own_torch_adapter(tmp_path, capsys, doors):
+    dark = np.full((128, 256, 3), 20, np.uint8)
+    dark[40:56, 96:128] = 255
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    run_example("own_torch_adapter.py", tmp_path / "dark.png", tmp_path)
+    assert capsys.readouterr().out == "bright 0.98, layercam at cells: ok\n"
+    assert (tmp_path / "bright.png").is_file()
+
+
 def test_the_page_on_extending_shows_what_the_examples_run():
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.S)
     run = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("own_*.py"))

@@ -327,7 +327,7 @@ def test_modules_called_models_that_were_there_stay(clone, monkeypatch):
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run_it(clone, tmp_path):
     ran = tmp_path / "ran"
     path = clone.save(lambda yolo: {"model": yolo.Model(), "extra": Calls(os.mkdir, str(ran))})
-    with pytest.raises(WeightsError, match=r"mkdir, which is not on the list .*--trust-weights") as caught:
+    with pytest.raises(WeightsError, match=r"mkdir, which is not on the list .*load them with trust_weights") as caught:
         read_original_checkpoint(path, repo=clone.folder)
     assert "\n" not in str(caught.value)
     assert not ran.exists()
@@ -340,7 +340,7 @@ def test_a_constructor_that_evaluates_text_is_not_called(clone, tmp_path):
     path = clone.save(
         lambda yolo: {"model": yolo.Model(), "x": Calls(yolo.Model, f"__import__('os').mkdir({str(ran)!r})")}
     )
-    with pytest.raises(WeightsError, match=r"calls Model\(\.\.\.\) as it is read.*--trust-weights"):
+    with pytest.raises(WeightsError, match=r"calls Model\(\.\.\.\) as it is read.*load them with trust_weights"):
         read_original_checkpoint(path, repo=clone.folder)
     assert not ran.exists()
 
@@ -364,7 +364,7 @@ def test_files_that_hold_no_model(clone, tmp_path):
 def test_without_the_classes_the_message_says_where_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     yolov5_weights._vendor_modules.cache_clear()
-    with pytest.raises(WeightsError, match=r"pip install 'detcam\[yolov5\]'.*--yolov5-repo DIR"):
+    with pytest.raises(WeightsError, match=r"pip install 'detcam\[yolov5\]'.*\(yolov5_repo\)"):
         read_original_checkpoint(tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=r"has no models/yolo\.py; give a clone"):
         read_original_checkpoint(tmp_path / "w.pt", repo=tmp_path)

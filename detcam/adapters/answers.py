@@ -128,7 +128,7 @@ def outlines_of(
     """
     boxes = raw.boxes[index, anchors].detach()
     if "rotated" in raw.extras:
-        return _rotated(raw.extras["rotated"][index, anchors].detach().clone(), letterbox)
+        return _rotated_outlines(raw.extras["rotated"][index, anchors].detach().clone(), letterbox)
     # Not the letterbox's own inverse, from which this differs by up to a network pixel: the boxes people know.
     if stretched:
         original = letterbox.to_original(boxes.cpu().numpy())
@@ -147,7 +147,8 @@ def outlines_of(
     return [Outline(xyxy) for xyxy in original]
 
 
-def _rotated(xywhr: Tensor, letterbox: Letterbox) -> list[Outline]:
+def _rotated_outlines(xywhr: Tensor, letterbox: Letterbox) -> list[Outline]:
+    """Outlines of rotated boxes (N, 5) in the detector's input; ``xywhr`` is written to."""
     xywhr[:, :4] = scale_boxes(letterbox.network, xywhr[:, :4], letterbox.original, xywh=True)
     outlines = []
     for corners in map(corners_of, xywhr.double().cpu().numpy()):

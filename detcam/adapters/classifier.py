@@ -76,7 +76,7 @@ class Classifier(TorchDetector):
             ) from error
         self.names = check_names(names if names is not None else getattr(model, "names", None), logits.shape[1])
 
-    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> Classifier:
+    def rebuild(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> Classifier:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`; a new ``imgsz`` brings new transforms."""
         transforms = self.transforms if imgsz == self.imgsz else None
         return Classifier(self.model, device, imgsz, half, self.names, transforms)

@@ -30,9 +30,9 @@ from detcam.errors import WeightsError
 Sample: TypeAlias = tuple[NDArray[np.uint8], Sequence[tuple[int, NDArray[np.float64]]]]
 """RGB uint8 (side, side, 3), and the class and the box (4,), xyxy in its pixels, of every label."""
 
-PRIOR = -5.0
+UNLEARNT_LOGIT = -5.0
 """A class's logit before it is learnt: hardly ever."""
-SETTINGS: dict[str, Any] = {
+TRAINING_SETTINGS: dict[str, Any] = {
     "batch": 4, "nbs": 4, "workers": 0, "optimizer": "AdamW", "lr0": 5e-4, "lrf": 0.1, "cos_lr": True,
     "warmup_epochs": 0.0, "weight_decay": 0.0, "cls": 4.0, "box": 2.0, "dfl": 0.5, "mosaic": 0.0, "close_mosaic": 0,
     "fliplr": 0.0, "scale": 0.0, "translate": 0.0, "erasing": 0.0, "hsv_h": 0.0, "hsv_s": 0.3, "hsv_v": 0.3,
@@ -91,11 +91,11 @@ def finetune(
     private.criterion = None  # a checkpoint may carry its loss along
     _forget(private.model[-1], forget)
     overrides = {
-        **SETTINGS, "model": "a copy.pt", "save_dir": str(out / "run"), "imgsz": write_samples(samples, out),
+        **TRAINING_SETTINGS, "model": "a copy.pt", "save_dir": str(out / "run"), "imgsz": write_samples(samples, out),
         "epochs": epochs, "seed": seed, "device": str(place.index or 0) if place.type == "cuda" else place.type,
         "freeze": len(private.yaml["backbone"]) // 2,  # spares time, and what few photographs would spoil
     }  # fmt: skip
-    with quiet_ultralytics(), _put_back():
+    with quiet_ultralytics(), _restored_process_state():
         trainer = _Finetuning(overrides, private, out / "images", settings, advance)
         trainer.train()
     return Path(trainer.last)
@@ -123,7 +123,7 @@ def _forget(head: Any, class_id: int) -> None:
         for level in branch or ():
             with torch.no_grad():
                 level[-1].weight[class_id] = 0
-                level[-1].bias[class_id] = PRIOR
+                level[-1].bias[class_id] = UNLEARNT_LOGIT
 
 
 class _Finetuning(DetectionTrainer):  # type: ignore[misc]
@@ -161,11 +161,11 @@ class _Finetuning(DetectionTrainer):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _put_back() -> Iterator[None]:
+def _restored_process_state() -> Iterator[None]:
     """Put back what the trainer sets for the whole process: environment, threads, determinism and random states."""
     environment = {name: os.environ.get(name) for name in ("CUBLAS_WORKSPACE_CONFIG", "PYTHONHASHSEED")}
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    plain, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         yield
     finally:
@@ -175,6 +175,6 @@ def _put_back() -> Iterator[None]:
                 os.environ[name] = value
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        random.setstate(plain)
-        np.random.set_state(numpys)  # noqa: NPY002
-        torch.set_rng_state(torchs)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)

@@ -11,7 +11,7 @@ from ultralytics.nn.modules import Conv
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
-def folded(model: nn.Module) -> Any:
+def fold_normalisation(model: nn.Module) -> Any:
     """A copy of an Ultralytics network in which every plain convolution block is one convolution, channels last.
 
     Blocks of other kinds stay as they are. The copy is for inference; what was given is left alone.

@@ -113,6 +113,7 @@ def _per_anchor(convolutions: Any, features: Sequence[Tensor]) -> Tensor:
 
 
 def _box_convolutions(head: Any, prefix: str) -> list[Any]:
+    """What turns features into box distances, one for each level."""
     boxes = list(getattr(head, f"{prefix}cv2"))
     if (proposals := _proposals(head, prefix)) is None:
         return boxes

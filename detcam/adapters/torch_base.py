@@ -62,7 +62,7 @@ class TorchDetector(ABC):
     A family's constructor calls this one and sets ``names`` and ``imgsz``. It has to say how images become a batch
     (:meth:`letterbox`, :meth:`make_batch`), what its layers are (:meth:`list_layers`), what it predicts
     (:meth:`run_model`), which predictions it reports (:meth:`select`) and where those are (:meth:`outline`), and how
-    another of its kind is made (:meth:`remade`). The other methods are for families that differ from most.
+    another of its kind is made (:meth:`rebuild`). The other methods are for families that differ from most.
 
     Args:
         model: copied, never changed. Hooks of the caller's do not come along.
@@ -119,7 +119,7 @@ class TorchDetector(ABC):
         """Where each of the selected predictions is."""
 
     @abstractmethod
-    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> Self:
+    def rebuild(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> Self:
         """A detector like this one with these settings."""
 
     # What a family may say.
@@ -186,7 +186,7 @@ class TorchDetector(ABC):
         place = self.device if device is None else check_device(device)
         half = half or (self.dtype == torch.float16 and place.type == "cuda")
         own = (self.device, self.imgsz, self.dtype == torch.float16, self.one_to_one)
-        return self if (place, sides, half, one_to_one) == own else self.remade(place, sides, half, one_to_one)
+        return self if (place, sides, half, one_to_one) == own else self.rebuild(place, sides, half, one_to_one)
 
     def blank_batch(self, size: tuple[int, int]) -> Tensor:
         """An input (1, 3, height, width) of zeros, to measure layers with."""

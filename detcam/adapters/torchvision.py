@@ -129,7 +129,9 @@ class TorchvisionDetector(TorchDetector):
         self.imgsz = (fixed[1], fixed[0]) if fixed else (self.transform.min_size[-1], self.transform.max_size)
         self.names = check_names(names if names is not None else getattr(model, "names", None), _class_count(model))
 
-    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> TorchvisionDetector:
+    def rebuild(
+        self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool
+    ) -> TorchvisionDetector:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
         return TorchvisionDetector(self.model, device, imgsz, half, self.names)
 
@@ -139,6 +141,7 @@ class TorchvisionDetector(TorchDetector):
         return model
 
     def _scale_to(self, first: int, second: int) -> None:
+        """Set what the model's transform scales images to, in the order of ``imgsz``."""
         if self.transform.fixed_size:
             self.transform.fixed_size = (second, first)
         else:
@@ -299,6 +302,7 @@ def _boxes_in_image(raw: RawOutput, index: int, letterbox: Letterbox, anchors: T
 
 
 def _class_count(model: Any) -> int:
+    """How many columns of class logits a detector has, the background's among them where it has one."""
     if isinstance(model, GeneralizedRCNN):
         return int(model.roi_heads.box_predictor.cls_score.out_features)
     head = model.head.classification_head

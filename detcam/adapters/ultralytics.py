@@ -69,7 +69,9 @@ class UltralyticsDetector(YoloDetector):
         stride = int(torch.as_tensor(getattr(model, "stride", COARSEST_STRIDE)).max())
         super().__init__(model, device, imgsz if imgsz is not None else _trained_imgsz(model), half, stride)
 
-    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> UltralyticsDetector:
+    def rebuild(
+        self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool
+    ) -> UltralyticsDetector:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
         nms = not one_to_one if has_one_to_one(self.head) else None
         return UltralyticsDetector(self.model, device, imgsz, half, nms)
@@ -126,5 +128,6 @@ def _takes_one_to_one(head: Any, nms: bool | None) -> bool:
 
 
 def _trained_imgsz(model: nn.Module) -> Any:
+    """The image size in the settings that a model was trained with; 640 where there is none."""
     settings = getattr(model, "args", None) or {}
     return (settings.get("imgsz") if isinstance(settings, Mapping) else getattr(settings, "imgsz", None)) or 640

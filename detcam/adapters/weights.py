@@ -23,20 +23,22 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 from detcam.adapters.sealed import load_sealed, sealed, unseal
 from detcam.errors import WeightsError
 
-PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.")
+LAYER_PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.")
 """Their layers may be made; so may all classes of these modules."""
-MODULES = {
+SAFE_MODULES = {
     "ultralytics.nn.modules", "ultralytics.nn.tasks", "ultralytics.utils.loss", "ultralytics.utils.tal",
     "torchvision.transforms.transforms",
 }  # fmt: skip
-MOVED = {"v10DetectLoss": "E2EDetectLoss"}
-HARMLESS: dict[str, Any] = {
+RENAMED_CLASSES = {"v10DetectLoss": "E2EDetectLoss"}
+"""Names in older checkpoints, and what the classes are called today."""
+CALLABLE_CLASSES: dict[str, Any] = {
     "ultralytics.utils.IterableSimpleNamespace": IterableSimpleNamespace,
     "ultralytics.yolo.utils.IterableSimpleNamespace": IterableSimpleNamespace,
     "torchvision.transforms.functional.InterpolationMode": InterpolationMode,
 }
 """Classes that may be called: all they do is hold what they are given."""
-EXPORTED = {".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
+EXPORT_SUFFIXES = {".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
+"""What exported models end in, which have no gradients and cannot be read here."""
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
@@ -53,7 +55,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
         WeightsError: missing, damaged, refused by the allow-list, or no PyTorch model.
     """
     path = Path(path)
-    if path.suffix.lower() in EXPORTED:
+    if path.suffix.lower() in EXPORT_SUFFIXES:
         raise WeightsError(
             f"{path} is an exported model without gradients; give the .pt checkpoint it came from, or an .onnx"
         )
@@ -80,12 +82,14 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
 def _allowed(name: str) -> Any:
     """The class of a name a checkpoint may ask for, sealed; None for any other."""
     module, _, kind = name.replace("ultralytics.yolo.", "ultralytics.").rpartition(".")
-    if name in HARMLESS:
-        return HARMLESS[name]
-    if module not in MODULES and not module.startswith(PACKAGES):
+    if name in CALLABLE_CLASSES:
+        return CALLABLE_CLASSES[name]
+    if module not in SAFE_MODULES and not module.startswith(LAYER_PACKAGES):
         return None
-    found = getattr(importlib.import_module(module), MOVED.get(kind, kind), None)
-    return sealed(found) if isinstance(found, type) and (module in MODULES or issubclass(found, nn.Module)) else None
+    found = getattr(importlib.import_module(module), RENAMED_CLASSES.get(kind, kind), None)
+    if not isinstance(found, type) or (module not in SAFE_MODULES and not issubclass(found, nn.Module)):
+        return None
+    return sealed(found)
 
 
 def _model_of(path: Path, checkpoint: Any) -> Any:
@@ -123,19 +127,19 @@ def why_not(path: Path, error: Exception) -> str:
     if (name or missing or "").startswith("models") or "models.yolo" in chain:
         return (
             f"{path} is an original YOLOv5 checkpoint (it needs the classes of the yolov5 repository, "
-            f"{name or missing or 'models.yolo'}), which neither --yolov5-repo nor the yolov5 package could give"
+            f"{name or missing or 'models.yolo'}), which neither yolov5_repo nor the yolov5 package could give"
         )
     if missing:
         return f"{path} needs the Python module {missing!r}, which is not installed here"
     if called := re.search(r"refused CALL (\w+)", chain):
         return (
             f"{path} calls {called[1]}(...) as it is read, which checkpoints never do; weights are code: only if you "
-            "trust where they came from, load them with --trust-weights"
+            "trust where they came from, load them with trust_weights"
         )
     if name or "references types outside" in chain:
         return (
             f"{path} asks for {name or 'a class'}, which is not on the list of classes that are safe to load; "
-            "weights are code: only if you trust where they came from, load them with --trust-weights"
+            "weights are code: only if you trust where they came from, load them with trust_weights"
         )
     if isinstance(error, PermissionError):
         return f"{path} cannot be read: permission denied"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detcam.adapters.base import Layer
-from detcam.adapters.folding import folded
+from detcam.adapters.folding import fold_normalisation
 from detcam.adapters.layers import measure_layers, stage_ends
 from detcam.adapters.settings import check_sides, names_by_index
 from detcam.adapters.torch_base import TorchDetector
@@ -100,7 +100,7 @@ class YoloDetector(TorchDetector):
         channels last. Itself where that would not give the same predictions.
         """
         twin = copy(self)
-        twin.model = folded(self.model)
+        twin.model = fold_normalisation(self.model)
         twin.head = twin.model.model[-1]
         sides = (2 * self.stride, 2 * self.stride)
         sample = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)

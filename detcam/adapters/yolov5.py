@@ -62,7 +62,7 @@ class YoloV5Detector(YoloDetector):
         sizes = head.anchors.detach().cpu().float() * head.stride.detach().cpu().float()[:, None, None]
         self.anchor_sizes = sizes.to(self.device)
 
-    def remade(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> YoloV5Detector:
+    def rebuild(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> YoloV5Detector:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
         return YoloV5Detector(self.model, device, imgsz, half)
 
@@ -114,7 +114,11 @@ class YoloV5Detector(YoloDetector):
 
 
 def unwrap(model: Any) -> nn.Module:
-    """The module whose ``model`` is its sequence of layers, out of ``AutoShape`` and ``DetectMultiBackend``."""
+    """The module whose ``model`` is its sequence of layers, out of ``AutoShape`` and ``DetectMultiBackend``.
+
+    Raises:
+        WeightsError: there is none.
+    """
     inner = model
     while inner is not None and not isinstance(getattr(inner, "model", None), nn.Sequential):
         inner = getattr(inner, "model", None)
@@ -134,6 +138,11 @@ def is_original(model: Any) -> bool:
 
 
 def _check_head(model: nn.Module) -> Any:
+    """A model's last layer.
+
+    Raises:
+        WeightsError: it is no detection head with anchors, or the model takes no RGB images.
+    """
     head: Any = model.model[-1]  # type: ignore[index]
     if type(head).__name__ != "Detect" or not is_original(model) or head.no != head.nc + 5 or head.stride is None:
         what = f"this model ends in {type(head).__name__}; of original YOLOv5 models detcam explains those that end in "

@@ -119,13 +119,13 @@ def _reader(modules: Mapping[str, types.ModuleType]) -> Any:
 def _why_refused(path: Path, error: Exception) -> str:
     """One line on why an original YOLOv5 checkpoint cannot be loaded."""
     chain = " ".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
-    trusted = "weights are code: only if you trust where they came from, load them with --trust-weights"
+    trusted = "weights are code: only if you trust where they came from, load them with trust_weights"
     if called := re.search(r"refused CALL (\w+)", chain):
         return f"{path} calls {called[1]}(...) as it is read, which YOLOv5's own checkpoints never do; {trusted}"
     if asked := re.search(r"GLOBAL (\S+)", chain):
         return f"{path} asks for {asked[1]}, which is not on the list of classes that are safe to load; {trusted}"
     if isinstance(error, AttributeError) and "models." in str(error):
-        return f"{path} needs another YOLOv5 ({error}); give the repository it was trained with: --yolov5-repo DIR"
+        return f"{path} needs another YOLOv5 ({error}); give the repository it was trained with (yolov5_repo)"
     return why_not(path, error)
 
 
@@ -136,7 +136,7 @@ def _vendor_modules(repo: Path | None) -> dict[str, types.ModuleType]:
     if repo is not None and not (repo / "models" / "yolo.py").is_file():
         raise WeightsError(f"{repo} has no models/yolo.py; give a clone of https://github.com/ultralytics/yolov5")
     if repo is None and importlib.util.find_spec("yolov5") is None:
-        ways = "pip install 'detcam[yolov5]', or give a clone of the repository with --yolov5-repo DIR"
+        ways = "pip install 'detcam[yolov5]', or give a clone of the repository (yolov5_repo)"
         raise WeightsError(f"original YOLOv5 weights need the classes of YOLOv5: {ways}")
     try:
         with _borrowed(repo):
@@ -167,6 +167,7 @@ def _borrowed(repo: Path | None) -> Iterator[None]:
 
 
 def _vendor_names() -> list[str]:
+    """The modules in ``sys.modules`` that are the vendor's, or stand in for what it imports."""
     return [n for n, module in sys.modules.items() if n.split(".")[0] in VENDOR_ROOTS or isinstance(module, _StandIn)]
 
 
