@@ -23,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 import detcam
 from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.scoring import tracked_scores, tracked_scores_by_class
 from detcam.adapters.torchvision import TorchvisionDetector
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import iou_matrix
@@ -265,6 +266,19 @@ def test_letterbox_is_the_models_own_transform(family, shape):
     assert letterbox.network == tuple(theirs.tensors.shape[2:]) == tuple(batch.shape[2:])
     assert letterbox.resized == tuple(theirs.image_sizes[0])
     assert torch.equal(batch, theirs.tensors)
+
+
+@pytest.mark.parametrize("family", ["faster", "retina"])
+def test_tracked_scores_by_class_take_each_class_its_own_boxes(family):
+    adapter = adapted(family)
+    raw = adapter.forward(adapter.prepare([photograph(200, 220), photograph(200, 220, seed=1)])[0])
+    ids = [1, 2]
+    box = torch.stack([raw.box_of(0, 5, class_id) for class_id in ids]).mean(0)
+    one_by_one = torch.cat([tracked_scores(raw, box[None], [class_id]) for class_id in ids], 1)
+    together = tracked_scores_by_class(raw, box, ids)
+    assert together.shape == (2, 2)
+    assert (together > 0).all()
+    assert torch.equal(together, one_by_one)
 
 
 def test_a_heat_cell_lands_on_its_pixels():

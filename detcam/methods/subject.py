@@ -40,7 +40,7 @@ class Subject(Protocol):
         """One scalar asked of changed copies of the image, or of a crop of it."""
 
     def similarities(self, images: Tensor) -> Tensor:
-        """D-RISE's likeness to each detection, (n, K): the largest IoU x cosine of class vectors x confidence."""
+        """D-RISE's similarity to each detection, (n, K): the largest IoU x cosine of class vectors x confidence."""
 
     def values(self, images: Tensor) -> Tensor:
         """The targets themselves, each at its own anchor, in other images (n, 3, h, w): (n, K)."""
