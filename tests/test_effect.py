@@ -8,7 +8,7 @@ import detcam
 from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
-from detcam.methods.effect import ASKED, IMAGE_BUDGETS, SCARCE, ask, effect, learn_effects
+from detcam.methods.effect import BUDGET, FEW_WINDOWS, _least_passes, ask, effect, learn_effects
 from detcam.methods.outlook import Allowance, Outlook, look_outside
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import holds, precision
@@ -53,7 +53,7 @@ def known_frame(causes, combine=lambda share: share):
 
 def found(frame, causes, where):
     """The precision of a frame's map on its causes, among the pixels in the box or outside it."""
-    heat = learn_effects(frame, 4).numpy()
+    heat = learn_effects(frame).numpy()
     mask = np.logical_or.reduce([box_mask(cause, SIZE) for cause in causes])
     box = box_mask(BOX, SIZE)
     judged = box if where == "inside" else ~box
@@ -82,12 +82,12 @@ def test_a_known_cause_is_found(causes, combine, where, least):
 
 def test_what_was_not_found_is_not_painted():
     frame = known_frame([(46, 34, 56, 44)], lambda a: torch.full_like(a, 0.7))
-    assert not learn_effects(frame, 4).any()
+    assert not learn_effects(frame).any()
 
 
 def test_nothing_outside_is_painted_where_the_box_alone_keeps_the_score():
     frame = known_frame([(46, 34, 56, 44)])
-    heat = learn_effects(frame, 4).numpy()
+    heat = learn_effects(frame).numpy()
     assert heat.max() > 0
     outside = ~box_mask((38, 28, 74, 64), SIZE)
     assert not heat[outside].any()
@@ -95,7 +95,7 @@ def test_nothing_outside_is_painted_where_the_box_alone_keeps_the_score():
 
 def test_the_passes_spent_are_few():
     frame = known_frame([(46, 34, 56, 44)])
-    learn_effects(frame, 4)
+    learn_effects(frame)
     print(f"{frame.spent} passes over the frame")
     assert frame.spent <= 5 + 2 + 32 + 16
 
@@ -104,7 +104,7 @@ def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
     spots = [(x, y, x + 14, y + 14) for x in (4, 54, 104) for y in (4, 78)]
     # Each spot has a sixth of the log-odds.
     frame = known_frame(spots, lambda *shares: torch.sigmoid(8 * sum(shares) / len(shares) - 4))
-    heat = learn_effects(frame, 4)
+    heat = learn_effects(frame)
     outside = heat[torch.from_numpy(~box_mask((38, 28, 74, 64), SIZE))]
     print(f"{frame.spent} passes over the frame, {float((outside > 0).float().mean()):.0%} shown")
     assert len(outside[outside > 0].unique()) == 1, "one tile of one heat"
@@ -114,7 +114,7 @@ def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
 class Crowd:
     """A subject of many detections, each of its own frame."""
 
-    seed, budget = 0, 4
+    seed, budget, has_layers = 0, BUDGET, False
 
     def __init__(self, frames):
         self.frames, self.before = frames, torch.full((len(frames),), 0.9)
@@ -133,8 +133,8 @@ def test_an_images_detections_share_a_budget(count):
     mask = torch.from_numpy(box_mask(cause, SIZE))
     share = float(maps[0][mask].sum() / maps[0].sum().clamp(min=1e-9))
     print(f"{sum(spent)} passes for {count}, {share:.0%} of the first one's heat on its cause")
-    least = ASKED + 2 + SCARCE  # what is asked of each however many there are
-    assert sum(spent) <= max(IMAGE_BUDGETS * 4, count * least) + 2 * count
+    least = _least_passes(FEW_WINDOWS)  # what is asked of each however many there are
+    assert sum(spent) <= max(BUDGET, count * least) + 2 * count
     if count <= 4:
         assert share > 0.5
 

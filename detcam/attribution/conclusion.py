@@ -121,8 +121,9 @@ def _conclude(
             "taking the hottest part of the map away costs no more than taking a random part away"
         ))  # fmt: skip
     elif likeness_to_box(heat.cpu(), probe, number) > LIKE_THE_BOX:
-        told = replace(told, reason=BOX_AGAIN, heatmap=_empty(told.heatmap))
-        told = replace(told, status="ok" if evidence is not None else "no_evidence")
+        told = replace(told, reason=BOX_AGAIN, status="no_evidence")
+        if evidence is not None:
+            told = replace(told, status="ok", heatmap=_empty(told.heatmap))
     elif explanation.status == "unsupported" and evidence is not None:
         told = replace(told, status="ok")
     return replace(told, sentence=sentence_of(told))

@@ -59,16 +59,17 @@ class ImageMaps:
         targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
         step = TOGETHER if self.method.pixelwise else max(len(detections), 1)
         used = self.layers.layers if self.method.layers else ()
+        layers = self.layers if used else replace(self.layers, layers=_usual_layers(self.model), chooses=True)
         made = []
         for start in range(0, len(detections), step):
             part = detections[start : start + step]
             prices: list[float] = []
 
             def layer_maps(method: str, part: Sequence[Detection] = part, prices: list[float] = prices) -> Tensor:
-                raw = self.model.forward(seen.batch, self.layers.layers)
+                raw = self.model.forward(seen.batch, layers.layers)
                 names = target_parts(self.target)
                 found = [
-                    replace(self.layers, method=METHODS[method], target=name)(seen.batch, raw, [part], keep=True)[0]
+                    replace(layers, method=METHODS[method], target=name)(seen.batch, raw, [part], keep=True)[0]
                     for name in names
                 ]
                 prices.append(1 + sum(one.forwards for made in found for one in made))
@@ -76,8 +77,8 @@ class ImageMaps:
 
             asked = [(detection, target) for detection in part for target in targets]
             probe = Probe(
-                self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, used, layer_maps, self.seed,
-                self.budget,
+                self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, used,
+                layer_maps if layers.layers else None, self.seed, self.budget,
             )  # fmt: skip
             maps = _checked(self.method.function(probe), self.method, len(asked))
             shared = (probe.forwards - sum(probe.own_forwards) + sum(prices)) / len(part)
@@ -94,6 +95,14 @@ class ImageMaps:
         asked = [(detection, class_logit) for detection in detections]
         probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=self.seed)
         return check(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
+
+
+def _usual_layers(model: DetectorAdapter) -> tuple[str, ...]:
+    """The layers that maps are of where none were named; none of a model that has none, or can only be called."""
+    try:
+        return model.resolve("auto") if model.differentiable else ()
+    except UsageError:
+        return ()
 
 
 def _checked(maps: Tensor, method: Method, count: int) -> Tensor:

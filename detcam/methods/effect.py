@@ -1,16 +1,17 @@
-"""detcam's own method: the measured effect of each region, learned from patches that were taken away and shown alone.
+"""detcam's own method: the measured effect of each region, from windows and places that were taken away.
 
 1. A frame is chosen in which the box keeps its score (:mod:`detcam.probing.frames`), and one question asked: how much
    is left when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere
    in the frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
-2. Windows slid over the box are taken away one by one, then patches of its regions are taken away, and shown alone.
-   What the score gains with a patch plus what it loses without it is the patch's effect. Of any other target (a logit,
-   a distance, ...) the most promising regions are taken away one by one as well.
-3. A Gaussian process over the regions, which expects nothing anywhere, learns from each patch how much a region is
-   worth; later patches are drawn from what was learned (Thompson sampling), so that passes go where they tell most.
+2. Windows slid over the box are taken away one by one; where one window holds most of the effect, and for any other
+   target than the score (a logit, a distance, ...), the most promising regions are taken away one by one as well. A
+   Gaussian process over the regions, which expects nothing anywhere, turns what the windows cost into what each region
+   is worth. How that lies within a window LayerCAM says, where the model has gradients.
+3. Of the rest of the box, and then of one ring around it after the other, it is asked what the score gains when they
+   are shown too.
 
-The map is the effect of a region per pixel, in the target's own unit: that process's mean where it is positive, and
-what was measured of the places outside. There is no prior about places in it: what was not found to count is zero.
+The map is what the target loses without a region, or gains with it, per pixel and in the target's own unit. There is no
+prior about places in it: what was not found to count is zero.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.methods.belief import NOISE, Belief
@@ -31,10 +33,10 @@ REGIONS = 100
 """Superpixels of a box."""
 MARGIN = 0.04
 """How far the regions reach beyond the box, in its sides, altogether."""
-SIZES = (0.1, 0.25, 0.45, 0.7, 1.0)
-"""Areas of the patches, in those of the box."""
-WINDOWS, WINDOW = 4, 0.34
-"""Windows along each side of the box that are hidden first, and their side, in the box's."""
+WINDOWS, FEW_WINDOWS = 4, 3
+"""Windows along each side of the box; fewer where there are too many boxes for the image's budget."""
+OVERLAP = 1.36
+"""Side of a window, in the side of the grid's cells: what lies on an edge is whole in one of them."""
 CONCENTRATED = 0.5
 """Where one window costs this share of the target, and twice what the middle one does, its regions are hidden alone."""
 MOST_SINGLE = 16
@@ -45,22 +47,20 @@ ALONE = 0.01
 """What is taken for noise then, as a share of the target's change: a region alone has nothing to interact with."""
 FINDS = 0.05
 """A round that finds no region that costs this share of it is the last."""
-DRAWN = 3
-"""Patches tried before the process learns from them."""
+FULL = 2.0
+"""What all regions together are worth to :class:`~detcam.methods.belief.Belief`."""
+EVEN = 0.1
+"""Of a window's effect this part, to LayerCAM's one at its peak, is spread evenly: it sees less than the score does."""
+RINGS = (1.25, 1.6, 2.2, 3.2, 5.0)
+"""Outer sides of the rings around the box, in the box's."""
 CONTEXT = 0.5
 """Share of the score that replacing all but the box has to cost before places outside are tried."""
-BUDGET = 4
-"""Passes over the whole image that a detection's patches may cost; the questions before them are not counted."""
-FEWEST, MOST = 32, 112
-"""Passes over its frame that they take at least and at most: in a small crop many cost little."""
-IMAGE_BUDGETS = 50
-"""All detections of an image together may cost so many times the budget of one: 200 passes."""
-SCARCE = 20
-"""Passes over its frame that a detection's patches take where there are too many detections for that."""
+BUDGET = 200
+"""Passes over the whole image that all its detections together may cost, but for those of LayerCAM."""
 SEARCH = 80
 """Passes over its frame that a search outside a box is given at least, as long as there are any."""
 ASKED = 5
-"""Images asked about before any patch."""
+"""Images asked about before any window is hidden."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,32 +105,41 @@ class Question:
 def effect(subject: Subject) -> Tensor:
     """The effect of each region on each detection's target, per pixel, in the target's own unit: (K, h, w).
 
-    Zero where nothing was tried or found. The budget is what each detection's patches may cost, in passes over the
-    whole image; most frames are a small part of it. All of an image's detections together may cost fifty times that:
-    what their patches leave goes to places outside the boxes of those that rest on them.
+    Zero where nothing was tried or found. The budget is that of the image: passes over all of it that the search for
+    its detections may cost together; most frames are a small part of it. What their windows leave goes to places
+    outside the boxes of those that rest on them.
     """
     wholes = [subject.frame(number) for number in range(len(subject.boxes))]
     questions = [ask(choose_frame(whole, float(before))) for whole, before in zip(wholes, subject.before, strict=True)]
-    passes = [_patch_passes(one.frame.price, subject.budget) for one in questions]
-    costs = sum((ASKED + count) * one.frame.price for one, count in zip(questions, passes, strict=True))
-    left = float(IMAGE_BUDGETS * subject.budget)
-    if costs > left:
-        passes = [max(int(count * left / costs), SCARCE) for count in passes]
-    left = max(left - costs, 0.0)
+    prices = sum(one.frame.price for one in questions)
+    side = WINDOWS if _least_passes(WINDOWS) * prices <= subject.budget else FEW_WINDOWS
+    left = max(subject.budget - _least_passes(side) * prices, 0.0)
     looking = sum(one.looks_outside for one in questions)
+    fine = subject.layer_maps("layercam") if subject.has_layers and any(one.counts for one in questions) else None
     maps = []
-    for whole, one, count in zip(wholes, questions, passes, strict=True):
+    for number, (whole, one) in enumerate(zip(wholes, questions, strict=True)):
         share = max(left / max(looking, 1), SEARCH * one.frame.price)  # too little for a search would be lost
         allowance = Allowance(min(share, left) if one.looks_outside else 0.0)
-        maps.append(one.frame.to_input(_learn(one, count, allowance, subject.seed), whole_shape(whole)))
+        own = None if fine is None else _within(one.frame, fine[number], whole_shape(whole))
+        heat = _learn(one, side, allowance, subject.seed, own)
+        maps.append(one.frame.to_input(heat, whole_shape(whole)))
         left -= allowance.spent
         looking -= one.looks_outside
     return torch.stack(maps)
 
 
-def _patch_passes(price: float, budget: int) -> int:
-    """How many passes over a frame of that price a detection's patches may take."""
-    return min(max(int(budget / price), FEWEST), MOST)
+def _least_passes(side: int) -> int:
+    """Passes over its frame that each detection costs: questions, windows, rings."""
+    return ASKED + side**2 + len(RINGS) + 3
+
+
+def _within(frame: Frame, heat: Tensor, shape: tuple[int, int]) -> Tensor | None:
+    """A map (h', w') of the whole input within a frame, at its size, from 0 to 1; None where it says nothing."""
+    left, top, right, bottom = frame.window
+    whole = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[..., top:bottom, left:right]
+    own = F.interpolate(whole, frame.inside.shape, mode="bilinear")[0, 0].clamp(min=0)
+    peak = float(own.max())
+    return own.cpu() / peak if 0 < peak < float("inf") else None
 
 
 def whole_shape(frame: Frame) -> tuple[int, int]:
@@ -138,9 +147,9 @@ def whole_shape(frame: Frame) -> tuple[int, int]:
     return frame.inside.shape[0], frame.inside.shape[1]
 
 
-def learn_effects(frame: Frame, budget: int = BUDGET, seed: int = 0) -> Tensor:
+def learn_effects(frame: Frame, budget: float = BUDGET, seed: int = 0) -> Tensor:
     """The map of one frame alone, (h, w), nowhere negative."""
-    return _learn(ask(frame), _patch_passes(frame.price, budget), Allowance(IMAGE_BUDGETS * budget), seed)
+    return _learn(ask(frame), WINDOWS, Allowance(budget), seed)
 
 
 def ask(frame: Frame) -> Question:
@@ -155,8 +164,16 @@ def ask(frame: Frame) -> Question:
     return Question(frame, near, fill, (*others, fill)[0], *told[fill], full)
 
 
-def _learn(question: Question, passes: int, allowance: Allowance, seed: int) -> Tensor:
-    """The map of one frame, (h, w): what places outside the box count, then what its own regions do."""
+def _learn(question: Question, side: int, allowance: Allowance, seed: int, fine: Tensor | None = None) -> Tensor:
+    """The map of one frame, (h, w): what places outside the box count, then what its own regions and its rings do.
+
+    Args:
+        question: what was asked before.
+        side: windows along each side of the box.
+        allowance: for places outside.
+        seed: of what is random.
+        fine: (h, w) in [0, 1] in the box, how an effect lies within a window; evenly if None.
+    """
     frame, near, span = question.frame, question.near, question.full - question.alone
     heat = torch.zeros(frame.inside.shape)
     if not question.counts:
@@ -167,55 +184,91 @@ def _learn(question: Question, passes: int, allowance: Allowance, seed: int) -> 
             frame, near, question.fill, question.other, question.full, question.alone, torch.zeros_like(near), allowance
         )
         for place in look_outside(outlook):
-            heat = torch.maximum(heat, (place.density * span).cpu())
+            heat = torch.maximum(heat, (place.density * span / 2).cpu())  # lost without it, and gained with it
             kept = kept | place.part
-    return torch.maximum(heat, _learned(frame, near, kept & ~near, question.fill, question.full, passes, seed))
+    own = _learned(question, kept & ~near, side, seed)
+    own = own + _gained(question, torch.maximum(heat, own) > 0, kept)
+    if fine is not None and own.any():
+        finer = own * (EVEN + fine)
+        own = finer * (own.sum() / finer.sum())
+    return torch.maximum(heat, own)
 
 
-def _learned(frame: Frame, near: Tensor, always: Tensor, fill: str, full: float, passes: int, seed: int) -> Tensor:
-    """The effect of the box's regions per pixel, (h, w), while the places outside that count always stay."""
-    domain = make_domain(frame, near)
+def _gained(question: Question, hot: Tensor, kept: Tensor) -> Tensor:
+    """What the target gains with the rest of the box, and then with each ring around it, per pixel of these: (h, w).
+
+    Args:
+        question: what was asked before.
+        hot: bool (h, w), what is known to count.
+        kept: bool (h, w), the box, and the places outside it that count.
+    """
+    frame = question.frame
+    rest = frame.inside & ~hot.to(kept.device)
+    if not frame.tracked or not rest.any():
+        return torch.zeros(frame.inside.shape)
+    left_out = [rest]
+    for part in (kept, *(_grown(frame, growth) for growth in RINGS)):
+        smaller = left_out[-1] & ~part
+        if smaller.any() and int(smaller.sum()) < int(left_out[-1].sum()):
+            left_out.append(smaller)
+    values = [*frame.values(frame.without(torch.stack(left_out).float(), question.fill)).tolist(), question.full]
+    heat = torch.zeros(frame.inside.shape)
+    best = values[0]
+    for before, after, value in zip(left_out, [*left_out[1:], torch.zeros_like(rest)], values[1:], strict=True):
+        if value > best:
+            ring = (before & ~after).cpu()
+            heat[ring] = (value - best) / int(ring.sum())
+            best = value
+    return heat
+
+
+def _grown(frame: Frame, growth: float) -> Tensor:
+    """The box made larger about its centre, bool (h, w)."""
+    x1, y1, x2, y2 = frame.box.tolist()
+    spare_x, spare_y = ((growth - 1) / 2 * (high - low) for low, high in ((x1, x2), (y1, y2)))
+    grown = torch.zeros_like(frame.inside)
+    rows = slice(max(int(y1 - spare_y), 0), max(int(y2 + spare_y) + 1, 0))
+    grown[rows, max(int(x1 - spare_x), 0) : max(int(x2 + spare_x) + 1, 0)] = True
+    return grown
+
+
+def _learned(question: Question, always: Tensor, side: int, seed: int) -> Tensor:
+    """What the target loses without the box's regions, per pixel, (h, w).
+
+    Args:
+        question: what was asked before.
+        always: bool (h, w), the places outside that count.
+        side: windows along each side of the box.
+        seed: of what is random.
+    """
+    frame, full = question.frame, question.full
+    domain = make_domain(frame, question.near)
     process = Belief(domain.labels, domain.areas, frame.box, seed)
-    nothing = torch.zeros(0, dtype=torch.int64)
-    shown, hidden = _both(frame, domain, [nothing], always, fill)
-    span = float(hidden[0] - shown[0])
-    windows = [block for block in _windows(frame, domain) if len(block)]
-    costs = full - _hidden(frame, domain, windows, fill) if windows else torch.zeros(1)
+    (bare,) = frame.values(frame.without((~always)[None].float(), question.fill)).tolist()
+    windows = [block for block in _windows(frame, domain, side) if len(block)]
+    costs = full - _hidden(frame, domain, windows, question.fill) if windows else torch.zeros(1)
     # What speaks against another target may outweigh what speaks for it.
-    scale = span if frame.tracked else max(abs(span), float(costs.abs().max()))
+    scale = full - bare if frame.tracked else max(abs(full - bare), float(costs.abs().max()))
     if scale <= 0:
-        return torch.zeros(near.shape)
-    times = 1 if frame.tracked else 2
+        return torch.zeros(question.near.shape)
 
     def learn_losses(blocks: list[Tensor], noise: float = NOISE) -> list[float]:
-        """What the target loses without each block; that one so small brings a score nothing alone, and a sum as much
-        as it costs, is taken as given.
-        """
-        losses: list[float] = ((full - _hidden(frame, domain, blocks, fill)) / scale).tolist()
-        process.learn(blocks, [times * loss for loss in losses], noise)
+        """What the target loses without each block, as a share."""
+        losses: list[float] = ((full - _hidden(frame, domain, blocks, question.fill)) / scale).tolist()
+        process.learn(blocks, [FULL * loss for loss in losses], noise)
         return losses
 
     losses: list[float] = (costs / scale).tolist()
-    process.learn(windows, [times * loss for loss in losses[: len(windows)]])
-    passes -= len(windows)
+    process.learn(windows, [FULL * loss for loss in losses[: len(windows)]])
     if not frame.tracked:
         _learn_singles(process, lambda singles: learn_losses(singles, ALONE))
     elif max(losses) >= max(CONCENTRATED, 2 * sorted(losses)[len(losses) // 2]):
         learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:MOST_SINGLE]])
-    turn = 0
-    while passes >= 2:
-        count = min(DRAWN, passes // 2)
-        draws = process.draws(count + 1)[1:]
-        blocks = [block_of(draw, domain.areas, SIZES[(turn * DRAWN + i) % len(SIZES)]) for i, draw in enumerate(draws)]
-        shown, hidden = _both(frame, domain, blocks, always, fill)
-        process.learn(blocks, ((shown - hidden + span) / scale).tolist())
-        passes -= 2 * count
-        turn += 1
     pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
     worth = process.mean
     if not frame.tracked:  # what holds a number up has to stand out of what it is known to within
         worth = worth * (worth > process.spread.diagonal().clamp(min=0).sqrt())
-    density = worth.float() * domain.areas.cpu() / pixels * scale
+    density = worth.float() * domain.areas.cpu() / pixels * scale / FULL
     return torch.cat([density, torch.zeros(1)]).clamp(min=0)[domain.labels.cpu()]
 
 
@@ -256,14 +309,7 @@ def make_domain(frame: Frame, near: Tensor) -> Domain:
     return Domain(labels, torch.bincount(inverse, minlength=len(numbers)).float() / box_area)
 
 
-def block_of(values: Tensor, areas: Tensor, size: float) -> Tensor:
-    """The regions of the highest values, as many as ``size`` areas of the box; at least one."""
-    ranked = values.argsort(descending=True, stable=True).to(areas.device)
-    enough = int((areas[ranked].cumsum(0) < size).sum())
-    return ranked[: enough + 1]
-
-
-def _windows(frame: Frame, domain: Domain) -> list[Tensor]:
+def _windows(frame: Frame, domain: Domain, side: int) -> list[Tensor]:
     """The regions of windows slid over the box, each region in the windows that its centre lies in."""
     x1, y1, x2, y2 = frame.box.tolist()
     inside = domain.labels >= 0
@@ -275,14 +321,15 @@ def _windows(frame: Frame, domain: Domain) -> list[Tensor]:
         for places in (columns, rows)
     )
     found = []
-    for down in range(WINDOWS):
-        for across in range(WINDOWS):
+    share = OVERLAP / side
+    for down in range(side):
+        for across in range(side):
             left, top = (
-                low + place * (1 - WINDOW) / (WINDOWS - 1) * (high - low)
+                low + place * (1 - share) / (side - 1) * (high - low)
                 for low, high, place in ((x1, x2, across), (y1, y2, down))
             )
-            within = (centre_x >= left) & (centre_x <= left + WINDOW * (x2 - x1))
-            within &= (centre_y >= top) & (centre_y <= top + WINDOW * (y2 - y1))
+            within = (centre_x >= left) & (centre_x <= left + share * (x2 - x1))
+            within &= (centre_y >= top) & (centre_y <= top + share * (y2 - y1))
             found.append(torch.where(within)[0])
     return found
 
@@ -299,12 +346,3 @@ def _patches(domain: Domain, blocks: list[Tensor]) -> Tensor:
     for mask, block in zip(masks, blocks, strict=True):
         mask[block] = 1
     return masks[:, domain.labels]
-
-
-def _both(frame: Frame, domain: Domain, blocks: list[Tensor], always: Tensor, fill: str) -> tuple[Tensor, Tensor]:
-    """The target with nothing but each patch of regions and ``always`` shown, and with only it hidden: (n,) each."""
-    patches = _patches(domain, blocks)
-    rest = 1 - torch.maximum(patches, always.float())
-    values = frame.values(torch.cat([frame.without(rest, fill), frame.without(patches, fill)]))
-    shown, hidden = values.double().cpu().view(2, -1)
-    return shown, hidden

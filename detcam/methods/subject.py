@@ -29,6 +29,8 @@ class Subject(Protocol):
     budget: int
     """Forward passes: of the image for methods that share them among its detections, of each detection for others."""
     differentiable: bool
+    has_layers: bool
+    """Whether :meth:`layer_maps` can be asked."""
 
     def scores(self, images: Tensor, of: Sequence[int] | None = None) -> Tensor:
         """How much of each detection is left in other images (n, 3, h, w): (n, K), or of some of them (n, len(of)).

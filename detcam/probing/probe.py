@@ -56,7 +56,7 @@ class Probe:
         self.image = batch[0].float() if batch.dtype == torch.float16 else batch[0]
         self.seed, self.budget, self._layer_maps = seed, budget, layer_maps
         self.inside = inside_of(letterbox).to(batch.device)
-        self.differentiable = model.differentiable
+        self.differentiable, self.has_layers = model.differentiable, layer_maps is not None
         self._model, self._asked, self._layers = model, asked, tuple(layers)
         self._ids = [detection.class_id for detection, _ in asked]
         self._raw, self._index = raw, index
