@@ -13,7 +13,7 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate.run import Contestant
+from detcam.evaluate.contestants import Contestant
 from detcam.evaluate.summary import summarise
 from detcam.methods.baselines import edges
 from detcam.metrics.faithfulness import (

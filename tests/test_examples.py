@@ -50,6 +50,17 @@ def test_own_target(image, tmp_path, capsys, doors):
     assert [line.partition(", ")[2] for line in lines] == ["layercam of margin: ok", "effect of margin: ok"]
 
 
+def test_compare_methods(image, tmp_path, capsys):
+    (image.parent / "broken.png").write_bytes(b"no picture")
+    run_example("compare_methods.py", WEIGHTS, image.parent, tmp_path / "run", 1)
+    failure, *leads, last = capsys.readouterr().out.splitlines()
+    assert failure.startswith(f"{image.parent / 'broken.png'}: ")
+    assert sorted(line.partition(":")[0] for line in leads) == ["box", "effect", "layercam"]
+    assert "box: lead on a Gaussian in the box +0.00 [+0.00, +0.00], 0 forward passes" in leads
+    assert last.startswith("effect is least faithful about the ")
+    assert last.endswith(f" in {image}")
+
+
 def test_own_adapter(tmp_path, capsys, doors):
     (tmp_path / "night.level").write_text("200")
     night = np.full((64, 96, 3), 20, np.uint8)

@@ -30,7 +30,7 @@ from detcam.adapters.classifier import Classifier
 from detcam.adapters.decoding import DecodeSettings
 from detcam.data import read_data
 from detcam.evaluate import sanity
-from detcam.evaluate.run import mask_of
+from detcam.evaluate.contest import mask_of
 from detcam.explainer import Explainer
 from detcam.metrics.faithfulness import PARTS, STEPS, curves, faithfulness, interval, ranking
 from detcam.metrics.localization import energy_inside, mask_iou, pointing_game

@@ -13,7 +13,9 @@ from conftest import real
 import detcam
 from detcam.attribution.image_maps import Seen
 from detcam.data import read_data
-from detcam.evaluate.planted import detections_of, planted, planted_kites, summarise
+from detcam.evaluate.planted.cases import detections_of, planted_kites
+from detcam.evaluate.planted.measure import measure_causes
+from detcam.evaluate.planted.table import summarise
 from detcam.explainer import Explainer
 from detcam.io.images import read_image
 from detcam.metrics.localization import box_mask
@@ -92,7 +94,7 @@ def test_neither_receipt_supports_random_parts(demo_detector):
 
 
 def test_both_receipts_support_the_mark(demo_detector):
-    lines = {line["method"]: line for line in summarise(planted([], 5, receipts=True, kinds=["near"]))}
+    lines = {line["method"]: line for line in summarise(measure_causes([], 5, receipts=True, kinds=["near"]))}
     for name in ("cause", "elsewhere"):
         assert lines[name]["judged"] == 5
         assert min(lines[name]["right"], lines[name]["quick_right"]) >= 4

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from detcam.drawing.reduced import reduced
@@ -31,9 +30,9 @@ from detcam.io.files import (
     remove_files,
     write_whole,
 )
+from detcam.runs.held import LOCK, HeldFolder
 from detcam.runs.schema import (
     COLUMNS,
-    SCHEMA_VERSION,
     image_key,
     printable,
     read_description,
@@ -44,7 +43,7 @@ from detcam.runs.schema import (
 )
 from detcam.types import ImageResult
 
-PARTS, LOCK = ".parts", ".lock"
+PARTS = ".parts"
 TABLES = ("detections.parquet", "images.parquet")
 ROWS = ("detections.parquet", "misses.parquet")
 """Tables of images' rows; a review splits off its misses."""
@@ -52,7 +51,7 @@ OWN = (*TABLES, "heatmaps", "overlays", PARTS)
 IMAGES: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
 
 
-class RunFolder:
+class RunFolder(HeldFolder):
     """A run folder, held by one process at a time; on a remote file system, which has no locks, by whoever comes.
 
     Made again with the same configuration, a run goes on: images that are done (``name in folder``) stay as they are,
@@ -79,12 +78,10 @@ class RunFolder:
         columns: Mapping[str, Any] = COLUMNS,
         tables: Sequence[str] = (),
     ) -> None:
-        self.path, self._columns = locate(path), dict(columns)
-        described = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
-        self._description = json.loads(json.dumps(described, default=str))
+        super().__init__(locate(path), command, configuration)
+        self._columns = dict(columns)
         self._errors: list[str] = []
         self._told = -math.inf
-        self._lock = FileLock(self.path / LOCK) if is_local(self.path) else None
         self._known: dict[str, list[dict[str, Any]]] | None = None
         try:
             with reaching(self.path):
@@ -97,10 +94,10 @@ class RunFolder:
         path = self.path
         refresh(path)
         if is_local(path) and (path / LOCK).exists():
-            self._hold()
+            self.hold()
         self._check(overwrite)
         make_folder(path)
-        self._hold()
+        self.hold()
         old = self._check(overwrite)  # again: until now another process may have been here
         if old is not None and (overwrite or old.get("state") == "removing"):
             self._description["state"] = "removing"
@@ -116,12 +113,9 @@ class RunFolder:
     def _check(self, overwrite: bool) -> dict[str, Any] | None:
         """What the folder says of itself, where this run may write there."""
         path, command, old = self.path, self._description["command"], read_description(self.path)
-        same = old is not None and all(
-            old.get(key) == self._description[key] for key in ("schema", "command", "configuration")
-        )
         if old is not None and overwrite and old["command"] != command:
             raise UsageError(f"{path} holds a run of detcam {old['command']}; choose another --out")
-        if old is not None and not same and not overwrite:
+        if old is not None and not self._is_same(old) and not overwrite:
             raise UsageError(
                 f"{path} holds a run of detcam {old['command']} with another configuration"
                 f"{_changed(old, self._description)}; choose another --out, or replace it with --overwrite"
@@ -137,14 +131,6 @@ class RunFolder:
         images = self._read("images.parquet", IMAGES).join(rows, "key", "left")
         whole = images.filter(pl.col("detections") == pl.col("rows").fill_null(0))
         return {*whole["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
-
-    def _hold(self) -> None:
-        """Keep other processes out; the lock goes with this one, however it ends."""
-        try:
-            if self._lock is not None and not self._lock.is_locked:
-                self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(f"another process is writing to {self.path}; wait, or choose another --out") from error
 
     def describe(self, **facts: Any) -> None:
         """Record what the run stands on (weights, device, ...) in ``run.json``."""
@@ -217,11 +203,6 @@ class RunFolder:
             self.release()
         return counts
 
-    def release(self) -> None:
-        """Let other processes write."""
-        if self._lock is not None:
-            self._lock.release()
-
     def _gather(self) -> int:
         """Parts into tables, in the order of images' names, so that the same rows are the same bytes; counts images."""
         refresh(self.path)
@@ -254,10 +235,6 @@ class RunFolder:
             write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
         else:
             (self.path / "errors.jsonl").unlink(missing_ok=True)
-
-    def _write_description(self) -> None:
-        text = json.dumps(self._description, indent=2, default=str)
-        write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
 
 
 def write_result(

@@ -13,7 +13,7 @@ import polars as pl
 
 from detcam.errors import UsageError, nearest
 from detcam.geometry import Letterbox
-from detcam.io.files import locate, reaching, read_table, refresh
+from detcam.io.files import locate, reaching, read_csv, read_table, refresh
 from detcam.runs.schema import COLUMNS, read_description, read_heatmap, read_letterbox
 from detcam.types import Detection, Evidence, Heatmap, Receipt, Status
 
@@ -26,8 +26,12 @@ TABLES = {
     "truths": "review",
     "comparison": "review --against",
     "evaluation": "evaluate",
+    "summary": "evaluate",
+    "sanity": "evaluate --sanity",
 }
 """A run's tables, and the commands that write them."""
+CSV_TABLES = ("summary", "sanity")
+"""Those among them that are CSV; the others are Parquet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +122,8 @@ class Run:
 
         Args:
             name: ``detections`` (columns as :data:`detcam.runs.schema.COLUMNS`; a review's has more) or ``images``; of
-                a review also ``misses``, ``truths`` and ``comparison``; of an evaluation ``evaluation``.
+                a review also ``misses``, ``truths`` and ``comparison``; of an evaluation ``evaluation`` (a row for each
+                detection and method), ``summary`` and ``sanity`` (a row for each method).
 
         Raises:
             UsageError: the run has no such table, or it is damaged.
@@ -217,17 +222,20 @@ class Run:
         return frozenset(table["error_type"].unique()) if "error_type" in table.columns else frozenset()
 
     def _is_there(self, name: str) -> bool:
-        path = self.path / f"{name}.parquet"
+        path = self._path_of(name)
         try:
             with reaching(path):
                 return name in self._tables or path.is_file()
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
 
+    def _path_of(self, name: str) -> Path:
+        return self.path / f"{name}{'.csv' if name in CSV_TABLES else '.parquet'}"
+
     def _read(self, name: str) -> pl.DataFrame:
         if name not in TABLES:
             raise UsageError(f"no table {name!r}{nearest(name, TABLES)}")
-        path = self.path / f"{name}.parquet"
+        path = self._path_of(name)
         if not self._is_there(name):
             state = self.info.get("state", "finished")
             unfinished = "" if state == "finished" else f", {state}: the same command goes on with it"
@@ -237,7 +245,7 @@ class Run:
             )
         if name not in self._tables:
             try:
-                self._tables[name] = read_table(path)
+                self._tables[name] = read_csv(path) if name in CSV_TABLES else read_table(path)
             except OSError as error:
                 raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
         return self._tables[name]
