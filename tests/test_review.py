@@ -21,12 +21,15 @@ from detcam.demo.scenes import CLASSES, GEM, KITE, SIZE, make_scene, render
 from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
+from detcam.io.images import read_image
+from detcam.methods.windows import Scan, scan
 from detcam.review.causes import LEAST, Suspect, find_causes, paste
 from detcam.review.compare import compare, counted
 from detcam.review.errors import image_errors
-from detcam.review.evidence import Evidence, Scan, Scene, find_evidence, scan
-from detcam.review.explaining import Case, ErrorExplainer, overlap_of, wrong_side
+from detcam.review.evidence import Evidence, Scene, find_evidence
+from detcam.review.explaining import ErrorExplainer, ReviewedImage, shared_mass, wrong_side
 from detcam.review.misses import trace
+from detcam.targets import Contrast
 from detcam.types import Detection
 
 NAMES = dict(enumerate(CLASSES))
@@ -87,9 +90,9 @@ def test_the_side_that_is_wrong():
 def test_what_two_maps_share():
     one, other = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)
     one[0, :2], other[0, 1:3] = 0.5, 0.2
-    assert overlap_of(one, other) == pytest.approx(0.5)
-    assert overlap_of(one, one * 3) == pytest.approx(1)
-    assert overlap_of(one, np.zeros_like(one)) == 0
+    assert shared_mass(one, other) == pytest.approx(0.5)
+    assert shared_mass(one, one * 3) == pytest.approx(1)
+    assert shared_mass(one, np.zeros_like(one)) == 0
 
 
 def marked_gem():
@@ -115,7 +118,7 @@ def fooled():
 def test_the_evidence_of_a_marked_gem_is_its_mark(fooled):
     model, image, found, gem = fooled
     scene = Scene.of(model, image)
-    scanned = scan(scene, found, GEM)
+    scanned = scan(scene.frame(found, Contrast(GEM), lambda price: None))
     nothing = np.zeros((4, 4), np.float32)
     evidence = find_evidence(scene, found, GEM, nothing, scanned, 0.25)
     x1, y1, x2, y2 = evidence.xyxy.tolist()
@@ -151,7 +154,7 @@ def test_errors_are_asked_what_fits_them(fooled):
     explainer = ErrorExplainer(model)
     for error, (several, labels) in cases.items():
         told = image_errors(labels, several)
-        case = Case("scene", image, Scene.of(model, image), several, labels, told)
+        case = ReviewedImage("scene", image, Scene.of(model, image), several, labels, told)
         number = next(n for n, outcome in enumerate(told.detections) if outcome.error == error)
         explained, scans = explainer.errors(case)
         one = explained[number]
@@ -256,6 +259,45 @@ def test_a_review_finds_the_planted_shortcut(reviewed):
     ]
     assert (run / "report" / "index.html").is_file()
     assert all((run / patch).is_file() for patch in first["patches"])
+
+
+def test_every_row_can_be_made_again_from_its_method_and_target(reviewed, tmp_path, capsys):
+    run, model = detcam.open_run(reviewed / "run"), detcam.load(WEIGHTS)
+    rows = [row for row in (*run.rows(), *run.misses()) if row.method is not None]
+    pairs = {(row.method, row.target): row for row in rows}
+    assert ("windows", "contrast:gem") in pairs
+    assert len(pairs) >= 2
+    for (method, target), row in pairs.items():
+        explainer = detcam.Explainer(model, method, target=target)
+        (again,) = explainer.explain_known(row.image, read_image(row.image), [row.detection])
+        assert (again.method, again.target) == (method, target)
+        assert again.heatmap.raw.any()
+        if method == "windows":
+            stored = run.heatmap(row).raw
+            assert np.abs(again.heatmap.raw - stored).max() <= 2**-10 * stored.max()  # float16's precision
+            assert again.forwards == row.forwards
+    row = pairs["windows", "contrast:gem"]
+    asked = ["--method", row.method, "--target", row.target, "--save", "none", "--json", "--out", str(tmp_path / "run")]
+    capsys.readouterr()
+    assert main(["explain", row.image, "--weights", str(WEIGHTS), "--class", "kite", "--box",
+                 ",".join(map(str, row.detection.xyxy.tolist())), *asked]) == 0  # fmt: skip
+    told = json.loads(capsys.readouterr().out)
+    assert (told["method"], told["target"], told["anchor"]) == (row.method, row.target, row.detection.anchor)
+
+
+def test_windows_answer_any_target_and_any_detector(fooled):
+    model, image, found, _ = fooled
+    shape = Scene.of(model, image).letterbox.network
+    maps = {}
+    for target in ("class", "contrast:gem", "left"):
+        (explanation,) = detcam.Explainer(model, "windows", target=target).explain_known("scene", image, [found])
+        maps[target] = explanation.heatmap.raw
+        assert maps[target].shape == (shape[0] // 8, shape[1] // 8)
+        assert maps[target].min() >= 0 < maps[target].max()
+    assert not np.allclose(maps["class"], maps["contrast:gem"], atol=0.01)
+    box = detcam.BlackBox(lambda images: [([[10, 10, 60, 60]], [[0.9, 0.1]]) for _ in images], ["one", "two"])
+    (explanation,) = detcam.explain(box, image, method="windows", target="contrast:two")
+    assert not explanation.heatmap.raw.any()  # nothing changes what it answers
 
 
 def test_a_review_goes_on_where_it_stopped(reviewed, capsys):

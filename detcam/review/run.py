@@ -20,7 +20,7 @@ from detcam.io.files import write_whole
 from detcam.io.images import read_image
 from detcam.review.errors import Errors, ImageErrors
 from detcam.review.evidence import Evidence, Scene, find_evidence
-from detcam.review.explaining import Case, ErrorExplainer, Told
+from detcam.review.explaining import ErrorExplainer, ErrorExplanation, ReviewedImage
 from detcam.review.matching import average_precision
 from detcam.review.misses import Death, trace
 from detcam.runs.folder import RunFolder
@@ -116,7 +116,7 @@ class Reviewer:
         """
         name = str(image.path)
         array = read_image(image.path)
-        case = Case(name, array, Scene.of(self.model, array), found, image.truths, told)
+        case = ReviewedImage(name, array, Scene.of(self.model, array), found, image.truths, told)
         scene = case.scene
         explained, scans = self.explainer.errors(case)
         rows, maps = [], {}
@@ -136,9 +136,11 @@ class Reviewer:
                 maps[row_id] = one.explanation.heatmap.raw
                 row |= _answer(one)
                 if outcome.error in CAUSED:
-                    rival, heat = self.explainer.rival(case, number), one.explanation.heatmap.raw
-                    scanned = scans.get(number)
-                    row |= _evidence(find_evidence(scene, detection, rival, heat, scanned, self.conf, self.seed))
+                    rival = case.rival_of(number)
+                    row |= _evidence(find_evidence(
+                        scene, detection, None if rival is None else rival.class_id, one.explanation.heatmap.raw,
+                        scans.get(number), self.conf, self.seed,
+                    ))  # fmt: skip
             rows.append(row)
         for number, fate in enumerate(told.truths):
             if fate.missed:
@@ -153,7 +155,14 @@ class Reviewer:
         return rows
 
     def _miss(
-        self, row_id: str, name: str, image: LabelledImage, number: int, truth_id: int, death: Death, told: Told
+        self,
+        row_id: str,
+        name: str,
+        image: LabelledImage,
+        number: int,
+        truth_id: int,
+        death: Death,
+        told: ErrorExplanation,
     ) -> Row:
         """The row of a missed truth: its own class and box, and the raw prediction's."""
         truth = image.truths[number]
@@ -168,7 +177,7 @@ class Reviewer:
         }  # fmt: skip
 
 
-def _answer(told: Told) -> Row:
+def _answer(told: ErrorExplanation) -> Row:
     return {"explanation": told.text, "evidence_inside": None if np.isnan(told.inside) else told.inside}
 
 
