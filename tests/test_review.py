@@ -21,12 +21,11 @@ from detcam.demo.scenes import CLASSES, GEM, KITE, SIZE, make_scene, render
 from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
-from detcam.io.images import read_image
 from detcam.methods.windows import Scan, scan
 from detcam.review.causes import LEAST, Suspect, find_causes, paste
-from detcam.review.compare import compare, counted
+from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import image_errors
-from detcam.review.evidence import Evidence, Scene, find_evidence
+from detcam.review.evidence import EvidencePatch, Scene, find_evidence
 from detcam.review.explaining import ErrorExplainer, ReviewedImage, shared_mass, wrong_side
 from detcam.review.misses import trace
 from detcam.targets import Contrast
@@ -169,7 +168,7 @@ def test_errors_are_asked_what_fits_them(fooled):
 
 
 def suspect(number, place, features, flipped=True, control=False, class_id=KITE):
-    evidence = Evidence(
+    evidence = EvidencePatch(
         np.array([0, 0, 10, 10]), flipped, control, 0.9, 0.1, np.array(place, float), 1.0,
         np.array(features, np.float32), np.random.default_rng(number).normal(0, 0.1, len(features)).astype(np.float32),
     )  # fmt: skip
@@ -261,30 +260,6 @@ def test_a_review_finds_the_planted_shortcut(reviewed):
     assert all((run / patch).is_file() for patch in first["patches"])
 
 
-def test_every_row_can_be_made_again_from_its_method_and_target(reviewed, tmp_path, capsys):
-    run, model = detcam.open_run(reviewed / "run"), detcam.load(WEIGHTS)
-    rows = [row for row in (*run.rows(), *run.misses()) if row.method is not None]
-    pairs = {(row.method, row.target): row for row in rows}
-    assert ("windows", "contrast:gem") in pairs
-    assert len(pairs) >= 2
-    for (method, target), row in pairs.items():
-        explainer = detcam.Explainer(model, method, target=target)
-        (again,) = explainer.explain_known(row.image, read_image(row.image), [row.detection])
-        assert (again.method, again.target) == (method, target)
-        assert again.heatmap.raw.any()
-        if method == "windows":
-            stored = run.heatmap(row).raw
-            assert np.abs(again.heatmap.raw - stored).max() <= 2**-10 * stored.max()  # float16's precision
-            assert again.forwards == row.forwards
-    row = pairs["windows", "contrast:gem"]
-    asked = ["--method", row.method, "--target", row.target, "--save", "none", "--json", "--out", str(tmp_path / "run")]
-    capsys.readouterr()
-    assert main(["explain", row.image, "--weights", str(WEIGHTS), "--class", "kite", "--box",
-                 ",".join(map(str, row.detection.xyxy.tolist())), *asked]) == 0  # fmt: skip
-    told = json.loads(capsys.readouterr().out)
-    assert (told["method"], told["target"], told["anchor"]) == (row.method, row.target, row.detection.anchor)
-
-
 def test_windows_answer_any_target_and_any_detector(fooled):
     model, image, found, _ = fooled
     shape = Scene.of(model, image).letterbox.network
@@ -365,7 +340,7 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
     table = compare(before, after)
     told = {(row["fate"], row["before"], row["after"]) for row in table.iter_rows(named=True)}
     assert told == {("mended", "a0", None), ("kept", "a1", "b1"), ("kept", "a3", "b-m1"), ("new", None, "b2")}
-    assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in counted(table)} == {
+    assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in count_fates(table)} == {
         "Cls": (1, 0, 0), "Loc": (0, 1, 0), "Both": (0, 0, 0), "Dupe": (0, 0, 0), "Bkg": (0, 1, 1), "Miss": (0, 0, 0),
     }  # fmt: skip
     pl.DataFrame({"id": [0], "class_id": [1], "found_by": [None]}).write_parquet(after / "truths.parquet")
@@ -404,7 +379,7 @@ def test_a_finished_review_with_misses_is_not_done_again(tmp_path, monkeypatch):
     def again(*_):
         raise AssertionError("an image that is done was explained again")
 
-    monkeypatch.setattr("detcam.commands.review.Reviewer.__call__", again)
+    monkeypatch.setattr("detcam.review.rows.Reviewer.__call__", again)
     assert main(command) == 0
     assert pl.read_parquet(tmp_path / "r" / "misses.parquet").equals(before)
 

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -41,7 +40,9 @@ EACH = 300
 """Images that a cause is put into at most."""
 
 Row = dict[str, Any]
-Made = tuple[str, str, str, NDArray[np.uint8]]
+Patch = Mapping[str, Any]
+"""As :attr:`detcam.runs.reading.Row.patch`."""
+TrainingImage = tuple[str, str, str, NDArray[np.uint8]]
 """Kind, image's name, cause's id, RGB uint8 (H, W, 3)."""
 
 
@@ -58,7 +59,7 @@ def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     """
     if run.truths is None:
         raise UsageError(f"{run.path} is no run of detcam review, so it has no causes")
-    causes = [cause for cause in json.loads((run.path / "causes.json").read_text("utf-8")) if cause["confirmed"]]
+    causes = [cause for cause in run.run.causes() if cause["confirmed"]]
     if not causes:
         raise UsageError(f"{run.path} has no confirmed cause: nothing to take out or put in")
     for part in ("images", "labels"):
@@ -69,7 +70,7 @@ def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     with (out / "counterfactuals.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "kind", "image", "cause"])
-        for kind, image, cause, pixels in _made(run, truths, causes):
+        for kind, image, cause, pixels in _training_images(run, truths, causes):
             name = f"{counts.total():06d}"
             counts[kind] += 1
             write_image(out / "images" / "train" / f"{name}.png", pixels)
@@ -79,41 +80,43 @@ def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     names = [run.names[class_id] for class_id in sorted(run.names)]
     described = {"path": str(out.resolve()), "train": "images/train", "val": "images/train", "names": names}
     (out / "data.yaml").write_text(yaml.safe_dump(described, allow_unicode=True), encoding="utf-8")
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return f"{counts.total()} images for {len(causes)} confirmed causes ({told}): train with them beside your own"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return f"{counts.total()} images for {len(causes)} confirmed causes ({kinds}): train with them beside your own"
 
 
-def _made(run: JudgedRun, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]) -> Iterator[Made]:
+def _training_images(
+    run: JudgedRun, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]
+) -> Iterator[TrainingImage]:
     """Every image of the set; an image that cannot be read is left out."""
     rows = {row["id"]: row for row in run.detections.iter_rows(named=True)}
+    patches = {row.id: row.patch for row in run.run.rows() if row.patch is not None}
     for cause in causes:
         members = [rows[name] for name in cause["members"] if rows[name]["verdict"] != "label_error"]
         for row in members:
             if (pixels := _pixels(row["image"])) is not None:
                 yield "hard", row["image"], cause["id"], pixels
-                evidence = json.loads(row["evidence"])
-                if row["error_type"] != "Cls" or evidence["outside"] >= BESIDE:
-                    yield "removed", row["image"], cause["id"], _without(pixels, evidence["xyxy"])
-        beside = [row for row in members if json.loads(row["evidence"])["outside"] >= BESIDE]
+                patch = patches[row["id"]]
+                if row["error_type"] != "Cls" or patch["outside"] >= BESIDE:
+                    yield "removed", row["image"], cause["id"], _without(pixels, patch["xyxy"])
+        beside = [(row, patches[row["id"]]) for row in members if patches[row["id"]]["outside"] >= BESIDE]
         yield from _pasted(run.detections, truths, cause["id"], beside)
 
 
 def _pasted(
-    table: pl.DataFrame, truths: Mapping[str, Sequence[Row]], cause: str, members: Sequence[Row]
-) -> Iterator[Made]:
+    table: pl.DataFrame, truths: Mapping[str, Sequence[Row]], cause: str, members: Sequence[tuple[Row, Patch]]
+) -> Iterator[TrainingImage]:
     """A cause's patches, in turn, beside objects of the class that its errors were taken for; on no other object."""
-    rivals = Counter(row["truth_class"] for row in members if row["error_type"] == "Cls")
+    rivals = Counter(row["truth_class"] for row, _ in members if row["error_type"] == "Cls")
     if not rivals:
         return
     right = table.filter((pl.col("error_type") == "TP") & (pl.col("class_name") == rivals.most_common(1)[0][0]))
     for number, target in enumerate(right.head(EACH).iter_rows(named=True)):
-        row = members[number % len(members)]
+        row, patch = members[number % len(members)]
         source, pixels = _pixels(row["image"]), _pixels(target["image"])
         if source is None or pixels is None:
             continue
-        evidence = json.loads(row["evidence"])
-        x1, y1, x2, y2 = evidence["xyxy"]
-        put = paste(source[y1:y2, x1:x2], np.array(evidence["place"]), _box(row), pixels, _box(target))
+        x1, y1, x2, y2 = patch["xyxy"]
+        put = paste(source[y1:y2, x1:x2], np.array(patch["place"]), _box(row), pixels, _box(target))
         others = [truth for truth in truths.get(target["image"], []) if _covered(put, truth)] if put is not None else []
         if put is not None and not others:
             yield "pasted", target["image"], cause, put[0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from detcam.review.evidence import Evidence, Floats, Scene, gone
+from detcam.review.evidence import EvidencePatch, Floats, Scene, gone
 from detcam.types import Detection
 
 ALIKE = 0.7
@@ -55,7 +55,7 @@ class Suspect:
     detection: Detection
     error: str
     rival: tuple[int, str] | None
-    evidence: Evidence
+    evidence: EvidencePatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def find_causes(suspects: Sequence[Suspect]) -> list[Cause]:
     return [Cause(f"cause-{n}", tuple(g), flipped, control) for n, (g, flipped, control) in enumerate(counted, 1)]
 
 
-def _distances(evidence: Sequence[Evidence]) -> Floats:
+def _distances(evidence: Sequence[EvidencePatch]) -> Floats:
     """How unlike patches are, (n, n), from 0."""
     chance = np.stack([one.chance for one in evidence])
     seen = (np.stack([one.features for one in evidence]) - chance.mean(0)) / (chance.std(0) + 1e-3)

@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class EvidencePatch:
     """A patch of the image that an error hangs on, and what became of the error without it.
 
     Attributes:
@@ -171,7 +171,7 @@ def find_evidence(
     scanned: Scan | None,
     conf: float,
     seed: int = 0,
-) -> Evidence | None:
+) -> EvidencePatch | None:
     """The patch that an error hangs on: what costs it most, and of what costs as much the smallest.
 
     Args:
@@ -213,7 +213,7 @@ def find_evidence(
     centre = (own[:2] + own[2:]) / 2 - np.array([x1 + x2, y1 + y2]) / 2
     in_box = [max(own[0], x1), max(own[1], y1), min(own[2], x2), min(own[3], y2)]
     where = scene.letterbox.clip(scene.letterbox.to_original(own))
-    return Evidence(
+    return EvidencePatch(
         xyxy=np.concatenate([np.floor(where[:2]), np.ceil(where[2:])]).astype(np.int64),
         flipped=bool(gone(scores[best], conf).all()),
         control=bool(gone(control_scores[control], conf).all()),
