@@ -63,7 +63,7 @@ def test_own_adapter(tmp_path, capsys, doors):
 
 def test_review(tmp_path, capsys):
     data = write_dataset(
-        tmp_path / "set", range(0), range(630_000, 630_002), lambda seed: make_scene(seed).with_marks(True, GEM)
+        tmp_path / "set", range(0), range(630_002, 630_003), lambda seed: make_scene(seed).with_marks(True, GEM)
     )
     run_example("review.py", WEIGHTS, data, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()

@@ -22,7 +22,7 @@ from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
 from detcam.methods.windows import Scan, scan
-from detcam.review.causes import LEAST, Suspect, find_causes, paste
+from detcam.review.causes import LEAST_MEMBERS, Suspect, find_causes, paste
 from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import image_errors
 from detcam.review.evidence import EvidencePatch, Scene, find_evidence
@@ -187,7 +187,7 @@ def test_patches_that_look_alike_and_lie_alike_are_one_cause():
     assert (first.confirmed, second.confirmed) == (True, False)
     assert first.text.startswith("6 false positives share this cause; 6 of 6 vanish without it")
     assert "above right" in first.name
-    assert len(find_causes(several[: LEAST - 1])) == 0
+    assert len(find_causes(several[: LEAST_MEMBERS - 1])) == 0
     everywhere = [suspect(n, (0.5, -0.7), looks[0] + rng.normal(0, 0.1, 32), control=True) for n in range(6)]
     assert not find_causes(everywhere)[0].confirmed  # any patch would do
 

@@ -26,17 +26,15 @@ from detcam.drawing.render import write_image
 from detcam.errors import InputError, UsageError
 from detcam.export.run import JudgedRun
 from detcam.io.images import read_image
-from detcam.review.causes import paste
+from detcam.review.causes import BESIDE_SHARE, paste
 
-RADIUS = 5
+INPAINT_RADIUS_PIXELS = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
-GROW = 0.15
+PATCH_GROWTH = 0.15
 """How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
-BESIDE = 0.5
-"""A patch of which this share lies outside the box is beside the object."""
-HIDDEN = 0.1
+HIDDEN_SHARE = 0.1
 """No patch is pasted where it hides this share of an object."""
-EACH = 300
+MOST_PASTES = 300
 """Images that a cause is put into at most."""
 
 Row = dict[str, Any]
@@ -96,9 +94,9 @@ def _training_images(
             if (pixels := _pixels(row["image"])) is not None:
                 yield "hard", row["image"], cause["id"], pixels
                 patch = patches[row["id"]]
-                if row["error_type"] != "Cls" or patch["outside"] >= BESIDE:
+                if row["error_type"] != "Cls" or patch["outside"] >= BESIDE_SHARE:
                     yield "removed", row["image"], cause["id"], _without(pixels, patch["xyxy"])
-        beside = [(row, patches[row["id"]]) for row in members if patches[row["id"]]["outside"] >= BESIDE]
+        beside = [(row, patches[row["id"]]) for row in members if patches[row["id"]]["outside"] >= BESIDE_SHARE]
         yield from _pasted(run.detections, truths, cause["id"], beside)
 
 
@@ -110,7 +108,7 @@ def _pasted(
     if not rivals:
         return
     right = table.filter((pl.col("error_type") == "TP") & (pl.col("class_name") == rivals.most_common(1)[0][0]))
-    for number, target in enumerate(right.head(EACH).iter_rows(named=True)):
+    for number, target in enumerate(right.head(MOST_PASTES).iter_rows(named=True)):
         row, patch = members[number % len(members)]
         source, pixels = _pixels(row["image"]), _pixels(target["image"])
         if source is None or pixels is None:
@@ -126,7 +124,7 @@ def _covered(put: tuple[NDArray[np.uint8], NDArray[np.int64]], truth: Row) -> bo
     """Whether a pasted patch hides a tenth or more of an object."""
     patch, box = put[1].astype(float), _box(truth)
     shared = np.clip(np.minimum(patch[2:], box[2:]) - np.maximum(patch[:2], box[:2]), 0, None).prod()
-    return bool(shared >= HIDDEN * np.prod(np.maximum(box[2:] - box[:2], 1)))
+    return bool(shared >= HIDDEN_SHARE * np.prod(np.maximum(box[2:] - box[:2], 1)))
 
 
 @lru_cache(maxsize=4)
@@ -140,10 +138,12 @@ def _pixels(path: str) -> NDArray[np.uint8] | None:
 def _without(image: NDArray[np.uint8], xyxy: Sequence[int]) -> NDArray[np.uint8]:
     """An image with a patch inpainted from what is around it."""
     x1, y1, x2, y2 = xyxy
-    spare_x, spare_y = (round(GROW * side) + 1 for side in (x2 - x1, y2 - y1))
+    spare_x, spare_y = (round(PATCH_GROWTH * side) + 1 for side in (x2 - x1, y2 - y1))
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[max(y1 - spare_y, 0) : y2 + spare_y, max(x1 - spare_x, 0) : x2 + spare_x] = 255
-    return np.asarray(cv2.inpaint(np.ascontiguousarray(image), mask, RADIUS, cv2.INPAINT_TELEA), np.uint8)
+    return np.asarray(
+        cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PIXELS, cv2.INPAINT_TELEA), np.uint8
+    )
 
 
 def _box(row: Row) -> NDArray[np.float64]:

@@ -138,7 +138,7 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
     Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that took
     the truth or suppressed the prediction. What is not known is left out.
     """
-    found = {row["id"]: row for row in review.detections}
+    detections = {row["id"]: row for row in review.detections}
     truths = {row["id"]: row for row in review.truths}
     errors = [row for row in review.detections if row["error_type"] in TYPES]
     numbers = {image: n for n, image in enumerate(sorted({row["image"] for row in (*errors, *review.misses)}))}
@@ -147,10 +147,10 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
     for missed, row in [*((False, row) for row in errors), *((True, row) for row in review.misses)]:
         truth = truths.get(row["truth_id"])
         if missed:
-            box, truth_box, rival = _box(row, "raw_"), _box(row), found.get(row["suppressor"])
+            box, truth_box, rival = _box(row, "raw_"), _box(row), detections.get(row["suppressor"])
         else:
             box, truth_box = _box(row), _box(truth)
-            rival = found.get(truth["found_by"]) if truth and row["error_type"] == "Dupe" else None
+            rival = detections.get(truth["found_by"]) if truth and row["error_type"] == "Dupe" else None
         case = {name: row.get(name) for name in KEPT} | {
             "type": "Miss" if missed else row["error_type"],
             "image": numbers[row["image"]],

@@ -13,7 +13,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.drawing.render import write_image
 from detcam.errors import InputError
 from detcam.io.images import read_image
-from detcam.review.causes import PASTES, Cause, Suspect, appears, described, find_causes, paste
+from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, described, find_causes, paste
 from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
@@ -96,7 +96,7 @@ def tried_elsewhere(
         if str(image.path) == first.image:
             continue
         for detection, outcome in zip(detections, outcomes.detections, strict=True):
-            if outcome.error != "TP" or detection.class_id != first.rival[0] or pasted == PASTES:
+            if outcome.error != "TP" or detection.class_id != first.rival[0] or pasted == MOST_PASTES:
                 continue
             if appears(Scene.of(model, read_image(image.path)), first.detection.class_id, detection, conf):
                 continue  # it is taken for that already

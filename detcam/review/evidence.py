@@ -27,21 +27,21 @@ from detcam.targets import Target
 from detcam.tensors.fills import averaged, softened
 from detcam.types import Detection
 
-SHARES = (0.04, 0.12, 0.35)
+AREA_SHARES = (0.04, 0.12, 0.35)
 """How much of the box's area the hottest pixels cover whose connected parts are tried as patches."""
-LARGEST = 2
+PARTS_PER_SHARE = 2
 """Connected parts tried for each share, by the heat in them."""
-GROWTH = (1.0, 1.6, 2.4)
+PATCH_GROWTHS = (1.0, 1.6, 2.4)
 """Sizes in which the window that costs an error most is tried as a patch."""
-CLOSE = 0.05
+SCORE_TOLERANCE = 0.05
 """Of patches that cost an error as much, within this, the smallest is its evidence."""
-APART = 0.7
+SAME_PATCH_IOU = 0.7
 """Patches that overlap more than this (IoU) are one."""
-AROUND = 2.0
+CONTROL_REACH = 2.0
 """A control patch lies within the box enlarged this many times, and within the patch's own reach."""
-TRIES = 32
-TOGETHER = 16
-THUMB = 8
+CONTROL_TRIES = 32
+IMAGES_PER_PASS = 16
+MINIATURE_PIXELS = 8
 """Side of the miniature that stands for the features of a model that can only be called."""
 
 Floats = NDArray[np.float64]
@@ -117,14 +117,14 @@ class Scene:
     def scores(self, images: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
         """The tracked score of boxes (K, 4) as classes, in images (n, 3, h, w): (n, K) in [0, 1]."""
         with torch.no_grad():
-            parts = torch.split(images.to(self.batch.dtype), TOGETHER)
+            parts = torch.split(images.to(self.batch.dtype), IMAGES_PER_PASS)
             return torch.cat([self.model.forward(part).remains(boxes, class_ids) for part in parts])
 
     def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
         """The same without parts (n, h, w), bool, of the image: (n, fill, K)."""
         fills = torch.stack(list(self.fills.values()))
         scores = []
-        for some in torch.split(parts, TOGETHER):  # whole images are large: never all of them at once
+        for some in torch.split(parts, IMAGES_PER_PASS):  # whole images are large: never all of them at once
             kept = 1 - softened(some, self.inside)[:, None, None]
             images = torch.lerp(fills, self.batch[0].float(), kept)
             scores.append(self.scores(images.flatten(0, 1), boxes, class_ids).view(*images.shape[:2], -1))
@@ -141,7 +141,7 @@ class Scene:
         if not self.model.differentiable:
             rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
             cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            small = F.interpolate(cut[None], (THUMB, THUMB), mode="area")[0]
+            small = F.interpolate(cut[None], (MINIATURE_PIXELS, MINIATURE_PIXELS), mode="area")[0]
             return np.asarray(small.flatten().cpu().numpy(), np.float32)
         with torch.no_grad():
             activations = self.model.forward(alone, self.model.resolve("backbone")).activations
@@ -190,7 +190,7 @@ def find_evidence(
     patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
     if scanned is not None:
         worst = scanned.windows[int(scanned.losses.argmax())].tolist()
-        patches += [cut(_scaled(worst, growth), scene.rectangle) for growth in GROWTH]
+        patches += [cut(_scaled(worst, growth), scene.rectangle) for growth in PATCH_GROWTHS]
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
     before = scene.raw.remains(box.expand(len(ids), 4), ids)[0].detach()
     if gone(
@@ -230,7 +230,7 @@ def _most(scores: Tensor, patches: Sequence[Sequence[int]]) -> int:
     """Which patch costs an error most, by scores (patch, fill, K); of those that cost as much, the smallest."""
     margins = _margin(scores).mean(1).cpu().numpy()
     sizes = np.array([_area(patch) for patch in patches])
-    return int(np.where(margins <= margins.min() + CLOSE, sizes, np.inf).argmin())
+    return int(np.where(margins <= margins.min() + SCORE_TOLERANCE, sizes, np.inf).argmin())
 
 
 def _margin(scores: Tensor) -> Tensor:
@@ -250,8 +250,8 @@ def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
     full = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[0, 0].clamp(min=0) * scene.inside
     area = float((box[2:] - box[:2]).clamp(min=1).prod())
     positive = int((full > 0).sum())
-    found: list[list[int]] = []
-    for share in SHARES:
+    patches: list[list[int]] = []
+    for share in AREA_SHARES:
         count = min(max(round(share * area), 1), positive)
         if not count:
             return []
@@ -259,32 +259,32 @@ def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
         labels, number = ndimage.label((hot & (full > 0)).cpu().numpy())
         masses = ndimage.sum_labels(full.cpu().numpy(), labels, range(1, number + 1))
         places = ndimage.find_objects(labels)
-        for part in np.argsort(-np.asarray(masses), kind="stable")[:LARGEST]:
+        for part in np.argsort(-np.asarray(masses), kind="stable")[:PARTS_PER_SHARE]:
             rows, columns = places[part]
             patch = widened([columns.start, rows.start, columns.stop, rows.stop], scene.rectangle)
-            if all(overlap_of(patch, other) < APART for other in found):
-                found.append(patch)
-    return found
+            if all(overlap_of(patch, other) < SAME_PATCH_IOU for other in patches):
+                patches.append(patch)
+    return patches
 
 
 def _elsewhere(scene: Scene, box: Tensor, patches: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
     """For each patch one as large, near the box, that overlaps it least of some tries."""
     image = scene.rectangle
     x1, y1, x2, y2 = box.tolist()
-    spread_x, spread_y = ((AROUND - 1) / 2 * side for side in (x2 - x1, y2 - y1))
+    spread_x, spread_y = ((CONTROL_REACH - 1) / 2 * side for side in (x2 - x1, y2 - y1))
     rng = np.random.default_rng([seed, *np.maximum(box.cpu().numpy(), 0).astype(int).tolist()])
-    found = []
+    controls = []
     for patch in patches:
         width, height = patch[2] - patch[0], patch[3] - patch[1]
         tries = []
-        for _ in range(TRIES):
+        for _ in range(CONTROL_TRIES):
             left = rng.uniform(min(x1 - spread_x, patch[0]), max(x2 + spread_x, patch[2]) - width)
             top = rng.uniform(min(y1 - spread_y, patch[1]), max(y2 + spread_y, patch[3]) - height)
             left = int(np.clip(left, image[0], max(image[2] - width, image[0])))
             top = int(np.clip(top, image[1], max(image[3] - height, image[1])))
             tries.append([left, top, left + width, top + height])
-        found.append(min(tries, key=lambda other: overlap_of(patch, other)))
-    return found
+        controls.append(min(tries, key=lambda other: overlap_of(patch, other)))
+    return controls
 
 
 def _area(patch: Sequence[float]) -> float:
