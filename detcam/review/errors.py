@@ -1,6 +1,6 @@
 """What kind of error each detection is: TIDE's types (Bolya et al. 2020, arXiv:2008.08115), and what each type costs.
 
-Types are typed apart in the order of TIDE's package, tidecv 1.0.1, thresholds compared as it compares them:
+Types are told apart in the order of TIDE's package, tidecv 1.0.1, thresholds compared as it compares them:
 
 ========  ===========================================================================================================
 TP        claims a truth: by falling confidence, each detection takes the unclaimed truth of its class it overlaps most,
