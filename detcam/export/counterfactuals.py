@@ -141,9 +141,8 @@ def _without(image: NDArray[np.uint8], xyxy: Sequence[int]) -> NDArray[np.uint8]
     spare_x, spare_y = (round(PATCH_GROWTH * side) + 1 for side in (x2 - x1, y2 - y1))
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[max(y1 - spare_y, 0) : y2 + spare_y, max(x1 - spare_x, 0) : x2 + spare_x] = 255
-    return np.asarray(
-        cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PIXELS, cv2.INPAINT_TELEA), np.uint8
-    )
+    inpainted = cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PIXELS, cv2.INPAINT_TELEA)
+    return np.asarray(inpainted, np.uint8)
 
 
 def _box(row: Row) -> NDArray[np.float64]:

@@ -201,9 +201,7 @@ class RunFolder:
     def fail(self, source: str, reason: str) -> None:
         """Record an input that failed."""
         self._errors.append(json.dumps({"path": printable(source), "reason": reason}) + "\n")
-        if (
-            time.monotonic() - self._errors_written >= 1
-        ):  # the file is written whole, which for every one of many takes too long
+        if time.monotonic() - self._errors_written >= 1:  # whole, which for every one of many takes too long
             self._write_errors()
 
     def finish(self, complete: bool) -> dict[str, int]:
