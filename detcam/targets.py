@@ -6,6 +6,7 @@ Every target is bound to an image of the batch and an anchor, never found again 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -80,13 +81,19 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     return inter / (area + kept_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
 
 
-def contrast(other: int) -> Target:
-    """The detection's class logit less another class's at the same anchor: why this class rather than that one."""
+@dataclass(frozen=True)
+class Contrast:
+    """The detection's class logit less another class's at the same anchor: why this class rather than that one.
 
-    def difference(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        return class_logit(raw, index, detection) - raw.logits[index, detection.anchor, other]
+    Attributes:
+        other: the other class's index.
+    """
 
-    return difference
+    other: int
+
+    def __call__(self, raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        """The difference, a scalar tensor attached to the graph."""
+        return class_logit(raw, index, detection) - raw.logits[index, detection.anchor, self.other]
 
 
 def mask_area(raw: RawOutput, index: int, detection: Detection) -> Tensor:
@@ -270,7 +277,7 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
         return _checked(name_of(name), name)
     kind, _, argument = name.partition(":")
     if kind == "contrast" and argument:
-        return contrast(find_classes([argument], names)[0])
+        return Contrast(find_classes([argument], names)[0])
     if kind == "keypoint" and argument:
         number, _, part = argument.partition(":")
         if number.isdigit() and part in ("", "x", "y", "visible"):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
+from detcam.demo.scenes import GEM, make_scene, write_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,6 +79,17 @@ def test_own_torch_adapter(tmp_path, capsys, doors):
     run_example("own_torch_adapter.py", tmp_path / "dark.png", tmp_path)
     assert capsys.readouterr().out == "bright 0.98, layercam at cells: ok\n"
     assert (tmp_path / "bright.png").is_file()
+
+
+def test_review(tmp_path, capsys):
+    data = write_dataset(
+        tmp_path / "set", range(0), range(630_002, 630_003), lambda seed: make_scene(seed).with_marks(True, GEM)
+    )
+    run_example("review.py", WEIGHTS, data, tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("mAP50 0.")
+    assert any(line.startswith("Cls: kite in ") and "gem taken for kite" in line for line in lines)
+    assert lines[-1] == f"open {tmp_path / 'run' / 'report' / 'index.html'}"
 
 
 def test_the_page_on_extending_shows_what_the_examples_run():

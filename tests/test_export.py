@@ -375,8 +375,8 @@ def test_the_run_and_a_folder_with_files_stay_as_they_are(reviewed, tmp_path, to
         (lambda run: (run / "run.json").write_text("[]"), "does not describe a run of detcam"),
         (lambda run: (run / "detections.parquet").unlink(), "no finished run"),
         (lambda run: (run / "misses.parquet").write_bytes(b"PAR1"), "misses.parquet is damaged: "),
-        (lambda run: (run / "verdicts.json").write_text('{"a": "model_error"}'), "must hold an object of objects"),
-        (lambda run: (run / "verdicts.json").write_text("{"), "verdicts.json cannot be read"),
+        (lambda run: (run / "verdicts.json").write_text('{"a": "model_error"}'), "verdict on 'a' must be"),
+        (lambda run: (run / "verdicts.json").write_text("{"), "verdicts.json is no JSON"),
     ],
 )
 def test_a_folder_that_is_no_run(reviewed, tmp_path, spoil, match):

@@ -11,11 +11,11 @@ from subject import KnownSubject
 
 import detcam
 from detcam.attribution.image_maps import ImageMaps, Seen
-from detcam.attribution.receipt import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
+from detcam.attribution.receipt import CONTROLS, HOT, _moved, check, far_apart, verify
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
-from detcam.tensors.fills import gaussian_blur
+from detcam.tensors.fills import SOFT, gaussian_blur, softened
 
 
 def blob(box, size=(48, 64)):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from detcam.adapters.base import DetectorAdapter
 from detcam.attribution.evidence import find_evidence, find_surroundings
 from detcam.attribution.image_maps import Seen
-from detcam.attribution.receipt import check, hottest_part, softened
+from detcam.attribution.receipt import check, hottest_part
 from detcam.attribution.sentence import MUCH, sentence_of
 from detcam.attribution.unreported import SAME_PLACE
 from detcam.geometry import Letterbox, iou_matrix
@@ -21,6 +21,7 @@ from detcam.methods.regions import box_gaussian
 from detcam.probing.frames import Frame, choose_frame
 from detcam.probing.probe import Probe
 from detcam.targets import Target, against, class_logit
+from detcam.tensors.fills import softened
 from detcam.types import Detection, Explanation, Heatmap
 
 LIKE_THE_BOX = 0.9

@@ -24,9 +24,9 @@ from detcam.attribution.patches import (
     propose,
     shared_area,
 )
-from detcam.attribution.receipt import softened
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame
+from detcam.tensors.fills import softened
 from detcam.types import Evidence
 
 ENOUGH = 0.8

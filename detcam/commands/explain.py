@@ -50,22 +50,34 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
 def _explain(
     config: ExplainConfig, remote: ExplainConfig, explainer: Explainer, pictures: Pictures, stdout: TextIO
 ) -> int:
-    """The run; ``remote`` is the configuration in the workers' words."""
+    """The run in its folder; ``remote`` is the configuration in the workers' words."""
     resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
     weights = Path(config.weights)
     if not all(is_stream(name) or is_remote(name) or Path(name).is_absolute() for name in config.source):
         resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     resolved["device"] = remote.device
-    folder = RunFolder(config.out, "explain", resolved, config.overwrite)
-    folder.describe(
-        weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
-        device=str(remote.device or explainer.model.device),
-        imgsz=getattr(explainer.model, "imgsz", None),
-        layers=explainer.layers,
-        classes=explainer.model.names,
-        engine=config.engine,
-    )
+    with RunFolder(config.out, "explain", resolved, config.overwrite) as folder:
+        folder.describe(
+            weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
+            device=str(remote.device or explainer.model.device),
+            imgsz=getattr(explainer.model, "imgsz", None),
+            layers=explainer.layers,
+            classes=explainer.model.names,
+            engine=config.engine,
+        )
+        return _explain_into(folder, config, remote, explainer, pictures, stdout)
+
+
+def _explain_into(
+    folder: RunFolder,
+    config: ExplainConfig,
+    remote: ExplainConfig,
+    explainer: Explainer,
+    pictures: Pictures,
+    stdout: TextIO,
+) -> int:
+    """The images that are not done yet, into a folder that is held."""
     clips: dict[str, Clip] = {}
     complete, earlier, failed = False, 0, 0
     try:
