@@ -10,7 +10,8 @@ from PIL import Image
 from subject import KnownSubject
 
 import detcam
-from detcam.attribution.image_maps import ImageMaps, Seen
+from detcam.attribution.image_maps import ImageMaps
+from detcam.attribution.prepared_image import prepare_images
 from detcam.attribution.receipt import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
@@ -177,8 +178,7 @@ def planted(seeds):
         if not gems:
             continue
         image = render(scene)
-        batch, letterboxes = model.prepare([image])
-        seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+        (prepared,) = prepare_images(model, [image])
         result = explainer(image)[0]
         for gem in gems:
             found = explanation_over(result, gem)
@@ -191,7 +191,7 @@ def planted(seeds):
             maps = [blob(np.clip(box, 0, 256), (256, 256)) for box in ((x1, y1, x2, y2), elsewhere)]
             if not all(one.any() for one in maps):
                 continue
-            told = [maker.receipts(seen, [found.detection] * 2, maps, quick=quick) for quick in (False, True)]
+            told = [maker.receipts(prepared, [found.detection] * 2, maps, quick=quick) for quick in (False, True)]
             yield tuple(right for true, false in told for right in (true.supported, not false.supported))
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from detcam.adapters import load
-from detcam.commands.model import load_model, numbers
+from detcam.commands.model import load_model
 from detcam.commands.progress import complain, progress_bar
-from detcam.config import EvaluateConfig, PlantConfig, split_list
+from detcam.config import EvaluateConfig, PlantConfig, numbers, split_list
 from detcam.data import read_data
 from detcam.demo import WEIGHTS
 from detcam.demo.causes import KINDS

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.image_maps import ImageMaps, Seen
+from detcam.attribution.image_maps import ImageMaps
+from detcam.attribution.prepared_image import PreparedImage
 from detcam.explainer import Explainer
 from detcam.methods import perturb
 from detcam.probing.probe import TOGETHER
@@ -53,7 +54,7 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     raw = model.forward(batch)
     detections = model.decode(raw, letterboxes, conf=conf, iou=0.7, classes=None, max_det=300)[0]
     many = batch.expand(TOGETHER, -1, -1, -1).contiguous()
-    seen = Seen(batch, raw, 0, letterboxes[0])
+    prepared = PreparedImage(batch, raw, 0, letterboxes[0])
 
     def plain() -> None:
         for _ in range(MASKS // TOGETHER):
@@ -67,10 +68,10 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     if detections:
         explainer = Explainer(model, "drise", budget=MASKS)
         maker: ImageMaps = explainer.image_maps
-        ratio = _ratio(plain, lambda: maker(seen, detections))
+        ratio = _ratio(plain, lambda: maker(prepared, detections))
         note = f"{len(detections)} detections share the masks; share of the plain forward's rate"
         figures.append(Figure("drise", 100 * ratio, "%", note))
-        figures.append(_growth(maker, seen, list(detections)))
+        figures.append(_growth(maker, prepared, list(detections)))
     if detections and model.differentiable:
         for name in PRICED:
             explain = Explainer(model, name, conf=conf)
@@ -117,14 +118,14 @@ def _ratio(plain: Callable[[], object], other: Callable[[], object]) -> float:
     return median(_seconds(plain) / _seconds(other) for _ in range(ROUNDS))
 
 
-def _growth(maker: ImageMaps, seen: Seen, detections: list[Detection]) -> Figure:
+def _growth(maker: ImageMaps, prepared: PreparedImage, detections: list[Detection]) -> Figure:
     """How much more memory the process holds after many more masks."""
     process = psutil.Process()
     stable, perturb.STABLE = perturb.STABLE, 0.0  # every mask is wanted here
     try:
-        maker(seen, detections)
+        maker(prepared, detections)
         before = process.memory_info().rss
-        replace(maker, budget=LONG * MASKS)(seen, detections)
+        replace(maker, budget=LONG * MASKS)(prepared, detections)
         grown = (process.memory_info().rss - before) / 2**20
     finally:
         perturb.STABLE = stable

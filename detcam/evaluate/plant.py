@@ -379,8 +379,8 @@ def measure(model: DetectorAdapter, contestants: Sequence[str], cases: Sequence[
         own = list(group)
         image = own[0].photo.draw(np.ones(len(own[0].photo.boxes), bool))
         for name, explainer in explainers.items():
-            explainer.numbers = [case.number for case in own]
-            for case, told in zip(own, explainer(image)[0], strict=True):
+            numbers = [case.number for case in own]
+            for case, told in zip(own, explainer(image, detection=numbers)[0], strict=True):
                 found = told.evidence
                 held = found is not None and holds("near", found.patches, [case.mark], case.box)
                 rows.append(

@@ -17,7 +17,7 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import PreparedImage, prepare_images
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS, causes
 from detcam.demo.causes import EXPERIMENTS, KINDS
 from detcam.demo.scenes import KITE, Thing, make_scene, render
@@ -200,8 +200,7 @@ def _measure(
                 told = {"method": name, "status": "ok", "forwards": 0.0, "evidence": False, "holds": False}
                 own.append((told, region.astype(np.float32)))
         for name, explainer in explainers.items():
-            explainer.numbers = [one.number]
-            e = explainer(one.image)[0][0]
+            e = explainer(one.image, detection=one.number)[0][0]
             held = e.evidence is not None and holds(one.kind, e.evidence.patches, one.marks, one.box)
             told = {"method": name, "status": e.status, "forwards": float(e.forwards),
                     "evidence": e.evidence is not None, "holds": held}  # fmt: skip
@@ -247,13 +246,12 @@ def combine(methods: Sequence[str], layers: Sequence[str]) -> list[str]:
 
 def _receipts(model: DetectorAdapter, one: Planted, heats: Sequence[Floats], seed: int) -> list[Row]:
     """What :func:`receipt_of` tells of each map of a detection; nothing of a map without heat."""
-    batch, letterboxes = model.prepare([one.image])
-    seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+    (prepared,) = prepare_images(model, [one.image])
     detection, anyone = detections_of(model, one.image)[one.number], Explainer(model, "box", seed=seed)
-    return [receipt_of(anyone, seen, detection, heat, one) if heat.any() else {} for heat in heats]
+    return [receipt_of(anyone, prepared, detection, heat, one) if heat.any() else {} for heat in heats]
 
 
-def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Floats, kite: Planted) -> Row:
+def receipt_of(explainer: Explainer, prepared: PreparedImage, detection: Detection, heat: Floats, kite: Planted) -> Row:
     """Whether a map's receipt supports it and whether that is right: ``supported`` and ``right`` of the full receipt,
     ``quick`` and ``quick_right`` of the one that comes with the default explanation.
 
@@ -262,7 +260,8 @@ def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Flo
     itself is a cause as well: None.
     """
     maps = [torch.from_numpy(np.array(heat, np.float32))]
-    receipt, quick = (explainer.image_maps.receipts(seen, [detection], maps, quick=one)[0] for one in (False, True))
+    judged = [explainer.image_maps.receipts(prepared, [detection], maps, quick=one) for one in (False, True)]
+    receipt, quick = (receipts[0] for receipts in judged)
     hot = max(round(receipt.hot_share * heat.size), 1)
     held, touched = (hottest_inside(heat, region, hot) for region in (kite.cause, kite.cause | kite.box))
     true = True if held >= np.count_nonzero(kite.cause) / 2 else False if touched == 0 else None

@@ -107,9 +107,7 @@ class Contest:
         if twice := {c.text for c in self.contestants if contestants.count(c.text) > 1}:
             raise UsageError(f"{min(twice)!r} is named twice")
         self._explainers = {
-            one.text: Explainer(
-                model, one.method, one.layers.split(","), budget=one.budget, conf=conf, seed=seed, detection=0
-            )
+            one.text: Explainer(model, one.method, one.layers.split(","), budget=one.budget, conf=conf, seed=seed)
             for one in self.contestants
         }
         self._decode: dict[str, Any] = {"conf": conf, "iou": 0.7, "classes": None, "max_det": 300}
@@ -139,9 +137,8 @@ class Contest:
         judge = Judge(probe, self.seed) if self.unseen else None
         for one in self.contestants:
             explainer = self._explainers[one.text]
-            explainer.numbers = numbers
             start = time.perf_counter()
-            explanations = explainer.explain_named({str(path): image})[0]
+            explanations = explainer.explain_named({str(path): image}, numbers)[0]
             seconds = (time.perf_counter() - start) / len(numbers)
             shuffled = (
                 explainer.remade(self._shuffled, batch, letterboxes[0], [found[number] for number in numbers])

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import PreparedImage
 from detcam.data import Truth
 from detcam.explainer import Explainer
 from detcam.metrics.localization import box_mask, energy_inside
@@ -142,8 +142,8 @@ class ErrorExplainer:
             reason = f"no window around {detection.class_name!r} speaks for it against {target.partition(':')[2]!r}"
             return replace(made, status="no_signal", reason=reason)
         maps = self._explainer("class", verify=True).image_maps
-        seen = Seen(scene.batch, scene.raw, 0, scene.letterbox)
-        (receipt,) = maps.receipts(seen, [detection], [torch.tensor(raw, device=scene.batch.device)])
+        prepared = PreparedImage(scene.batch, scene.raw, 0, scene.letterbox)
+        (receipt,) = maps.receipts(prepared, [detection], [torch.tensor(raw, device=scene.batch.device)])
         return replace(made, status="ok" if receipt.supported else "unsupported", receipt=receipt)
 
     def _target(self, case: Case, number: int) -> str:
@@ -159,9 +159,9 @@ class ErrorExplainer:
             method = self.method
             if method == "auto" and not verify and self.model.differentiable:
                 method = "layercam"
-            made = Explainer(self.model, method, target=target, seed=self.seed, verify=verify)
-            made.escalation = ("effect",)
-            self._explainers[target, verify] = made
+            self._explainers[target, verify] = Explainer(
+                self.model, method, target=target, seed=self.seed, verify=verify, escalation=["effect"]
+            )
         return self._explainers[target, verify]
 
     def _text(self, case: Case, number: int, made: dict[int, Explanation], original: int | None) -> str:
