@@ -29,7 +29,7 @@ TARGET_NAMES = (
 FUSION_NAMES = ("sum", "mean", "max")
 SMOOTHING_NAMES = ("aug", "eigen", "noise")
 SEEDS = 2**32
-"""Seeds are smaller: no generator takes larger ones."""
+"""Seeds are smaller: not all generators take larger ones."""
 
 
 def check_method_name(name: str) -> None:
@@ -116,6 +116,16 @@ def check_thresholds(conf: Any, iou: Any, max_det: Any) -> None:
     check_counts(max_det=max_det)
 
 
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that a generator does not take.
+
+    Raises:
+        UsageError: it is no whole number from 0 to 2^32 - 1.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < SEEDS:
+        raise UsageError(f"seed must be a whole number from 0 to {SEEDS - 1}, got {seed!r}")
+
+
 def check_detection(detection: Any) -> list[int] | None:
     """The numbers of detections to explain, counted from 0; ``None`` stays.
 
@@ -155,7 +165,7 @@ def several(value: Any, name: str) -> list[Any]:
     Raises:
         UsageError: it is empty.
     """
-    values = [value] if isinstance(value, str | int) else list(value)
+    values = [value] if isinstance(value, str | Integral) else list(value)
     if not values:
         raise UsageError(f"{name} is empty: leave it out, or name at least one")
     return values

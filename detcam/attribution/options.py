@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detcam.errors import UsageError
 from detcam.methods import Method, choose_method, find_method, resolve_method
-from detcam.options import check_counts, check_fusion, check_smoothing, check_target_name
+from detcam.options import check_counts, check_fusion, check_seed, check_smoothing, check_target_name
 from detcam.targets import Target, mirrored, resolve_target
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def choose_map(
     target_name, target = resolve_target(target)
     smooth = check_smoothing(smoothing)
     check_fusion(fusion)
+    check_seed(seed)
     if isinstance(method, str) and method == "auto":
         method = choose_method(target_name, not is_auto or bool(smooth) or fusion != "sum")
     name, method = resolve_method(method)
