@@ -160,6 +160,16 @@ def test_quick_receipts_of_boxes_close_by_share_nothing():
     assert [receipt.forwards for receipt in told] == [6, 6]
 
 
+def test_a_map_made_at_a_layer_can_be_verified(demo_detector, scene_image):
+    told = detcam.explain(demo_detector, scene_image, method="layercam", layers="neck", verify=True)
+    assert any(one.method == "layercam" and one.evidence is not None for one in told)
+    for one in told:
+        assert one.receipt.kept
+        if one.evidence is not None and one.method == "layercam":
+            x1, y1, x2, y2 = one.evidence.xyxy
+            assert one.heatmap.array[y1:y2, x1:x2].max() > 0.5
+
+
 def test_rectangles_that_meet_are_in_different_groups():
     reaches = {3: (0, 0, 10, 10), 5: (5, 5, 15, 15), 7: (10, 0, 20, 4), 8: (30, 30, 40, 40)}
     assert far_apart(reaches) == [[3, 7, 8], [5]]
