@@ -23,7 +23,8 @@ def hidden_squares(image: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndar
             yield (x, y), changed
 
 
-def main(weights, image):
+def main(weights: str, image: str) -> None:
+    """Print the answers."""
     session = detcam.open_image(weights, image)  # one forward pass
     for explanation in session.explain():
         print(explanation.sentence)
