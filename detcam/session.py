@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
-from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -251,7 +250,7 @@ class ImageSession:
             return [answer(question, self.model.names, self._prepared.raw, 0, self.letterbox)]
         if detection is None:
             return list(self.detections)
-        asked = [detection] if isinstance(detection, Integral | Detection) else list(detection)
+        asked = list(detection) if isinstance(detection, Sequence) else [detection]
         numbers = check_detection([one for one in asked if not isinstance(one, Detection)] or None) or []
         numbered = iter(pick_detections("this image", self.detections, numbers))
         return [one if isinstance(one, Detection) else next(numbered) for one in asked]

@@ -102,7 +102,7 @@ def choose_map(
     )  # fmt: skip
     if not made.works_at_layers and (not is_auto or fusion != "sum"):
         raise UsageError(f"{name!r} works on the image, without layers; leave layers and fusion out")
-    if not layers:
+    if not isinstance(layers, str) and not layers:
         raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
     return made
 
