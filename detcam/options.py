@@ -38,9 +38,8 @@ def check_method_name(name: str) -> None:
     Raises:
         UsageError: it is neither ``auto``, nor detcam's, nor registered, nor an installed package's.
     """
-    known = ["auto", *_known("detcam.methods", METHOD_NAMES)]
-    if name not in known:
-        raise UsageError(f"no method {name!r}{nearest(name, known)}")
+    if name != "auto" and name not in METHOD_NAMES and name not in (brought := _brought("detcam.methods")):
+        raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHOD_NAMES, *brought])}")
 
 
 def check_target_name(name: str) -> None:
@@ -57,9 +56,9 @@ def check_target_name(name: str) -> None:
         if number.isdigit() and part in ("", "x", "y", "visible"):
             return
         raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
-    known = [*_known("detcam.targets", TARGET_NAMES), "combined"]
-    if name not in known:
-        raise UsageError(f"no target {name!r}{nearest(name, [*known, 'contrast:CLASS', 'keypoint:NUMBER'])}")
+    if name != "combined" and name not in TARGET_NAMES and name not in (brought := _brought("detcam.targets")):
+        known = [*TARGET_NAMES, *brought, "combined", "contrast:CLASS", "keypoint:NUMBER"]
+        raise UsageError(f"no target {name!r}{nearest(name, known)}")
 
 
 def check_fusion(name: str) -> None:
@@ -171,8 +170,8 @@ def several(value: Any, name: str) -> list[Any]:
     return values
 
 
-def _known(group: str, builtin: Sequence[str]) -> list[str]:
-    """All names of a group: its registry's where that is there already, else detcam's and those of entry points."""
+def _brought(group: str) -> list[str]:
+    """The names of a group that are not detcam's own: registered ones and those of entry points."""
     if group in REGISTRIES:
-        return list(REGISTRIES[group])
-    return [*builtin, *(point.name for point in entry_points(group=group))]
+        return [name for name in REGISTRIES[group] if name not in REGISTRIES[group].builtin]
+    return [point.name for point in entry_points(group=group)]

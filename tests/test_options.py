@@ -12,7 +12,7 @@ from detcam.config import EvaluateConfig, ExplainConfig, PlantConfig, ReviewConf
 from detcam.explainer import ExplainerOptions
 from detcam.methods import METHODS
 from detcam.options import FUSION_NAMES, METHOD_NAMES, TARGET_NAMES
-from detcam.targets import TARGETS
+from detcam.targets import TARGETS, find_target
 from detcam.tensors.fusion import FUSIONS
 
 WRONG = [
@@ -130,6 +130,19 @@ def test_names_are_those_of_the_things_they_name(doors):
     detcam.register_method("mine", lambda subject: subject.image[:1])
     detcam.register_target("mine", lambda raw, index, detection: raw.logits[index, 0, 0])
     assert ExplainConfig(method="mine", target="mine").method == "mine"
+
+
+def test_names_of_our_own_load_no_package_of_others(monkeypatch, doors):
+    def refuse(**_group):
+        raise AssertionError("entry points were read")
+
+    monkeypatch.setattr("detcam.registry.entry_points", refuse)
+    monkeypatch.setattr(METHODS, "_complete", False)
+    monkeypatch.setattr(TARGETS, "_complete", False)
+    assert ExplainConfig(method="gradcam", target="contrast:kite").fusion == "sum"
+    assert find_target("left", {}) is TARGETS["left"]
+    with pytest.raises(AssertionError, match="were read"):
+        ExplainConfig(method="theirs")
 
 
 def test_typed_options_are_the_explainers():
