@@ -155,6 +155,8 @@ def test_boxes_and_patches_are_in_the_originals_pixels(demo_detector):
                 left, top, right, bottom = 2 * np.array(gem.mark_xyxy)
                 assert min(x2, right) > max(x1, left)
                 assert min(y2, bottom) > max(y1, top)
+                here = session.score(session.image, box=one.xyxy, class_name="kite")
+                assert here == pytest.approx(session.score(session.image, number), abs=0.02)
                 hidden = session.image.copy()
                 hidden[y1:y2, x1:x2] = hidden[:512, :512].mean((0, 1))
                 assert session.score(hidden, number) < 0.25 < session.score(session.image, number)
