@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detcam.adapters.base import RawOutput
 from detcam.errors import UsageError, nearest
+from detcam.options import check_target_name
 from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
@@ -275,17 +276,14 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
     """
     if not isinstance(name, str):
         return _checked(name_of(name), name)
+    check_target_name(name)
     kind, _, argument = name.partition(":")
-    if kind == "contrast" and argument:
+    if kind == "contrast":
         return Contrast(find_classes([argument], names)[0])
-    if kind == "keypoint" and argument:
+    if kind == "keypoint":
         number, _, part = argument.partition(":")
-        if number.isdigit() and part in ("", "x", "y", "visible"):
-            return keypoint(int(number), part or "visible")
-        raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
-    if name in TARGETS:
-        return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
-    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'combined', 'contrast:CLASS', 'keypoint:NUMBER'])}")
+        return keypoint(int(number), part or "visible")
+    return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
 
 
 def _checked(name: str, target: Target) -> Target:

@@ -89,8 +89,7 @@ def test_an_unregistered_method_can_conclude_and_be_verified(demo_detector, scen
     plain = detcam.Method(METHODS["box"].function, name="mine")
     assert detcam.explain(demo_detector, scene_image, method=own, detection=0)[0].receipt is not None
     assert detcam.explain(demo_detector, scene_image, method=plain, detection=0)[0].receipt is None
-    checked = detcam.Explainer(demo_detector, plain, target=twice, detection=0, verify=True)
-    checked.escalation = ()
+    checked = detcam.Explainer(demo_detector, plain, target=twice, detection=0, verify=True, escalation=[])
     one = checked(scene_image)[0][0]
     assert (one.method, one.target) == ("mine", "twice")
     assert one.receipt is not None

@@ -39,6 +39,15 @@ def run_example(name, *given):
     runpy.run_path(str(ROOT / "examples" / name))["main"](*given)
 
 
+def test_ask_many(image, capsys):
+    run_example("ask_many.py", WEIGHTS, image)
+    said = capsys.readouterr().out
+    assert re.search(r"^4 detections, \d+ at a confidence of 0.05$", said, re.M)
+    assert re.search(r"^layercam: confidence 0.97 -> .*supported$", said, re.M)
+    assert re.search(r"^0\.\d\d is left without the square at \(\d+, \d+\)$", said, re.M)
+    assert "no kite here: it scores" in said
+
+
 def test_own_method(image, tmp_path, capsys, doors):
     run_example("own_method.py", WEIGHTS, image, tmp_path)
     assert capsys.readouterr().out == "hidden_cells and hidden-cells: the same map\n"
@@ -97,6 +106,12 @@ def test_the_page_on_extending_shows_what_the_examples_run():
     run = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("own_*.py"))
     assert len(shown) == 3
     assert all(part in run for part in shown)
+
+
+def test_the_page_on_python_shows_what_the_example_runs():
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S)
+    run = (ROOT / "examples/ask_many.py").read_text(encoding="utf-8")
+    assert all(line.strip() in run for line in shown.splitlines())
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("explain*.yaml")), ids=lambda path: path.name)

@@ -20,7 +20,7 @@ from detcam.types import Detection
 
 def gradients_at_layers(explainer, raw, detection, last=True):
     target = find_target(explainer.target_name, explainer.model.names)
-    return explainer._layer_maps._gradients(raw, {0: detection}, target, last=last)
+    return explainer._maker._layer_maps._gradients(raw, {0: detection}, target, last=last)
 
 
 def gradients_of(explainer, raw, detection):

@@ -99,10 +99,9 @@ def own_map(one, method, layers="auto", eigen=False):
 
 def probe_of(one, seed=0):
     """What an explainer gives its methods to ask, at the precision of the case."""
-    explainer, found = Explainer(one.adapter, "saliency", detection=one.number, seed=seed), []
-    keep = replace(METHODS["saliency"], function=lambda probe: found.append(probe) or probe.image[:1])
-    explainer.image_maps = replace(explainer.image_maps, method=keep)
-    explainer(one.image)
+    found = []
+    keep = replace(METHODS["saliency"], function=lambda probe: found.append(probe) or probe.image[:1], name="kept")
+    Explainer(one.adapter, keep, detection=one.number, seed=seed)(one.image)
     found[0].image = one.batch[0]
     return found[0]
 

@@ -11,7 +11,7 @@ import torch
 from conftest import real
 
 import detcam
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import prepare_images
 from detcam.data import read_data
 from detcam.evaluate.planted.cases import detections_of, planted_kites
 from detcam.evaluate.planted.measure import measure_causes
@@ -21,11 +21,6 @@ from detcam.io.images import read_image
 from detcam.metrics.localization import box_mask
 
 TRIES = 400
-
-
-def seen_by(model, image):
-    batch, letterboxes = model.prepare([image])
-    return Seen(batch, model.forward(batch), 0, letterboxes[0])
 
 
 def random_part(rng, shape, side, taken):
@@ -48,10 +43,10 @@ def network_map(letterbox, part):
 
 def verdicts(model, explainer, image, detection, part):
     """Whether the full and the quick receipt support a map of one part of an image."""
-    seen = seen_by(model, image)
-    heat = network_map(seen.letterbox, part)
+    (prepared,) = prepare_images(model, [image])
+    heat = network_map(prepared.letterbox, part)
     makers = explainer.image_maps
-    return tuple(makers.receipts(seen, [detection], [heat], quick=quick)[0].supported for quick in (False, True))
+    return tuple(makers.receipts(prepared, [detection], [heat], quick=quick)[0].supported for quick in (False, True))
 
 
 def parts_beside_kites(model, kites, each):

@@ -17,7 +17,7 @@ from detcam.commands.model import build_explainer
 from detcam.commands.progress import complain, logger, progress_bar
 from detcam.config import ExplainConfig, split_list
 from detcam.drawing.render import colourmap
-from detcam.errors import UsageError, is_count, nearest
+from detcam.errors import UsageError, nearest
 from detcam.explainer import Explainer
 from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
@@ -209,9 +209,6 @@ def _check(config: ExplainConfig) -> None:
         raise UsageError("no run folder: name one with --out DIR")
     if config.engine not in ENGINES:
         raise UsageError(f"no engine {config.engine!r}{nearest(config.engine, ENGINES)}")
-    for name, count in (("workers", config.workers), ("every", config.every)):
-        if not is_count(count):
-            raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
 
 
 def _pictures(config: ExplainConfig) -> Pictures:

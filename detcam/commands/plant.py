@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from detcam.commands.model import load_model, numbers
+from detcam.commands.model import load_model
 from detcam.commands.progress import complain, progress_bar
-from detcam.config import PlantConfig, split_list
+from detcam.config import PlantConfig, numbers, split_list
 from detcam.data import read_data
 from detcam.errors import UsageError
 from detcam.evaluate import plant as grow

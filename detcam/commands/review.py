@@ -19,7 +19,7 @@ from detcam.config import ExportConfig, ReportConfig, ReviewConfig, split_list
 from detcam.errors import UsageError
 from detcam.io.files import on_this_machine
 from detcam.report.build import build_report
-from detcam.review.api import check_thresholds, run_review
+from detcam.review.api import run_review
 from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import TYPES
 from detcam.review.result import ReviewResult
@@ -33,7 +33,6 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     """Review a labelled set; 1 if some of it could not be."""
     if not config.data:
         raise UsageError("nothing to review: name a COCO .json or a data.yaml with --data")
-    check_thresholds(config.conf, config.iou)
     rename = _renames(config.map)
     out = on_this_machine(config.out, "a review keeps its folder")
     model = load_model(config)

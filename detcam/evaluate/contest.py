@@ -86,9 +86,8 @@ class Contest:
         probe = Probe(self.model, batch, raw, 0, letterboxes[0], asked)
         measures = _Measures(probe, batch, self.seed, self.unseen)
         for name, explainer in self._explainers.items():
-            explainer.numbers = numbers
             start = time.perf_counter()
-            explanations = explainer.explain_named({str(labelled.path): image})[0]
+            explanations = explainer.explain_named({str(labelled.path): image}, numbers)[0]
             seconds = (time.perf_counter() - start) / len(numbers)
             shuffled = (
                 explainer.remade(self._shuffled, batch, letterboxes[0], measured)

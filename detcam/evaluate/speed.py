@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.decoding import DecodeSettings
-from detcam.attribution.image_maps import ImageMaps, Seen
+from detcam.attribution.image_maps import ImageMaps
+from detcam.attribution.prepared_image import PreparedImage
 from detcam.explainer import Explainer
 from detcam.methods.perturb import drise
 from detcam.probing.probe import TOGETHER
@@ -62,7 +63,7 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     raw = model.forward(batch)
     detections = model.decode(raw, letterboxes, DecodeSettings(conf=conf))[0]
     many = batch.expand(TOGETHER, -1, -1, -1).contiguous()
-    seen = Seen(batch, raw, 0, letterboxes[0])
+    prepared = PreparedImage(batch, raw, 0, letterboxes[0])
 
     def plain() -> None:
         for _ in range(MASKS // TOGETHER):
@@ -74,10 +75,10 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     if detections:
         explainer = Explainer(model, "drise", budget=MASKS)
         maker: ImageMaps = explainer.image_maps
-        ratio = _ratio(plain, lambda: maker(seen, detections))
+        ratio = _ratio(plain, lambda: maker(prepared, detections))
         note = f"{len(detections)} detections share the masks; share of the plain forward's rate"
         measurements.append(Measurement("drise", 100 * ratio, "%", note))
-        measurements.append(_growth(maker, seen, list(detections)))
+        measurements.append(_growth(maker, prepared, list(detections)))
     if detections and model.differentiable:
         for name in PRICED:
             explain = Explainer(model, name, conf=conf)
@@ -126,12 +127,12 @@ def _ratio(plain: Callable[[], object], other: Callable[[], object]) -> float:
     return median(_seconds(plain) / _seconds(other) for _ in range(ROUNDS))
 
 
-def _growth(maker: ImageMaps, seen: Seen, detections: list[Detection]) -> Measurement:
+def _growth(maker: ImageMaps, prepared: PreparedImage, detections: list[Detection]) -> Measurement:
     """How much more memory the process holds after many more masks; none is saved because the maps are stable."""
     maker = replace(maker, method=replace(maker.method, function=partial(drise, tolerance=0.0)))
     process = psutil.Process()
-    maker(seen, detections)
+    maker(prepared, detections)
     before = process.memory_info().rss
-    replace(maker, budget=MORE_MASKS)(seen, detections)
+    replace(maker, budget=MORE_MASKS)(prepared, detections)
     grown = (process.memory_info().rss - before) / 2**20
     return Measurement("drise memory", grown, "MiB", f"growth from {MASKS} to {MORE_MASKS} masks")

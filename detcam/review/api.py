@@ -15,6 +15,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledSet, read_data
 from detcam.errors import InputError, UsageError
 from detcam.io.files import on_this_machine
+from detcam.options import check_thresholds
 from detcam.report.build import build_report
 from detcam.review.cause_tests import write_causes
 from detcam.review.detect import detect
@@ -87,7 +88,7 @@ def run_review(
             something else, is in use, or cannot be written.
         WeightsError: the weights cannot be used.
     """
-    check_thresholds(conf, iou)
+    check_thresholds(conf, iou, max_det)
     path = on_this_machine(out, "a review keeps its folder")
     detector = load(model)
     labelled = data
@@ -169,17 +170,6 @@ def _review(
         reviewer.model, folder, predictions, errors, reviewer.conf, lambda found: progress("causes", found, None)
     )
     build_report(folder.path)
-
-
-def check_thresholds(conf: float, iou: float) -> None:
-    """Refuse thresholds that are no shares.
-
-    Raises:
-        UsageError: one of them lies outside [0, 1].
-    """
-    for name, value in (("conf", conf), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
 
 
 def identify(model: Any, detector: DetectorAdapter) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import PreparedImage
 from detcam.data import Truth
 from detcam.explainer import Explainer
 from detcam.methods.windows import Scan, scan
@@ -157,8 +157,8 @@ class ErrorExplainer:
             reason = f"no window around {detection.class_name!r} speaks for it against {rival.class_name!r}"
             return replace(explanation, status="no_signal", reason=reason), scanned
         maps = self._explainer("class", verify=True).image_maps
-        seen = Seen(scene.batch, scene.raw, 0, scene.letterbox)
-        (receipt,) = maps.receipts(seen, [detection], [torch.tensor(raw, device=scene.batch.device)])
+        prepared = PreparedImage(scene.batch, scene.raw, 0, scene.letterbox)
+        (receipt,) = maps.receipts(prepared, [detection], [torch.tensor(raw, device=scene.batch.device)])
         return replace(explanation, status="ok" if receipt.supported else "unsupported", receipt=receipt), scanned
 
     def _target(self, image: ReviewedImage, number: int) -> str:
@@ -175,9 +175,9 @@ class ErrorExplainer:
             method = self.method
             if method == "auto" and not verify and self.model.differentiable:
                 method = "layercam"
-            explainer = Explainer(self.model, method, target=target, seed=self.seed, verify=verify)
-            explainer.escalation = ("effect",)
-            self._explainers[target, verify] = explainer
+            self._explainers[target, verify] = Explainer(
+                self.model, method, target=target, seed=self.seed, verify=verify, escalation=["effect"]
+            )
         return self._explainers[target, verify]
 
     def _text(

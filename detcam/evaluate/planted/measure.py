@@ -14,7 +14,7 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import PreparedImage, prepare_images
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS
 from detcam.demo.causes import KINDS
 from detcam.errors import UsageError, is_count, nearest
@@ -148,8 +148,7 @@ def _measure(
                 row = {"method": name, "status": "ok", "forwards": 0.0, "evidence": False, "holds": False}
                 own.append((row, region.astype(np.float32)))
         for name, explainer in explainers.items():
-            explainer.numbers = [case.number]
-            e = explainer(case.image)[0][0]
+            e = explainer(case.image, detection=case.number)[0][0]
             held = e.evidence is not None and holds(case.kind, e.evidence.patches, case.marks, case.box)
             row = {"method": name, "status": e.status, "forwards": float(e.forwards),
                    "evidence": e.evidence is not None, "holds": held}  # fmt: skip
@@ -163,13 +162,14 @@ def _measure(
 
 def _receipts(model: DetectorAdapter, case: PlantedCause, heats: Sequence[Floats], seed: int) -> list[Row]:
     """What :func:`receipt_of` gives of each map of a detection; nothing of a map without heat."""
-    batch, letterboxes = model.prepare([case.image])
-    seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+    (prepared,) = prepare_images(model, [case.image])
     detection, explainer = detections_of(model, case.image)[case.number], Explainer(model, "box", seed=seed)
-    return [receipt_of(explainer, seen, detection, heat, case) if heat.any() else {} for heat in heats]
+    return [receipt_of(explainer, prepared, detection, heat, case) if heat.any() else {} for heat in heats]
 
 
-def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Floats, kite: PlantedCause) -> Row:
+def receipt_of(
+    explainer: Explainer, prepared: PreparedImage, detection: Detection, heat: Floats, kite: PlantedCause
+) -> Row:
     """Whether a map's receipt supports it and whether that is right.
 
     Right is a receipt that supports a map whose hottest part holds at least half of the mark, and one that rejects a
@@ -178,7 +178,7 @@ def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Flo
 
     Args:
         explainer: of the detector; its method does not matter.
-        seen: the kite's image, prepared.
+        prepared: the kite's image.
         detection: the kite's.
         heat: the map, (H, W) over the image, nowhere negative, with some heat.
         kite: its cause.
@@ -188,7 +188,8 @@ def receipt_of(explainer: Explainer, seen: Seen, detection: Detection, heat: Flo
         default explanation.
     """
     maps = [torch.from_numpy(np.array(heat, np.float32))]
-    full, quick = (explainer.image_maps.receipts(seen, [detection], maps, quick=one)[0] for one in (False, True))
+    receipts = [explainer.image_maps.receipts(prepared, [detection], maps, quick=one) for one in (False, True)]
+    full, quick = (one[0] for one in receipts)
     hot = max(round(full.hot_share * heat.size), 1)
     held, touched = (hottest_inside(heat, region, hot) for region in (kite.cause, kite.cause | kite.box))
     truth = True if held >= np.count_nonzero(kite.cause) / 2 else False if touched == 0 else None

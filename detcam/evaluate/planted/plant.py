@@ -239,8 +239,8 @@ def measure_marks(
         own = list(group)
         image = own[0].photo.draw(np.ones(len(own[0].photo.boxes), bool))
         for name, explainer in explainers.items():
-            explainer.numbers = [one.number for one in own]
-            for one, e in zip(own, explainer(image)[0], strict=True):
+            numbers = [one.number for one in own]
+            for one, e in zip(own, explainer(image, detection=numbers)[0], strict=True):
                 held = e.evidence is not None and holds("near", e.evidence.patches, [one.mark], one.box)
                 rows.append(
                     {"kind": "near", "image": str(one.photo.path), "detection": one.number, "method": name,
