@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph
 from scipy.stats import spearmanr
 from ultralytics import YOLO
 
@@ -17,6 +16,8 @@ from detcam.adapters.blackbox import BlackBox, onnx_detector
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError, WeightsError
+from support.comparison import paired
+from support.images import photograph
 
 SETTINGS = {"conf": 0.25, "iou": 0.7, "classes": None, "max_det": 300}
 

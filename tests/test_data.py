@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph, real
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,6 +18,8 @@ from detcam.data import yolo as yolo_format
 from detcam.data.labels import image_size
 from detcam.errors import UsageError
 from detcam.io.images import read_image
+from support.data import real
+from support.images import photograph
 
 SIZE = (40, 50)  # height, width
 NAMES = {0: "cat", 1: "traffic light"}

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from conftest import contents, write_images
 from PIL import Image
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.runs.schema import read_detections
+from support.comparison import contents
+from support.images import write_images
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 

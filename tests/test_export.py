@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import photograph
 from PIL import Image
 from polars.testing import assert_frame_equal
 from pycocotools.coco import COCO
@@ -29,6 +28,7 @@ from detcam.io.images import read_image
 from detcam.runs.folder import RunFolder
 from detcam.runs.schema import COLUMNS, image_key, printable
 from detcam.types import Detection, Explanation, Heatmap, ImageResult
+from support.images import photograph
 
 NAMES = {0: '=HYPERLINK("http://x")', 1: "<b>кот</b>", 3: "@dog"}
 CLASSES = NAMES | {4: "never seen"}

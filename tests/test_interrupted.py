@@ -14,7 +14,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import contents, write_images
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
@@ -22,6 +21,8 @@ from detcam.errors import UsageError
 from detcam.runs import folder
 from detcam.runs.folder import RunFolder
 from detcam.runs.schema import read_detections
+from support.comparison import contents
+from support.images import write_images
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 COUNT = 40

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import real
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -25,6 +24,7 @@ from detcam.io.images import read_image
 from detcam.review.errors import ERRORS, TYPES, find_errors
 from detcam.review.matching import average_precision
 from detcam.types import Detection
+from support.data import real
 
 CAT, DOG, COW = 0, 1, 2
 NAMES = ["cat", "dog", "cow"]

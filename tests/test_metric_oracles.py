@@ -19,10 +19,8 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
-from conftest import real
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from test_data import coco, pycocotools_masks
 from torch import nn
 from torchvision import transforms
 
@@ -37,6 +35,8 @@ from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.tensors.fills import FILLS
 from detcam.types import Detection
+from support.data import real
+from test_data import coco, pycocotools_masks
 
 SIZE = HEIGHT, WIDTH = 12, 20
 PIXELS = HEIGHT * WIDTH

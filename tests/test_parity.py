@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import SCENE_WITH_TWO_ALIKE, calibrate, photograph, snapshot
 from torch import nn
 from ultralytics import YOLO
 
@@ -27,6 +26,8 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.explainer import Explainer
 from detcam.methods import METHODS, cam, pixel
+from support.images import SCENE_WITH_TWO_ALIKE, photograph
+from support.models import calibrate, snapshot
 
 NETWORKS = {
     "resnet18": ("layer2", "layer3", "layer4"),

@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import polars as pl
 import pytest
-from conftest import photograph
 from PIL import Image
 
 from detcam.drawing.render import BOX_COLOUR
@@ -21,6 +20,7 @@ from detcam.report.build import as_script, build_report, context_figures
 from detcam.report.pictures import heat_values, thumbnail
 from detcam.runs.schema import COLUMNS, image_key, write_maps
 from detcam.types import Heatmap
+from support.images import photograph
 
 LETTERBOX = Letterbox((120, 200), (160, 256), (154, 256), (3, 0))
 REVIEWED = {
@@ -140,18 +140,6 @@ def run(tmp_path_factory, images, rows):
     path = write_run(tmp_path_factory.mktemp("runs") / "review", rows, [missed(n, images[0]) for n in range(3)])
     build_report(path)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="the report's tests need playwright: pip install playwright"
-    )
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("the report's tests need a Chromium on the PATH")
-    with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import threading
 from urllib.request import urlopen
 
 import pytest
-from test_report import browser, detection, images, kept, until, visit, write_run  # noqa: F401
 
 from detcam.errors import UsageError
+from test_report import detection, images, kept, until, visit, write_run  # noqa: F401
 
 for name in ("starlette", "uvicorn"):
     pytest.importorskip(name, reason="the server's tests need the serve extra: pip install 'detcam[serve]'")
@@ -177,7 +177,7 @@ def test_verdicts_stay_on_disk(served, reviewed, visit):  # noqa: F811
     assert page.evaluate("Object.keys(localStorage)") == []
 
 
-def test_what_could_not_be_saved_is_saved_later(reviewed, browser):  # noqa: F811
+def test_what_could_not_be_saved_is_saved_later(reviewed, browser):
     server = Served(reviewed)
     page = browser.new_page()
     page.goto(f"{server.address}/#/gallery")

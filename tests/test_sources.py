@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph
 from PIL import Image
 
 from detcam.errors import InputError, UsageError
 from detcam.io.sources import Missing, expand, find_images
 from detcam.runs.loading import Item, batches, count_items, decoded, find_items
+from support.images import photograph
 
 PATIENCE = 20  # seconds until something that must happen counts as not happening
 

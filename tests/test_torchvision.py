@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph, snapshot
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.detection import (
@@ -26,6 +25,9 @@ from detcam.adapters.torchvision import TorchvisionDetector
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import iou_matrix
 from detcam.types import Heatmap
+from support.comparison import paired
+from support.images import photograph
+from support.models import snapshot
 
 CLASSES = 5
 SCALE = {"min_size": 160, "max_size": 256}

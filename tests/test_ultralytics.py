@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph, real, snapshot, spread_logits
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -15,6 +14,10 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.io.images import read_image
+from support.comparison import paired
+from support.data import real
+from support.images import photograph
+from support.models import snapshot, spread_logits
 
 
 def check_same_detections(explainer_or_detector, model, image, **settings):

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from subject import KnownSubject
 
 import detcam
 from detcam.attribution.image_maps import ImageMaps, Seen
@@ -16,6 +15,7 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
 from detcam.tensors.fills import gaussian_blur
+from support.known_subject import KnownSubject
 
 
 def blob(box, size=(48, 64)):

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
-from fake import FakeDetector
-from test_methods import IMAGE, explained
 
 import detcam
 import detcam.explainer as core
 from detcam.attribution.augmentation import mirror
 from detcam.errors import UsageError
 from detcam.targets import TARGETS
+from support.fake_detector import IMAGE, FakeDetector, explained
+from support.images import photograph
 
 
 def mirrored_cell(anchor, height, width, strides):

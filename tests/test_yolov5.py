@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph, real, snapshot
 from torch import nn
 
 from detcam.adapters import yolov5_weights
@@ -28,6 +27,10 @@ from detcam.geometry import Letterbox
 from detcam.io.images import read_image
 from detcam.targets import find_target
 from detcam.types import Detection
+from support.comparison import paired
+from support.data import real
+from support.images import photograph
+from support.models import snapshot
 
 REAL = [("yolov5n-original.pt", "coco/images"), ("yolov5-plates-original.pt", "plates/images")]
 
