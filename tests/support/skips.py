@@ -40,7 +40,6 @@ class SkipList:
 
     def __init__(self, entries: list[tuple[str, str]]) -> None:
         self.entries = entries
-        self.met: set[tuple[str, str]] = set()
         self.unlisted: list[str] = []
 
     def pytest_runtest_logreport(self, report):
@@ -53,11 +52,7 @@ class SkipList:
 
     def _note(self, report):
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        fitting = [
-            entry for entry in self.entries if fnmatchcase(report.nodeid, entry[0]) and fnmatchcase(reason, entry[1])
-        ]
-        self.met.update(fitting)
-        if not fitting:
+        if not any(fnmatchcase(report.nodeid, test) and fnmatchcase(reason, known) for test, known in self.entries):
             self.unlisted.append(f"{report.nodeid}: {reason}")
 
     def pytest_sessionfinish(self, session, exitstatus):
@@ -65,9 +60,6 @@ class SkipList:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter):
-        for test, reason in self.entries:
-            if (test, reason) not in self.met:
-                terminalreporter.write_line(f"on the list of skips, and not skipped in this run: {test} | {reason}")
         if self.unlisted:
             terminalreporter.section("skips that are not on the list", red=True)
             for line in self.unlisted:
