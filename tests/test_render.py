@@ -375,13 +375,11 @@ def test_a_panel_of_twenty_boxes_is_quick_and_small(tmp_path):
         one = explanation(raw, (x, y, x + 90, y + 70), image=image)
         made.append(replace(one, evidence=evidence([x, y, x + 40, y + 30]), sentence="It rests on this part. " * 4))
     result = ImageResult("twenty.jpg", image, tuple(e.detection for e in made), tuple(made))
-    seconds = np.inf
-    for _ in range(5):  # the least of them: threads that wait for a core on a busy machine count, too
-        start = time.process_time()
-        picture = panel(result)
-        write_image(tmp_path / "panel.png", picture, small=True)
-        seconds = min(seconds, time.process_time() - start)
-    size = (tmp_path / "panel.png").stat().st_size
+    panel(result)
+    start = time.process_time()
+    picture = panel(result)
+    write_image(tmp_path / "panel.png", picture, small=True)
+    seconds, size = time.process_time() - start, (tmp_path / "panel.png").stat().st_size
     print(f"panel of 20 boxes: {seconds:.3f} s of CPU, {size / 1000:.0f} kB, {picture.shape}")
     assert seconds < 0.5  # 0.1 s where nothing else runs
     assert size <= 500_000  # dithered: without it 340 kB, and every sky in bands
