@@ -9,7 +9,6 @@ import numpy as np
 import polars
 import pytest
 import torch
-from fake import FakeDetector
 from PIL import Image
 
 import detcam
@@ -21,6 +20,7 @@ from detcam.drawing.words import method_of
 from detcam.methods import METHODS, cam
 from detcam.targets import TARGETS
 from detcam.types import Explanation
+from support.fake_detector import FakeDetector
 
 IMAGE = np.full((4, 4, 3), 255, np.uint8)
 

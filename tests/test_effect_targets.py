@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from wired import BOX, PATCHES, SIZE, WiredDetector, wired_image
 
 import detcam
 from detcam.adapters.decoding import DecodeSettings
@@ -18,6 +17,7 @@ from detcam.metrics.recovery import precision
 from detcam.probing.probe import Probe
 from detcam.targets import TARGETS, find_target
 from detcam.types import Heatmap
+from support.wired_detector import BOX, PATCHES, SIZE, WiredDetector, wired_image
 
 SIDES = ("left", "top", "right", "bottom")
 LEAST = 0.7

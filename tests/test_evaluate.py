@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from subject import KnownSubject
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
@@ -27,6 +26,7 @@ from detcam.metrics.faithfulness import (
     ranking,
     sufficient,
 )
+from support.known_subject import KnownSubject
 
 
 def test_curves_by_hand():

@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import re
-import shutil
 from html.parser import HTMLParser
 from io import BytesIO
 from xml.etree import ElementTree
@@ -304,18 +303,6 @@ def test_a_kept_map_is_the_window_of_the_map_in_few_cells(demo_detector, scene_i
     cells = np.frombuffer(row["map"], np.uint8).reshape(SIDE, SIDE) / 255
     assert cells.max() > 0.8
     assert np.abs(cells - expected).max() < 0.6 / 255
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the page is looked at with playwright")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no Chromium to look at the page with")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,7 +9,6 @@ from subprocess import run as call
 import numpy as np
 import polars as pl
 import pytest
-from conftest import photograph
 from PIL import Image
 
 import detcam
@@ -21,6 +20,7 @@ from detcam.io.files import locate
 from detcam.runs import Failure, Row, Run, open_run
 from detcam.runs.folder import RunFolder
 from detcam.runs.schema import COLUMNS
+from support.images import photograph
 
 EXACT = ("method", "target", "layers", "status", "reason", "sentence", "receipt")
 MARKED, UNMARKED = 500_001, 500_004

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from subject import KnownSubject
-from test_methods import GREY, explained
 
 import detcam
 from detcam.adapters.base import SoftmaxOutput
@@ -14,6 +12,8 @@ from detcam.demo import WEIGHTS
 from detcam.methods import METHODS, perturb
 from detcam.methods.perturb import RunningMap
 from detcam.methods.regions import superpixels
+from support.fake_detector import GREY, explained
+from support.known_subject import KnownSubject
 
 MASKING = [name for name, method in METHODS.items() if method.explains == "detection"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import real
 from hypothesis import given
 from hypothesis import strategies as st
 from ultralytics.utils import SETTINGS_FILE
@@ -30,6 +29,7 @@ from detcam.geometry import Letterbox
 from detcam.io.images import read_image
 from detcam.metrics.recovery import FIGURES
 from detcam.types import Detection
+from support.data import real
 
 CRATE = CLASSES.index("crate")
 MARK_COLOURS = ((235, 20, 200), (250, 230, 30))

@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from conftest import real
 
 import detcam
 from detcam.attribution.prepared_image import prepare_images
@@ -19,6 +18,7 @@ from detcam.evaluate.planted.table import summarise
 from detcam.explainer import Explainer
 from detcam.io.images import read_image
 from detcam.metrics.localization import box_mask
+from support.data import real
 
 TRIES = 400
 

@@ -6,14 +6,15 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import photograph, snapshot
-from fake import FakeDetector
 from PIL import Image
 from ultralytics import YOLO
 
 import detcam
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import GEM, make_scene, render
+from support.fake_detector import FakeDetector
+from support.images import photograph
+from support.models import snapshot
 
 BLACK = np.zeros((4, 4, 3), np.uint8)
 

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from subject import KnownSubject
 
 import detcam
 from detcam.attribution.image_maps import ImageMaps
@@ -17,6 +16,7 @@ from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
 from detcam.tensors.fills import SOFT, gaussian_blur, softened
+from support.known_subject import KnownSubject
 
 
 def blob(box, size=(48, 64)):
