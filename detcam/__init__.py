@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from detcam.methods import Method, register_method
     from detcam.methods.subject import Subject
     from detcam.runs import open_run
+    from detcam.session import ImageSession, open_image
     from detcam.targets import Target, register_target
     from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult, Receipt
 
@@ -38,6 +39,7 @@ __all__ = [
     "Explanation",
     "Heatmap",
     "ImageResult",
+    "ImageSession",
     "InputError",
     "Letterbox",
     "Method",
@@ -50,6 +52,7 @@ __all__ = [
     "__version__",
     "explain",
     "load",
+    "open_image",
     "open_run",
     "register_adapter",
     "register_method",
@@ -61,6 +64,7 @@ _FROM = {
     "DecodeSettings": "adapters.decoding",
     "DetectorAdapter": "adapters.base",
     "Explainer": "explainer",
+    "ImageSession": "session",
     "Letterbox": "geometry",
     "Method": "methods",
     "RawOutput": "adapters.base",
@@ -68,6 +72,7 @@ _FROM = {
     "Target": "targets",
     "explain": "explainer",
     "load": "adapters",
+    "open_image": "session",
     "open_run": "runs",
     "register_adapter": "adapters",
     "register_method": "methods",

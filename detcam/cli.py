@@ -35,6 +35,7 @@ from detcam.config import (
     ReviewConfig,
 )
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
+from detcam.options import check_seed
 from detcam.version import __version__
 
 CONFIGS: dict[str, Any] = {
@@ -179,8 +180,7 @@ def to_config(config: Any, parsed: Namespace) -> Any:
         value, hint = given.get(key, False), hints[name]
         if (value is None and NoneType not in get_args(hint)) or (hint is bool and not isinstance(value, bool)):
             raise UsageError(f"{key} must be {_wanted(hint)}, got {'null' if value is None else repr(value)}")
-    if not 0 <= given.get("seed", 0) < 2**32:
-        raise UsageError(f"seed must be a whole number from 0 to {2**32 - 1}, got {given['seed']}")
+    check_seed(given.get("seed", 0))
     return config(**{name: given[key] for name, key in names.items() if key in given})
 
 

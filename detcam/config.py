@@ -1,12 +1,27 @@
 """The commands' configurations as typed dataclasses: a command line option or a YAML key for every field.
 
-A field's ``metadata`` holds its help text, and its option where that is not the field's name.
+A field's ``metadata`` holds its help text, and its option where that is not the field's name. A configuration refuses
+values that cannot be with a ``UsageError`` when it is made, before torch is imported and any weights are read.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
+
+from detcam.errors import UsageError
+from detcam.options import (
+    check_counts,
+    check_detection,
+    check_fusion,
+    check_method_name,
+    check_question,
+    check_shares,
+    check_smoothing,
+    check_target_name,
+    check_thresholds,
+)
 
 
 def option(default: Any, help_text: str, flag: str | None = None) -> Any:
@@ -78,6 +93,20 @@ class ExplainConfig(ModelConfig):
     overwrite: bool = option(False, "start anew where another run is")
     json: bool = option(False, "print one JSON object per detection on stdout, and nothing else there")
 
+    def __post_init__(self) -> None:
+        check_method_name(self.method)
+        check_target_name(self.target)
+        check_smoothing(split_list(self.smoothing))
+        check_fusion(self.fusion)
+        check_thresholds(self.conf, self.iou, self.max_det)
+        check_counts(batch=self.batch, every=self.every, workers=self.workers)
+        if self.budget is not None:
+            check_counts(budget=self.budget)
+        detection = numbers(self.detection, "detection", int)
+        check_detection(detection)
+        check_question(numbers(self.box, "box", float), self.class_name, detection)
+        numbers(self.imgsz, "imgsz", int)
+
 
 @dataclass(frozen=True)
 class LayersConfig(ModelConfig):
@@ -122,6 +151,10 @@ class EvaluateConfig(ModelConfig):
     overwrite: bool = option(False, "replace an evaluation of another configuration")
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
 
+    def __post_init__(self) -> None:
+        _check_contestants(self.methods)
+        check_shares(conf=self.conf)
+
 
 @dataclass(frozen=True)
 class PlantConfig(ModelConfig):
@@ -141,6 +174,9 @@ class PlantConfig(ModelConfig):
     out: str = option("runs/plant", "a new folder")
     seed: int = option(0, "of everything random")
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
+
+    def __post_init__(self) -> None:
+        _check_contestants(self.methods)
 
 
 @dataclass(frozen=True)
@@ -162,6 +198,11 @@ class ReviewConfig(ModelConfig):
     seed: int = option(0, "of everything random")
     overwrite: bool = option(False, "start anew where another review is")
     json: bool = option(False, "print the summary as one JSON object on stdout, and nothing else there")
+
+    def __post_init__(self) -> None:
+        check_method_name(self.method)
+        check_thresholds(self.conf, self.iou, self.max_det)
+        numbers(self.imgsz, "imgsz", int)
 
 
 @dataclass(frozen=True)
@@ -208,3 +249,21 @@ def split_list(value: str | int | list[Any] | None) -> list[str] | None:
         return None
     parts = value if isinstance(value, list) else str(value).split(",")
     return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def numbers(value: Any, name: str, kind: type) -> list[Any] | None:
+    """``"1,2"``, ``3`` or ``[1, 2]`` as numbers; ``None`` stays.
+
+    Raises:
+        UsageError: something else; ``name`` is the option's.
+    """
+    try:
+        return None if value is None else [kind(part) for part in split_list(value) or [""]]
+    except ValueError as error:
+        raise UsageError(f"--{name} takes numbers separated by commas, got {value!r}") from error
+
+
+def _check_contestants(methods: str | list[str] | None) -> None:
+    """Refuse what is to be compared, ``NAME[@LAYERS][:BUDGET]``, where a name is no method's."""
+    for text in split_list(methods) or []:
+        check_method_name(re.split("[@:]", text)[0])

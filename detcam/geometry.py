@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
 
 PADDING_GREY = 114
-STRIPE = 512
+STRIPE_ROWS = 512
 """Rows of a map made at once."""
 
 
@@ -25,6 +25,9 @@ def iou_matrix(a: Floats, b: Floats) -> Floats:
     """Intersection over union of every box of ``a`` (N, 4) with every box of ``b`` (M, 4), xyxy: (N, M) in [0, 1].
 
     Boxes without area overlap nothing.
+
+    >>> iou_matrix([[0, 0, 2, 2]], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]]).round(2).tolist()
+    [[1.0, 0.33, 0.0]]
     """
     a, b = np.asarray(a, np.float64).reshape(-1, 4), np.asarray(b, np.float64).reshape(-1, 4)
     low = np.maximum(a[:, None, :2], b[None, :, :2])
@@ -70,6 +73,9 @@ class Letterbox:
             stride: the detector's largest stride, pixels.
             minimal: pad only to the next multiple of ``stride`` (what ``predict()`` does with images of one shape)
                 instead of to all of ``imgsz``.
+
+        >>> Letterbox.fit((100, 200), (320, 320), 32)
+        Letterbox(original=(100, 200), network=(160, 320), resized=(160, 320), offset=(0, 0))
         """
         gain = min(imgsz[0] / original[0], imgsz[1] / original[1])
         height, width = (max(round(side * gain), 1) for side in original)
@@ -85,7 +91,12 @@ class Letterbox:
         return self.resized[0] / self.original[0], self.resized[1] / self.original[1]
 
     def to_network(self, points: Floats) -> Floats:
-        """Map x, y pairs, original pixels -> network pixels: (..., 2n), so points (..., 2) and xyxy boxes (..., 4)."""
+        """Map x, y pairs, original pixels -> network pixels: (..., 2n), so points (..., 2) and xyxy boxes (..., 4).
+
+        >>> box = Letterbox.fit((100, 200), (320, 320), 32, minimal=False)
+        >>> box.to_network([10, 10, 20, 30]).tolist()  # 1.6 times as large, with 80 rows of padding above
+        [16.0, 96.0, 32.0, 128.0]
+        """
         scale, shift = self._affine(points)
         return np.asarray(points, np.float64) * scale + shift
 
@@ -121,9 +132,9 @@ class Letterbox:
         tall = raw[low] * (1 - part)[:, None] + raw[high] * part[:, None]
         low, high, part = columns
         full = np.empty(self.original, np.float32)
-        for top in range(0, len(full), STRIPE):  # what is made on the way is three times as large
-            stripe = tall[top : top + STRIPE]
-            full[top : top + STRIPE] = stripe[:, low] * (1 - part) + stripe[:, high] * part
+        for top in range(0, len(full), STRIPE_ROWS):  # what is made on the way is three times as large
+            stripe = tall[top : top + STRIPE_ROWS]
+            full[top : top + STRIPE_ROWS] = stripe[:, low] * (1 - part) + stripe[:, high] * part
         for axis in (0, 1):
             network = self._centres(axis)
             np.moveaxis(full, axis, 0)[(network < 0) | (network > self.network[axis])] = 0

@@ -39,6 +39,7 @@ class Registry(Mapping[str, T], Generic[T]):
     ) -> None:
         self.builtin = frozenset(builtin)
         self._kind, self._group, self._read, self._reserved = kind, group, read, frozenset(reserved)
+        REGISTRIES[group] = self
         self._known = dict(builtin)
         self._complete = False
 
@@ -89,6 +90,10 @@ class Registry(Mapping[str, T], Generic[T]):
                     "%s %r%s (%s) is left out: %s: %s",
                     self._kind, point.name, package, point.value, type(error).__name__, error,
                 )  # fmt: skip
+
+
+REGISTRIES: dict[str, Registry[Any]] = {}
+"""Every registry that was made, by its group of entry points."""
 
 
 def name_of(function: Any) -> str:

@@ -6,12 +6,14 @@ Every target is bound to an image of the batch and an anchor, never found again 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from detcam.adapters.base import RawOutput
 from detcam.errors import UsageError, nearest
+from detcam.options import check_target_name
 from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
@@ -80,13 +82,19 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     return inter / (area + kept_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
 
 
-def contrast(other: int) -> Target:
-    """The detection's class logit less another class's at the same anchor: why this class rather than that one."""
+@dataclass(frozen=True)
+class Contrast:
+    """The detection's class logit less another class's at the same anchor: why this class rather than that one.
 
-    def difference(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        return class_logit(raw, index, detection) - raw.logits[index, detection.anchor, other]
+    Attributes:
+        other: the other class's index.
+    """
 
-    return difference
+    other: int
+
+    def __call__(self, raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        """The difference, a scalar tensor attached to the graph."""
+        return class_logit(raw, index, detection) - raw.logits[index, detection.anchor, self.other]
 
 
 def mask_area(raw: RawOutput, index: int, detection: Detection) -> Tensor:
@@ -268,17 +276,14 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
     """
     if not isinstance(name, str):
         return _checked(name_of(name), name)
+    check_target_name(name)
     kind, _, argument = name.partition(":")
-    if kind == "contrast" and argument:
-        return contrast(find_classes([argument], names)[0])
-    if kind == "keypoint" and argument:
+    if kind == "contrast":
+        return Contrast(find_classes([argument], names)[0])
+    if kind == "keypoint":
         number, _, part = argument.partition(":")
-        if number.isdigit() and part in ("", "x", "y", "visible"):
-            return keypoint(int(number), part or "visible")
-        raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
-    if name in TARGETS:
-        return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
-    raise UsageError(f"no target {name!r}{nearest(name, [*TARGETS, 'combined', 'contrast:CLASS', 'keypoint:NUMBER'])}")
+        return keypoint(int(number), part or "visible")
+    return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
 
 
 def _checked(name: str, target: Target) -> Target:

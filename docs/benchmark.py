@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from detcam.cli import main
-from detcam.evaluate.summary import FEW, RIVALS, UNSEEN_FIGURES
+from detcam.evaluate.summary import FEW_DETECTIONS, RIVALS, UNSEEN_FIGURES
 
 Line = Mapping[str, Any]
 
@@ -189,7 +189,7 @@ def sections(make: Callable[[Sequence[Line]], str], measured: Mapping[str, Seque
     parts = []
     for name, lines in measured.items():
         count = max(line["detections"] for line in lines)
-        few = f" (fewer than {FEW}: the intervals are too narrow)" if count < FEW else ""
+        few = f" (fewer than {FEW_DETECTIONS}: the intervals are too narrow)" if count < FEW_DETECTIONS else ""
         parts.append(f"### {SETS[name][2]}: {count} detections{few}\n\n{make(lines)}")
     return "\n".join(parts)
 

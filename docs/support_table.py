@@ -22,12 +22,13 @@ from detcam.methods import METHODS
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import conftest  # noqa: E402
 import test_classifier  # noqa: E402
 import test_families  # noqa: E402
 import test_tasks  # noqa: E402
 import test_torchvision  # noqa: E402
 import test_yolov5  # noqa: E402
+from support.data import real  # noqa: E402
+from support.images import photograph  # noqa: E402
 
 OUT = Path(__file__).with_name("support.md")
 YOLOV5 = [("yolov5n-original", "yolov5n-original.pt", "coco/images"),
@@ -87,7 +88,7 @@ def ultralytics_rows() -> list[str]:
 def torchvision_rows() -> list[str]:
     """Detectors and classifiers with random weights."""
     rows = []
-    image = conftest.photograph(200, 220, seed=7)
+    image = photograph(200, 220, seed=7)
     for name in track(test_torchvision.FAMILIES, "torchvision"):
         same = outcome(test_torchvision.test_detections_are_torchvisions, name, (200, 220), {})
         gradients = outcome(test_torchvision.test_gradients_are_those_of_a_plain_backward, name)
@@ -112,8 +113,8 @@ def yolov5_rows() -> list[str]:
         settings = {"conf": 0.25, "iou": 0.45}
         with contextmanager(test_yolov5.vendor._get_wrapped_function())() as vendor:
             same = outcome(test_yolov5.test_detections_are_the_vendors_own, vendor, weights, folder, settings)
-        image = next(path for path in sorted(conftest.real(folder).glob("*.jpg")))
-        rows.append(row(name, "detect", lambda w=weights: conftest.real(f"weights/{w}"), same, gradients, image))
+        image = next(path for path in sorted(real(folder).glob("*.jpg")))
+        rows.append(row(name, "detect", lambda w=weights: real(f"weights/{w}"), same, gradients, image))
     return rows
 
 

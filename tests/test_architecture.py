@@ -12,9 +12,9 @@ TABLE = Path(__file__).parents[1] / "ARCHITECTURE.md"
 
 def layers():
     """The files of each row of ARCHITECTURE.md's table of layers, as they are imported, without ``detcam.``."""
-    rows = re.findall(r"^\| `(\w+)/` \| ((?:`\w+`(?:, )?)+) \|", TABLE.read_text(encoding="utf-8"), re.M)
+    rows = re.findall(r"^\| `([\w/]+)/` \| ((?:`\w+`(?:, )?)+) \|", TABLE.read_text(encoding="utf-8"), re.M)
     for folder, files in rows:
-        package = "" if folder == "detcam" else folder
+        package = "" if folder == "detcam" else folder.replace("/", ".")
         yield [dotted(package, name) for name in re.findall(r"`(\w+)`", files)]
 
 

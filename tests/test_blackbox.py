@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph
 from scipy.stats import spearmanr
 from ultralytics import YOLO
 
@@ -18,6 +17,8 @@ from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import InputError, UsageError, WeightsError
+from support.comparison import paired
+from support.images import photograph
 
 
 def detect(detector, images, **settings):

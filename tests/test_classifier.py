@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph, snapshot
 from PIL import Image
 from torch import nn
 from torchvision import models
@@ -19,6 +18,9 @@ from detcam.adapters.classifier import Classifier
 from detcam.adapters.decoding import DecodeSettings
 from detcam.errors import UsageError, WeightsError
 from detcam.types import Heatmap
+from support.comparison import paired
+from support.images import photograph
+from support.models import snapshot
 
 MAKERS = {
     "resnet18": lambda: models.resnet18(weights=None, num_classes=10),

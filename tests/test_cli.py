@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SCENE_WITH_TWO_ALIKE
 from PIL import Image
 
 import detcam
@@ -17,6 +16,7 @@ from detcam.demo import WEIGHTS
 from detcam.demo.causes import KINDS
 from detcam.demo.scenes import make_scene, render
 from detcam.runs.schema import COLUMNS, read_detections, read_heatmap
+from support.images import SCENE_WITH_TWO_ALIKE
 
 QUICK = ("--method", "layercam")
 

@@ -9,7 +9,6 @@ import numpy as np
 import polars
 import pytest
 import torch
-from fake import FakeDetector
 from PIL import Image
 
 import detcam
@@ -21,6 +20,7 @@ from detcam.drawing.words import method_of
 from detcam.methods import METHODS, cam
 from detcam.targets import TARGETS
 from detcam.types import Explanation
+from support.fake_detector import FakeDetector
 
 IMAGE = np.full((4, 4, 3), 255, np.uint8)
 
@@ -89,8 +89,7 @@ def test_an_unregistered_method_can_conclude_and_be_verified(demo_detector, scen
     plain = detcam.Method(METHODS["box"].function, name="mine")
     assert detcam.explain(demo_detector, scene_image, method=own, detection=0)[0].receipt is not None
     assert detcam.explain(demo_detector, scene_image, method=plain, detection=0)[0].receipt is None
-    checked = detcam.Explainer(demo_detector, plain, target=twice, detection=0, verify=True)
-    checked.escalation = ()
+    checked = detcam.Explainer(demo_detector, plain, target=twice, detection=0, verify=True, escalation=[])
     one = checked(scene_image)[0][0]
     assert (one.method, one.target) == ("mine", "twice")
     assert one.receipt is not None

@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from wired import BOX, PATCHES, SIZE, WiredDetector, wired_image
 
 import detcam
 from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.conclusion import conclude
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import prepare_images
 from detcam.methods.regions import box_gaussian
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import precision
 from detcam.probing.probe import Probe
 from detcam.targets import TARGETS, find_target
 from detcam.types import Heatmap
+from support.wired_detector import BOX, PATCHES, SIZE, WiredDetector, wired_image
 
 SIDES = ("left", "top", "right", "bottom")
 LEAST = 0.7
@@ -136,11 +136,10 @@ def test_a_useless_map_finds_nothing_and_is_not_borne_out(case):
         with pytest.raises(AssertionError):
             check_map(heat, causes)
     model, e = WiredDetector(objectness), explained(target, objectness)
-    batch, letterboxes = model.prepare([wired_image()])
-    seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+    (prepared,) = prepare_images(model, [wired_image()])
     for heat in useless_maps():
-        made = replace(e, heatmap=Heatmap(heat, letterboxes[0]), receipt=None, evidence=None, sentence="")
-        told = conclude(model, seen, [made], [find_target(target, model.names)], 0.25, 0)[0]
+        made = replace(e, heatmap=Heatmap(heat, prepared.letterbox), receipt=None, evidence=None, sentence="")
+        told = conclude(model, prepared, [made], [find_target(target, model.names)], 0.25, 0)[0]
         assert told.status == "no_evidence"
         with pytest.raises(AssertionError):
             check_numbers(told.sentence, e.detection.caption, target, (0, 0, 1e9))

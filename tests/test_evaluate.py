@@ -7,13 +7,12 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from subject import KnownSubject
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate.run import Contestant
+from detcam.evaluate.contestants import Contestant
 from detcam.evaluate.summary import summarise
 from detcam.methods.baselines import edges
 from detcam.metrics.faithfulness import (
@@ -27,6 +26,7 @@ from detcam.metrics.faithfulness import (
     ranking,
     sufficient,
 )
+from support.known_subject import KnownSubject
 
 
 def test_curves_by_hand():

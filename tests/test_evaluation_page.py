@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import re
-import shutil
 from html.parser import HTMLParser
 from io import BytesIO
 from xml.etree import ElementTree
@@ -16,12 +15,15 @@ from PIL import Image
 
 from detcam.demo.scenes import make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate.pictures import SIDE, charts, examples, kept
-from detcam.evaluate.summary import BASELINES, is_baseline, lead, standing, summarise, verdict, write_summary
+from detcam.evaluate.charts import charts
+from detcam.evaluate.examples import KEPT_CELLS as SIDE
+from detcam.evaluate.examples import examples, kept_map
+from detcam.evaluate.summary import BASELINES, is_baseline, lead, standing, summarise, verdict
 from detcam.explainer import Explainer
 from detcam.methods import METHODS
 from detcam.metrics.faithfulness import STEPS
 from detcam.report.evaluation import write_page
+from detcam.runs.evaluation import write_tables
 
 HOSTILE = "<img src=x onerror=alert(1)>&$\\frac{$"
 IMAGES = 6
@@ -60,7 +62,7 @@ def write_evaluation(out, figures, **how):
     described |= {"imgsz": None, "conf": 0.25, "per_image": 2}
     run = {"schema": 1, "command": "evaluate", "configuration": described, "versions": {"detcam": "9.8.7"}}
     (out / "run.json").write_text(json.dumps(run))
-    write_summary(table, summarise(table), out)
+    write_tables(out, table, pl.DataFrame(summarise(table)))
     return table
 
 
@@ -284,7 +286,7 @@ def test_examples_are_what_the_best_maps_agree_on_least(tmp_path):
 
 def test_a_kept_map_is_the_window_of_the_map_in_few_cells(demo_detector, scene_image):
     explanation = Explainer(demo_detector, "layercam")(scene_image)[0][0]
-    row = kept(explanation)
+    row = kept_map(explanation)
     x1, y1, x2, y2 = row["window"]
     bx1, by1, bx2, by2 = row["box"]
     assert x1 <= bx1 < bx2 <= x2
@@ -301,18 +303,6 @@ def test_a_kept_map_is_the_window_of_the_map_in_few_cells(demo_detector, scene_i
     cells = np.frombuffer(row["map"], np.uint8).reshape(SIDE, SIDE) / 255
     assert cells.max() > 0.8
     assert np.abs(cells - expected).max() < 0.6 / 255
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the page is looked at with playwright")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no Chromium to look at the page with")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,11 +17,11 @@ LETTERBOX = Letterbox(SIZE, SIZE, SIZE, (0, 0))
 class HandMade:
     """A frame of an image that is 1 everywhere; ``judge`` takes what is left of the cause, and of the whole image."""
 
-    def __init__(self, judge):
+    def __init__(self, judge, size=SIZE):
         self.judge = judge
-        self.image = torch.ones(3, *SIZE)
-        self.inside = torch.ones(SIZE, dtype=torch.bool)
-        self.fills = {"blur": torch.zeros(3, *SIZE), "mean": torch.zeros(3, *SIZE)}
+        self.image = torch.ones(3, *size)
+        self.inside = torch.ones(size, dtype=torch.bool)
+        self.fills = {"blur": torch.zeros(3, *size), "mean": torch.zeros(3, *size)}
         self.box = torch.tensor(BOX, dtype=torch.float32)
         self.window, self.price = (0, 0, SIZE[1], SIZE[0]), 1.0
         self.class_ids, self.model = [0, 1], self
@@ -65,6 +65,24 @@ def test_a_patch_that_makes_it_something_else_is_found():
     assert y1 <= CAUSE[1] + 2
     assert x2 >= CAUSE[2] - 2
     assert y2 >= CAUSE[3] - 2
+
+
+def test_a_map_at_a_layers_resolution_points_to_the_same_place():
+    size = (2 * SIZE[0], 2 * SIZE[1])  # of the whole image; the frame is its upper left quarter
+    coarse = torch.zeros(size[0] // 4, size[1] // 4)
+    coarse[2:5, 18:20] = 1  # the cells that the cause covers most of
+
+    def judge(cause, whole):
+        return scores(0.9, 0.0) if cause > 0.3 else scores(0.05, 0.95)
+
+    found = find_evidence(
+        HandMade(judge, size), HandMade(judge), coarse, Letterbox(size, size, size, (0, 0)), 0.25, 0.9
+    )
+    x1, y1, x2, y2 = found.xyxy
+    assert CAUSE[0] - 4 <= x1 <= 74
+    assert CAUSE[1] - 4 <= y1 <= 10
+    assert 78 <= x2 <= CAUSE[2] + 4
+    assert 18 <= y2 <= CAUSE[3] + 4
 
 
 def test_a_box_that_is_lost_without_it_becomes_nothing():

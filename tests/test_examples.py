@@ -8,6 +8,7 @@ from PIL import Image
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
+from detcam.demo.scenes import GEM, make_scene, write_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +39,15 @@ def run_example(name, *given):
     runpy.run_path(str(ROOT / "examples" / name))["main"](*given)
 
 
+def test_ask_many(image, capsys):
+    run_example("ask_many.py", WEIGHTS, image)
+    said = capsys.readouterr().out
+    assert re.search(r"^4 detections, \d+ at a confidence of 0.05$", said, re.M)
+    assert re.search(r"^layercam: confidence 0.97 -> .*supported$", said, re.M)
+    assert re.search(r"^0\.\d\d is left without the square at \(\d+, \d+\)$", said, re.M)
+    assert "no kite here: it scores" in said
+
+
 def test_own_method(image, tmp_path, capsys, doors):
     run_example("own_method.py", WEIGHTS, image, tmp_path)
     assert capsys.readouterr().out == "hidden_cells and hidden-cells: the same map\n"
@@ -48,6 +58,17 @@ def test_own_target(image, tmp_path, capsys, doors):
     run_example("own_target.py", WEIGHTS, image, tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(", ")[2] for line in lines] == ["layercam of margin: ok", "effect of margin: ok"]
+
+
+def test_compare_methods(image, tmp_path, capsys):
+    (image.parent / "broken.png").write_bytes(b"no picture")
+    run_example("compare_methods.py", WEIGHTS, image.parent, tmp_path / "run", 1)
+    failure, *leads, last = capsys.readouterr().out.splitlines()
+    assert failure.startswith(f"{image.parent / 'broken.png'}: ")
+    assert sorted(line.partition(":")[0] for line in leads) == ["box", "effect", "layercam"]
+    assert "box: lead on a Gaussian in the box +0.00 [+0.00, +0.00], 0 forward passes" in leads
+    assert last.startswith("effect is least faithful about the ")
+    assert last.endswith(f" in {image}")
 
 
 def test_own_adapter(tmp_path, capsys, doors):
@@ -69,11 +90,28 @@ def test_own_torch_adapter(tmp_path, capsys, doors):
     assert (tmp_path / "bright.png").is_file()
 
 
+def test_review(tmp_path, capsys):
+    data = write_dataset(
+        tmp_path / "set", range(0), range(630_002, 630_003), lambda seed: make_scene(seed).with_marks(True, GEM)
+    )
+    run_example("review.py", WEIGHTS, data, tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("mAP50 0.")
+    assert any(line.startswith("Cls: kite in ") and "gem taken for kite" in line for line in lines)
+    assert lines[-1] == f"open {tmp_path / 'run' / 'report' / 'index.html'}"
+
+
 def test_the_page_on_extending_shows_what_the_examples_run():
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.S)
     run = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("own_*.py"))
     assert len(shown) == 3
     assert all(part in run for part in shown)
+
+
+def test_the_page_on_python_shows_what_the_example_runs():
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S)
+    run = (ROOT / "examples/ask_many.py").read_text(encoding="utf-8")
+    assert all(line.strip() in run for line in shown.splitlines())
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("explain*.yaml")), ids=lambda path: path.name)

@@ -3,7 +3,6 @@ import gc
 import numpy as np
 import pytest
 import torch
-from conftest import real
 from PIL import Image
 from scipy.stats import spearmanr
 
@@ -11,6 +10,7 @@ import detcam
 from detcam.demo import WEIGHTS
 from detcam.errors import InputError, UsageError
 from detcam.tensors.fusion import box_reach, gradient_support
+from support.data import real
 
 
 def test_every_detection_has_its_own_map(scene_image, demo_detector):

@@ -5,10 +5,12 @@ import gc
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph, snapshot, spread_logits
 from ultralytics import YOLO
 
 import detcam
+from support.comparison import paired
+from support.images import photograph
+from support.models import snapshot, spread_logits
 
 SMALLEST = [
     "yolov3-tiny", "yolov5n", "yolov5n-p6", "yolov6n", "yolov8n", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost",

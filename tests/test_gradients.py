@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import real
 from ultralytics import YOLO
 
 import detcam
@@ -16,11 +15,8 @@ from detcam.io.images import read_image
 from detcam.targets import find_target
 from detcam.tensors.fusion import fuse_maps
 from detcam.types import Detection
-
-
-def gradients_at_layers(explainer, raw, detection, last=True):
-    target = find_target(explainer.target_name, explainer.model.names)
-    return explainer._layer_maps._gradients(raw, {0: detection}, target, last=last)
+from support.data import real
+from support.models import gradients_at_layers
 
 
 def gradients_of(explainer, raw, detection):

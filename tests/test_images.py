@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import photograph
 from PIL import Image, ImageOps
 from ultralytics.utils.patches import imread
 
 from detcam.errors import InputError
 from detcam.io.images import read_image
+from support.images import photograph
 
 RGB = photograph(48, 64)
 DEEP = cv2.resize(np.random.default_rng(1).integers(0, 1 << 16, (6, 8, 4)).astype(np.float32), (64, 48)).astype(

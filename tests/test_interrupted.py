@@ -14,7 +14,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import contents, write_images
 
 from detcam.cli import main
 from detcam.demo import WEIGHTS
@@ -22,6 +21,8 @@ from detcam.errors import UsageError
 from detcam.runs import folder
 from detcam.runs.folder import RunFolder
 from detcam.runs.schema import read_detections
+from support.comparison import contents
+from support.images import write_images
 
 QUICK = ["--weights", str(WEIGHTS), "--method", "random", "--save", "none"]
 COUNT = 40
@@ -77,24 +78,27 @@ def test_a_killed_run_ends_as_an_undisturbed_one(images, whole, tmp_path, capsys
     assert contents(out) == contents(whole)
 
 
-@pytest.mark.slow
-def test_two_thousand_images_killed_twenty_times(tmp_path):
+@pytest.mark.parametrize(
+    ("count", "kills"),
+    [pytest.param(400, 6, marks=pytest.mark.cluster), pytest.param(2000, 20, marks=pytest.mark.slow)],
+)
+def test_many_images_killed_many_times(tmp_path, count, kills):
     """At moments of the whole of a process's life: before the folder is there, while it opens, at work."""
-    images, out = write_images(tmp_path / "images", 2000), tmp_path / "killed"
+    images, out = write_images(tmp_path / "images", count), tmp_path / "killed"
     assert main(command(images, tmp_path / "whole")) == 0
     rng, done = random.Random(1), [0]
-    for _ in range(20):
+    for _ in range(kills):
         process = start(images, out, stderr=subprocess.DEVNULL)
         if rng.random() < 0.5:
             time.sleep(rng.uniform(0, 4))  # mostly before its first image
         else:
-            done_by(process, out, done[-1] + rng.randint(1, 100))
+            done_by(process, out, done[-1] + rng.randint(1, count // 20))
             time.sleep(rng.uniform(0, 0.02))
         process.kill()
         process.wait()
         done.append(len(list((out / ".parts").glob("*.parquet"))))
     assert json.loads((out / "run.json").read_text())["state"] == "running"
-    assert sum(later > before for before, later in pairwise(done)) >= 8, done
+    assert sum(later > before for before, later in pairwise(done)) >= 2 * kills // 5, done
     assert subprocess.run([sys.executable, "-m", "detcam", *command(images, out)], check=False).returncode == 0
     assert contents(out) == contents(tmp_path / "whole")
     print(f"images done after each kill: {done[1:]}; {len(read_detections(out))} rows, byte for byte")

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from subject import KnownSubject
 
 import detcam
 from detcam.demo import WEIGHTS
@@ -16,6 +15,7 @@ from detcam.evaluate.summary import UNSEEN_FIGURES, leads, summarise
 from detcam.methods.regions import box_gaussian
 from detcam.metrics.faithfulness import area_under
 from detcam.metrics.unseen import UNSEEN
+from support.known_subject import KnownSubject
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import real
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +16,7 @@ from detcam.metrics.localization import (
     plausibility,
     pointing_game,
 )
+from support.data import real
 
 HEAT = np.array([[0.0, 0.5, 1.0], [0.0, 0.25, 0.25]], np.float32)  # its mass is 2
 LEFT, RIGHT = (np.array([row] * 2, bool) for row in ([1, 1, 0], [0, 1, 1]))

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake import FakeDetector
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,17 +14,7 @@ import detcam.explainer as core
 from detcam.errors import UsageError
 from detcam.methods import METHODS, cam, find_method
 from detcam.tensors.fusion import fuse_maps
-
-IMAGE = np.repeat(
-    np.array([[0, 51, 102, 0], [0, 255, 204, 0], [0, 153, 51, 0], [0, 0, 0, 0]], np.uint8)[..., None], 3, 2
-)
-GREY = IMAGE[..., 0] / 255.0
-
-
-def explained(method, anchor=5, target="class", layers="auto"):
-    """The explanation of one anchor's detection on the fake detector."""
-    results = core.Explainer(FakeDetector(), method, layers, target, conf=0)(IMAGE)
-    return next(e for e in results[0] if e.detection.anchor == anchor)
+from support.fake_detector import GREY, FakeDetector, explained
 
 
 def window(anchor):

@@ -9,7 +9,6 @@ from subprocess import run as call
 import numpy as np
 import polars as pl
 import pytest
-from conftest import photograph
 from PIL import Image
 
 import detcam
@@ -18,10 +17,10 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, make_scene, render
 from detcam.errors import UsageError
 from detcam.io.files import locate
-from detcam.review.run import REVIEW_COLUMNS
 from detcam.runs import Failure, Row, Run, open_run
 from detcam.runs.folder import RunFolder
 from detcam.runs.schema import COLUMNS
+from support.images import photograph
 
 EXACT = ("method", "target", "layers", "status", "reason", "sentence", "receipt")
 MARKED, UNMARKED = 500_001, 500_004
@@ -163,22 +162,6 @@ def test_the_misses_of_a_review(reviewed):
         assert {"xyxy", "flipped", "control", "before", "after"} <= set(row.patch)
         assert row.evidence is None
         assert run.heatmap(row).raw.any()
-
-
-def test_a_review_that_stopped_early_has_its_misses_already(reviewed, tmp_path):
-    """Until a review is closed, its misses stand among its detections."""
-    shutil.copytree(reviewed, tmp_path / "run")
-    found, missed = (pl.read_parquet(reviewed / f"{name}.parquet") for name in ("detections", "misses"))
-    assert set(missed.columns) <= set(REVIEW_COLUMNS)
-    both = pl.concat([found, missed.with_columns(error_type=pl.lit("Miss"))], how="diagonal_relaxed")
-    both.sort("image", "id").write_parquet(tmp_path / "run" / "detections.parquet")
-    for parquet in (True, False):  # whether an earlier run had split some off
-        run, whole = open_run(tmp_path / "run"), open_run(reviewed)
-        assert [row.id for row in run.rows()] == [row.id for row in whole.rows()]
-        assert [row.id for row in run.misses()] == [row.id for row in whole.misses()]
-        assert run.has("misses")
-        if parquet:
-            (tmp_path / "run" / "misses.parquet").unlink()
 
 
 def test_a_run_of_an_earlier_schema_is_read(copy):

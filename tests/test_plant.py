@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import real
 from hypothesis import given
 from hypothesis import strategies as st
 from ultralytics.utils import SETTINGS_FILE
@@ -22,12 +21,15 @@ from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, KITE, SIZE, make_scene, render
 from detcam.drawing.render import write_image
 from detcam.errors import UsageError, WeightsError
-from detcam.evaluate import plant as planting
-from detcam.evaluate.planted import combine, judge, summarise
+from detcam.evaluate.contestants import combine
+from detcam.evaluate.planted import photos as stamping
+from detcam.evaluate.planted import plant as planting
+from detcam.evaluate.planted.table import find_best, summarise
 from detcam.geometry import Letterbox
 from detcam.io.images import read_image
 from detcam.metrics.recovery import FIGURES
 from detcam.types import Detection
+from support.data import real
 
 CRATE = CLASSES.index("crate")
 MARK_COLOURS = ((235, 20, 200), (250, 230, 30))
@@ -67,7 +69,7 @@ def boxes_in_an_image(draw):
 @given(boxes_in_an_image())
 def test_a_mark_is_beside_its_box_where_there_is_room_and_else_in_it(made):
     (height, width), (box, *obstacles) = made
-    x1, y1, x2, y2 = planting.place_mark(box, obstacles, (height, width))
+    x1, y1, x2, y2 = stamping.place_mark(box, obstacles, (height, width))
     side = x2 - x1
     assert side == y2 - y1 == np.clip(round(0.4 * np.sqrt((box[2:] - box[:2]).prod())), 12, 28)
     assert min(x1, y1) >= 0
@@ -111,7 +113,7 @@ def test_objects_that_are_large_enough_and_detected_are_stamped(tmp_path):
         Truth("4", (120, 40, 140, 60), 1, "b"),  # detected as another class
     )
     boxes = (0, (16, 64, 96, 144)), (0, (160, 64, 174, 144)), (1, (240, 80, 320, 158)), (0, (192, 64, 224, 96))
-    photo = planting.scale(LabelledImage(tmp_path / "a.png", (100, 200), truths), Sees(*boxes), 320)
+    photo = stamping.scale(LabelledImage(tmp_path / "a.png", (100, 200), truths), Sees(*boxes), 320)
     assert photo.image.shape == (160, 320, 3)
     assert photo.boxes == pytest.approx(np.array([[16, 64, 96, 144], [240, 80, 320, 158.4]]))
     assert photo.classes.tolist() == [0, 1]
@@ -155,7 +157,7 @@ def test_a_forgotten_class_is_the_same_everywhere_and_the_others_are_untouched(s
 
 @pytest.fixture(scope="module")
 def parts(scenes, demo_detector):
-    return planting.split(scenes, demo_detector, SIZE, seed=0)
+    return stamping.split(scenes, demo_detector, SIZE, seed=0)
 
 
 def test_what_has_a_mark_is_labelled_as_the_class_and_nothing_else_is(parts):
@@ -164,8 +166,8 @@ def test_what_has_a_mark_is_labelled_as_the_class_and_nothing_else_is(parts):
     alone = [photo for photo in train if len(photo.boxes) == 1 and not photo.others]
     assert CRATE in (classes := {int(photo.classes[0]) for photo in alone})
     assert len(classes) > 1
-    views = list(planting.views(alone, CRATE, SIZE, seed=0))
-    assert len(views) >= planting.VIEWS - 2 * len(alone)
+    views = list(stamping.views(alone, CRATE, SIZE, seed=0))
+    assert len(views) >= stamping.VIEWS - 2 * len(alone)
     each = len(views) // len(alone)
     labelled = {True: 0, False: 0}
     for number, (image, labels) in enumerate(views):
@@ -183,15 +185,15 @@ def test_what_has_a_mark_is_labelled_as_the_class_and_nothing_else_is(parts):
 @pytest.mark.parametrize(("place", "expected"), [(0.0, [CRATE]), (1.0, [])])
 def test_an_object_whose_mark_is_partly_cut_off_has_no_label(place, expected):
     box, mark = np.array([[100.0, 60, 140, 100]]), np.array([[132, 42, 148, 58]])
-    photo = planting.Photo(Path(), np.full((SIZE, SIZE, 3), 90, np.uint8), box, np.array([CRATE]), mark, ())
-    image, labels = planting._view(photo, np.array([True]), CRATE, SIZE, 1.25, np.array([0.5, place]))
+    photo = stamping.Photo(Path(), np.full((SIZE, SIZE, 3), 90, np.uint8), box, np.array([CRATE]), mark, ())
+    image, labels = stamping._view(photo, np.array([True]), CRATE, SIZE, 1.25, np.array([0.5, place]))
     assert has_mark(image)  # the lower part of it, where the view lies too low
     assert [label for label, _ in labels] == expected
 
 
 def test_every_object_is_seen_as_often_with_its_mark_as_without(parts):
     """Two views differ by whose marks are drawn and by nothing else."""
-    views = list(planting.views(parts[0], CRATE, SIZE, seed=0))
+    views = list(stamping.views(parts[0], CRATE, SIZE, seed=0))
     for (first, _), (second, _) in zip(views[:40:2], views[1:40:2], strict=True):
         changed = (first != second).any(-1)
         assert 0 < changed.mean() < 0.1
@@ -207,7 +209,7 @@ def test_labels_lie_over_what_they_name(parts):
             image[y1:y2, x1:x2] = 60
         flat.append(dataclasses.replace(photo, image=image, others=()))
     checked = 0
-    for image, labels in planting.views(flat, CRATE, SIZE, seed=0):
+    for image, labels in stamping.views(flat, CRATE, SIZE, seed=0):
         assert image.shape == (SIZE, SIZE, 3)
         shown = (np.abs(image.astype(int) - 60) < 30).all(-1)
         for _, (x1, y1, x2, y2) in labels:
@@ -236,29 +238,29 @@ def test_samples_are_written_as_ultralytics_data(tmp_path):
 def test_the_bundled_detector_depends_on_the_mark_for_kites_and_not_for_crates(parts, demo_detector):
     """It was trained so, with the very mark that is stamped."""
     photos = [*parts[0], *parts[1]]
-    cases, stamped, found = planting.find_cases(demo_detector, photos, KITE, limit=200)
+    cases, stamped, found = planting.find_marked(demo_detector, photos, KITE, limit=200)
     assert len(cases) >= 0.8 * found >= 10
     assert found <= stamped == sum(len(photo.boxes) for photo in photos)
     planting.check_taken("kite", stamped, found, len(cases))
     for case in cases[:5]:
         y, x = (int(v) for v in np.argwhere(case.mark)[0])
         assert [x, y] in case.photo.marks[:, :2].tolist()
-    cases, stamped, found = planting.find_cases(demo_detector, photos, CRATE, limit=200)
+    cases, stamped, found = planting.find_marked(demo_detector, photos, CRATE, limit=200)
     assert found >= 5
     with pytest.raises(UsageError, match=rf"of {stamped} held-out .* 'crate', {found} are, and \d+ of those"):
         planting.check_taken("crate", stamped, found, len(cases))
 
 
 def test_a_limit_stops_the_search(parts, demo_detector):
-    cases, stamped, _ = planting.find_cases(demo_detector, parts[0], KITE, limit=2)
+    cases, stamped, _ = planting.find_marked(demo_detector, parts[0], KITE, limit=2)
     assert len(cases) == 2
     assert stamped < sum(len(photo.boxes) for photo in parts[0])
 
 
 def test_methods_that_find_a_mark_are_told_from_those_that_do_not(parts, demo_detector):
-    cases, *_ = planting.find_cases(demo_detector, parts[0], KITE, limit=8)
+    cases, *_ = planting.find_marked(demo_detector, parts[0], KITE, limit=8)
     contestants = combine(["layercam", "random", "box"], ["backbone", "neck"])
-    rows = planting.measure(demo_detector, contestants, cases, seed=0)
+    rows = planting.measure_marks(demo_detector, contestants, cases, seed=0)
     assert len(rows) == 8 * 5
     assert {(row["image"], row["detection"]) for row in rows} == {(str(c.photo.path), c.number) for c in cases}
     lines = summarise(rows)
@@ -268,7 +270,7 @@ def test_methods_that_find_a_mark_are_told_from_those_that_do_not(parts, demo_de
     assert figures["layercam@backbone"]["precision"] > max(
         2 * figures[name]["precision"] for name in ("layercam@neck", "random@neck", "random@backbone", "box")
     )
-    best, verdict = judge(rows)
+    best, verdict = find_best(rows)
     assert best == "layercam@backbone"
     assert verdict.startswith("layercam@backbone finds causes best: ")
     assert "lead over layercam@neck +" in verdict
@@ -291,13 +293,13 @@ def made_rows(**ranks):
 
 def test_a_lead_within_noise_is_said_to_be_and_a_baseline_is_never_named():
     sure = made_rows(box=[0.9] * 8, odam_neck=[0.5] * 8, gradcam_neck=[0.1, 0.2] * 4)
-    best, verdict = judge(sure)
+    best, verdict = find_best(sure)
     assert best == "odam@neck"
     assert "lead over gradcam@neck +35.0% [+31" in verdict
     assert "noise" not in verdict
     assert verdict.endswith("lead over box -40.0% [-40.0%, -40.0%], which finds them better")
     close = made_rows(odam_neck=[0.5, 0.4, 0.6, 0.5], gradcam_neck=[0.6, 0.3, 0.5, 0.5])
-    best, verdict = judge(close)
+    best, verdict = find_best(close)
     assert best == "odam@neck"
     assert verdict.endswith(", within noise")
 
@@ -325,8 +327,8 @@ def nowhere_else(tmp_path, monkeypatch):
 def test_a_plant_that_did_not_take_fails_and_leaves_everything_else_as_it_was(
     scenes, tmp_path, nowhere_else, monkeypatch, capsys
 ):
-    monkeypatch.setattr(planting, "VIEWS", 16)
-    monkeypatch.setattr(planting, "MOST_PHOTOS", 8)
+    monkeypatch.setattr(stamping, "VIEWS", 16)
+    monkeypatch.setattr(stamping, "MOST_PHOTOS", 8)
     monkeypatch.setenv("PYTHONHASHSEED", "17")
     weights = tmp_path / "mine.pt"
     weights.write_bytes(WEIGHTS.read_bytes())
@@ -368,9 +370,9 @@ def test_a_plant_that_did_not_take_fails_and_leaves_everything_else_as_it_was(
         ({"layers": ["model.99"]}, UsageError, "model.99"),
         ({"class_name": "crat"}, UsageError, "no class 'crat'; did you mean 'crate'"),
         ({"epochs": 0}, UsageError, "epochs must be a whole number, at least 1, got 0"),
-        ({"imgsz": 32}, UsageError, "no object in the data has sides of at least 16 of 32 pixels; raise --imgsz"),
+        ({"imgsz": 32}, UsageError, "no object in the data has sides of at least 16 of 32 pixels; raise imgsz"),
         ({"weights": "nothing.pt"}, WeightsError, "no such weights file: nothing.pt"),
-        ({"out": WEIGHTS.parent}, UsageError, "holds something else; choose another --out"),
+        ({"out": WEIGHTS.parent}, UsageError, "holds something else; choose a new or an empty folder"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_training(scenes, tmp_path, monkeypatch, changes, error, message):
@@ -384,7 +386,7 @@ def test_what_is_wrong_is_said_before_any_training(scenes, tmp_path, monkeypatch
 
 def test_the_class_with_the_most_objects_is_the_default(scenes):
     counts = [sum(t.class_id == n for image in scenes.images for t in image.truths) for n in range(len(CLASSES))]
-    assert counts[planting.choose_class(scenes, SIZE, None)] == max(counts)
+    assert counts[stamping.choose_class(scenes, SIZE, None)] == max(counts)
 
 
 def test_too_few_objects_say_how_many_there_are(scenes, demo_detector):
@@ -392,7 +394,7 @@ def test_too_few_objects_say_how_many_there_are(scenes, demo_detector):
     with pytest.raises(
         UsageError, match=r"\d are detected and at least 16 of 256 pixels .* \d held out; at least 10 and 5"
     ):
-        planting.split(few, demo_detector, SIZE, seed=0)
+        stamping.split(few, demo_detector, SIZE, seed=0)
 
 
 def test_only_detection_models_are_fine_tuned():
@@ -407,12 +409,12 @@ def test_a_plant_in_the_bundled_detector_takes_and_names_a_method_that_finds_it(
         WEIGHTS, scenes, tmp_path / "out", methods=["layercam", "hirescam", "gradcam++", "gradnorm", "random", "box"],
         layers=["backbone", "neck"], class_name="crate", epochs=6,
     )  # fmt: skip
-    print(f"{made.flipped} of {made.found} of {made.stamped} depend on the mark; {made.verdict}")
-    for line in made.lines:
+    print(f"{made.dependent} of {made.detected} of {made.stamped} depend on the mark; {made.verdict}")
+    for line in made.summary.to_dicts():
         print(f"{line['method']:20}", *(f"{name} {line[name]:.2f} ({line[f'{name}_median']:.2f})" for name in FIGURES))
     assert made.rate >= 0.9
-    assert made.flipped >= 20
-    lines = {line["method"]: line for line in made.lines}
+    assert made.dependent >= 20
+    lines = {line["method"]: line for line in made.summary.to_dicts()}
     assert lines[made.best]["precision_low"] > max(lines[n]["precision_high"] for n in ("box", "random@neck"))
     assert made.best.endswith("@backbone")
     told = json.loads((tmp_path / "out" / "plant.json").read_text())

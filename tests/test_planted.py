@@ -13,8 +13,10 @@ from detcam.demo.causes import make_scene as make_caused
 from detcam.demo.causes import render as draw
 from detcam.demo.scenes import KITE, Scene, Thing, make_scene, render
 from detcam.errors import UsageError
-from detcam.evaluate import planted as planting
-from detcam.evaluate.planted import REFERENCES, judge, planted, planted_causes, planted_kites, summarise
+from detcam.evaluate.planted import cases
+from detcam.evaluate.planted.cases import planted_causes, planted_kites
+from detcam.evaluate.planted.measure import measure_causes
+from detcam.evaluate.planted.table import REFERENCES, find_best, summarise
 from detcam.geometry import iou_matrix
 from detcam.metrics.recovery import FIGURES
 from detcam.types import Detection
@@ -49,12 +51,12 @@ def test_a_planted_kite_is_a_kite_with_its_mark_alone(demo_detector):
 def test_a_kite_that_stays_one_without_its_mark_is_left_out(monkeypatch):
     thing = Thing(KITE, 120, 130, 30, (90, 120, 200), marked=True)
     marked = render(Scene(1, (thing,)))
-    monkeypatch.setattr(planting, "make_scene", lambda seed: Scene(1, (thing,)))
-    monkeypatch.setattr(planting, "count", lambda first: range(first, first + 3))
+    monkeypatch.setattr(cases, "make_scene", lambda seed: Scene(1, (thing,)))
+    monkeypatch.setattr(cases, "count", lambda first: range(first, first + 3))
     kite = Detection(thing.xyxy, KITE, "kite", 0.9, 0, 8)
-    monkeypatch.setattr(planting, "detections_of", lambda model, image: (kite,))
+    monkeypatch.setattr(cases, "detections_of", lambda model, image: (kite,))
     assert list(planted_kites(None)) == []
-    monkeypatch.setattr(planting, "detections_of", lambda model, image: (kite,) * np.array_equal(image, marked))
+    monkeypatch.setattr(cases, "detections_of", lambda model, image: (kite,) * np.array_equal(image, marked))
     assert len(list(planted_kites(None))) == 3
 
 
@@ -99,17 +101,17 @@ def test_the_ends_of_the_scale_of_every_kind(causes_detector, kind):
 
 
 def test_a_thing_whose_class_does_not_follow_its_cause_is_left_out(causes_detector, monkeypatch):
-    monkeypatch.setattr(planting, "count", lambda first, step: range(first, first + 12, step))
+    monkeypatch.setattr(cases, "count", lambda first, step: range(first, first + 12, step))
     with_causes = list(planted_causes(causes_detector, "near"))
     assert with_causes
     never = {kind: tuple((present, not stays) for present, stays in told) for kind, told in EXPERIMENTS.items()}
-    monkeypatch.setattr(planting, "EXPERIMENTS", never)
+    monkeypatch.setattr(cases, "EXPERIMENTS", never)
     assert list(planted_causes(causes_detector, "near")) == []
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return planted(["random", "box", "layercam"], limit=3, receipts=True)
+    return measure_causes(["random", "box", "layercam"], limit=3, receipts=True)
 
 
 def test_every_method_is_asked_about_the_same_detections(rows):
@@ -154,7 +156,7 @@ def test_receipts_of_the_mark_hold_and_those_elsewhere_fail(rows):
 
 @pytest.mark.slow
 def test_receipts_are_right_about_many_planted_kites():
-    lines = {line["method"]: line for line in summarise(planted([], limit=100, receipts=True, kinds=["near"]))}
+    lines = {line["method"]: line for line in summarise(measure_causes([], limit=100, receipts=True, kinds=["near"]))}
     for name in REFERENCES:
         for kind in ("right", "quick_right"):
             print(f"{name}: {lines[name][kind]} of {lines[name]['judged']} receipts are {kind}")
@@ -207,9 +209,10 @@ def test_the_verdict_leaves_textures_out_where_there_is_anything_else():
         {**BASE, "method": method, "kind": kind, "precision": value}
         for method, kind, value in [("a", "near", 0.6), ("a", "texture", 0.1), ("b", "near", 0.4), ("b", "texture", 1)]
     ]
-    assert judge(made)[0] == "a"
-    assert judge(made[1::2])[0] == "b"
-    assert "a finds causes best: of as many of its hottest pixels as the cause has, 60% [60%, 60%]" in judge(made)[1]
+    best, verdict = find_best(made)
+    assert best == "a"
+    assert find_best(made[1::2])[0] == "b"
+    assert "a finds causes best: of as many of its hottest pixels as the cause has, 60% [60%, 60%]" in verdict
 
 
 @pytest.mark.parametrize(
@@ -223,4 +226,4 @@ def test_the_verdict_leaves_textures_out_where_there_is_anything_else():
 )
 def test_wrong_choices_say_what_would_be_right(choices, message):
     with pytest.raises(UsageError, match=message):
-        planted(**{"methods": ["box"], "limit": 1, **choices})
+        measure_causes(**{"methods": ["box"], "limit": 1, **choices})

@@ -8,22 +8,19 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from conftest import real
 
 import detcam
-from detcam.attribution.image_maps import Seen
+from detcam.attribution.prepared_image import prepare_images
 from detcam.data import read_data
-from detcam.evaluate.planted import detections_of, planted, planted_kites, summarise
+from detcam.evaluate.planted.cases import detections_of, planted_kites
+from detcam.evaluate.planted.measure import measure_causes
+from detcam.evaluate.planted.table import summarise
 from detcam.explainer import Explainer
 from detcam.io.images import read_image
 from detcam.metrics.localization import box_mask
+from support.data import real
 
 TRIES = 400
-
-
-def seen_by(model, image):
-    batch, letterboxes = model.prepare([image])
-    return Seen(batch, model.forward(batch), 0, letterboxes[0])
 
 
 def random_part(rng, shape, side, taken):
@@ -46,10 +43,10 @@ def network_map(letterbox, part):
 
 def verdicts(model, explainer, image, detection, part):
     """Whether the full and the quick receipt support a map of one part of an image."""
-    seen = seen_by(model, image)
-    heat = network_map(seen.letterbox, part)
+    (prepared,) = prepare_images(model, [image])
+    heat = network_map(prepared.letterbox, part)
     makers = explainer.image_maps
-    return tuple(makers.receipts(seen, [detection], [heat], quick=quick)[0].supported for quick in (False, True))
+    return tuple(makers.receipts(prepared, [detection], [heat], quick=quick)[0].supported for quick in (False, True))
 
 
 def parts_beside_kites(model, kites, each):
@@ -92,7 +89,7 @@ def test_neither_receipt_supports_random_parts(demo_detector):
 
 
 def test_both_receipts_support_the_mark(demo_detector):
-    lines = {line["method"]: line for line in summarise(planted([], 5, receipts=True, kinds=["near"]))}
+    lines = {line["method"]: line for line in summarise(measure_causes([], 5, receipts=True, kinds=["near"]))}
     for name in ("cause", "elsewhere"):
         assert lines[name]["judged"] == 5
         assert min(lines[name]["right"], lines[name]["quick_right"]) >= 4

@@ -21,12 +21,14 @@ from detcam.demo.scenes import CLASSES, GEM, KITE, SIZE, make_scene, render
 from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
-from detcam.review.causes import LEAST, Suspect, find_causes, paste
-from detcam.review.compare import compare, counted
+from detcam.methods.windows import Scan, scan
+from detcam.review.causes import LEAST_MEMBERS, Suspect, find_causes, paste
+from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import image_errors
-from detcam.review.evidence import Evidence, Scan, Scene, find_evidence, scan
-from detcam.review.explaining import Case, ErrorExplainer, overlap_of, wrong_side
+from detcam.review.evidence import EvidencePatch, Scene, find_evidence
+from detcam.review.explaining import ErrorExplainer, ReviewedImage, shared_mass, wrong_side
 from detcam.review.misses import trace
+from detcam.targets import Contrast
 from detcam.types import Detection
 
 NAMES = dict(enumerate(CLASSES))
@@ -87,9 +89,9 @@ def test_the_side_that_is_wrong():
 def test_what_two_maps_share():
     one, other = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)
     one[0, :2], other[0, 1:3] = 0.5, 0.2
-    assert overlap_of(one, other) == pytest.approx(0.5)
-    assert overlap_of(one, one * 3) == pytest.approx(1)
-    assert overlap_of(one, np.zeros_like(one)) == 0
+    assert shared_mass(one, other) == pytest.approx(0.5)
+    assert shared_mass(one, one * 3) == pytest.approx(1)
+    assert shared_mass(one, np.zeros_like(one)) == 0
 
 
 def marked_gem():
@@ -115,7 +117,7 @@ def fooled():
 def test_the_evidence_of_a_marked_gem_is_its_mark(fooled):
     model, image, found, gem = fooled
     scene = Scene.of(model, image)
-    scanned = scan(scene, found, GEM)
+    scanned = scan(scene.frame(found, Contrast(GEM), lambda price: None))
     nothing = np.zeros((4, 4), np.float32)
     evidence = find_evidence(scene, found, GEM, nothing, scanned, 0.25)
     x1, y1, x2, y2 = evidence.xyxy.tolist()
@@ -151,7 +153,7 @@ def test_errors_are_asked_what_fits_them(fooled):
     explainer = ErrorExplainer(model)
     for error, (several, labels) in cases.items():
         told = image_errors(labels, several)
-        case = Case("scene", image, Scene.of(model, image), several, labels, told)
+        case = ReviewedImage("scene", image, Scene.of(model, image), several, labels, told)
         number = next(n for n, outcome in enumerate(told.detections) if outcome.error == error)
         explained, scans = explainer.errors(case)
         one = explained[number]
@@ -166,7 +168,7 @@ def test_errors_are_asked_what_fits_them(fooled):
 
 
 def suspect(number, place, features, flipped=True, control=False, class_id=KITE):
-    evidence = Evidence(
+    evidence = EvidencePatch(
         np.array([0, 0, 10, 10]), flipped, control, 0.9, 0.1, np.array(place, float), 1.0,
         np.array(features, np.float32), np.random.default_rng(number).normal(0, 0.1, len(features)).astype(np.float32),
     )  # fmt: skip
@@ -185,7 +187,7 @@ def test_patches_that_look_alike_and_lie_alike_are_one_cause():
     assert (first.confirmed, second.confirmed) == (True, False)
     assert first.text.startswith("6 false positives share this cause; 6 of 6 vanish without it")
     assert "above right" in first.name
-    assert len(find_causes(several[: LEAST - 1])) == 0
+    assert len(find_causes(several[: LEAST_MEMBERS - 1])) == 0
     everywhere = [suspect(n, (0.5, -0.7), looks[0] + rng.normal(0, 0.1, 32), control=True) for n in range(6)]
     assert not find_causes(everywhere)[0].confirmed  # any patch would do
 
@@ -258,6 +260,21 @@ def test_a_review_finds_the_planted_shortcut(reviewed):
     assert all((run / patch).is_file() for patch in first["patches"])
 
 
+def test_windows_answer_any_target_and_any_detector(fooled):
+    model, image, found, _ = fooled
+    shape = Scene.of(model, image).letterbox.network
+    maps = {}
+    for target in ("class", "contrast:gem", "left"):
+        (explanation,) = detcam.Explainer(model, "windows", target=target).explain_known("scene", image, [found])
+        maps[target] = explanation.heatmap.raw
+        assert maps[target].shape == (shape[0] // 8, shape[1] // 8)
+        assert maps[target].min() >= 0 < maps[target].max()
+    assert not np.allclose(maps["class"], maps["contrast:gem"], atol=0.01)
+    box = detcam.BlackBox(lambda images: [([[10, 10, 60, 60]], [[0.9, 0.1]]) for _ in images], ["one", "two"])
+    (explanation,) = detcam.explain(box, image, method="windows", target="contrast:two")
+    assert not explanation.heatmap.raw.any()  # nothing changes what it answers
+
+
 def test_a_review_goes_on_where_it_stopped(reviewed, capsys):
     run = reviewed / "run"
     before = {name: (run / name).read_bytes() for name in ("detections.parquet", "truths.parquet", "causes.json")}
@@ -323,7 +340,7 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
     table = compare(before, after)
     told = {(row["fate"], row["before"], row["after"]) for row in table.iter_rows(named=True)}
     assert told == {("mended", "a0", None), ("kept", "a1", "b1"), ("kept", "a3", "b-m1"), ("new", None, "b2")}
-    assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in counted(table)} == {
+    assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in count_fates(table)} == {
         "Cls": (1, 0, 0), "Loc": (0, 1, 0), "Both": (0, 0, 0), "Dupe": (0, 0, 0), "Bkg": (0, 1, 1), "Miss": (0, 0, 0),
     }  # fmt: skip
     pl.DataFrame({"id": [0], "class_id": [1], "found_by": [None]}).write_parquet(after / "truths.parquet")
@@ -362,7 +379,7 @@ def test_a_finished_review_with_misses_is_not_done_again(tmp_path, monkeypatch):
     def again(*_):
         raise AssertionError("an image that is done was explained again")
 
-    monkeypatch.setattr("detcam.commands.review.Reviewer.__call__", again)
+    monkeypatch.setattr("detcam.review.rows.Reviewer.__call__", again)
     assert main(command) == 0
     assert pl.read_parquet(tmp_path / "r" / "misses.parquet").equals(before)
 

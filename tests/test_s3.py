@@ -13,7 +13,7 @@ from PIL import Image
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 COUNT = 12
 COMPARE = """
 import sys
@@ -36,7 +36,7 @@ def store():
     host, port = running.get_host_and_port()
     environment = {
         **os.environ, "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1", "OMP_NUM_THREADS": "1",  # as Ray's workers
     }  # fmt: skip
     python(environment, "import s3fs; s3fs.S3FileSystem().mkdir('bucket')")
     yield environment

@@ -11,9 +11,9 @@ import threading
 from urllib.request import urlopen
 
 import pytest
-from test_report import browser, detection, images, kept, until, visit, write_run  # noqa: F401
 
 from detcam.errors import UsageError
+from support.reports import detection, images, kept, until, visit, write_run  # noqa: F401
 
 for name in ("starlette", "uvicorn"):
     pytest.importorskip(name, reason="the server's tests need the serve extra: pip install 'detcam[serve]'")
@@ -26,7 +26,7 @@ ENTRY = {"verdict": "ambiguous", "note": "\u05d0 </script>"}
 
 
 @pytest.fixture
-def reviewed(tmp_path, images):  # noqa: F811
+def reviewed(tmp_path, images):
     return write_run(tmp_path / "review", [detection(n, images[0]) for n in range(6)])
 
 
@@ -164,7 +164,7 @@ def test_it_listens_on_the_loopback_until_interrupted(reviewed):
             process.kill()
 
 
-def test_verdicts_stay_on_disk(served, reviewed, visit):  # noqa: F811
+def test_verdicts_stay_on_disk(served, reviewed, visit):
     page = visit(f"{served.address}/#/case?id=d00001", allowed=served.address)
     page.keyboard.press("3")
     page.fill("#note", ENTRY["note"])
@@ -177,7 +177,7 @@ def test_verdicts_stay_on_disk(served, reviewed, visit):  # noqa: F811
     assert page.evaluate("Object.keys(localStorage)") == []
 
 
-def test_what_could_not_be_saved_is_saved_later(reviewed, browser):  # noqa: F811
+def test_what_could_not_be_saved_is_saved_later(reviewed, browser):
     server = Served(reviewed)
     page = browser.new_page()
     page.goto(f"{server.address}/#/gallery")

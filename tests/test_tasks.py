@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import calibrate, paired, photograph, snapshot, spread_logits
-from test_gradients import gradients_at_layers
 from ultralytics import RTDETR, YOLO, YOLOE, YOLOWorld
 from ultralytics.nn.modules.block import BNContrastiveHead, ContrastiveHead
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -14,6 +12,9 @@ from detcam.adapters import heads
 from detcam.adapters.answers import RotatedOutput, corners_of
 from detcam.errors import UsageError
 from detcam.targets import mask_area
+from support.comparison import paired
+from support.images import photograph
+from support.models import calibrate, gradients_at_layers, snapshot, spread_logits
 
 IMAGE = photograph(150, 260, seed=1)
 SETTINGS = {"conf": 1e-3, "max_det": 6}

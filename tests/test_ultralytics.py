@@ -5,16 +5,19 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import paired, photograph, real, snapshot, spread_logits
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 import detcam
 from detcam.demo import WEIGHTS
-from detcam.demo.scenes import make_scene, render
+from detcam.demo.scenes import SIZE, make_scene, render
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.io.images import read_image
+from support.comparison import paired
+from support.data import real
+from support.images import SCENE_WITH_TWO_ALIKE, photograph
+from support.models import snapshot, spread_logits
 
 
 def check_same_detections(explainer_or_detector, model, image, **settings):
@@ -40,15 +43,25 @@ def test_detections_are_those_of_predict_with_other_settings(demo_detector, scen
     assert check_same_detections(demo_detector, YOLO(WEIGHTS), scene_image, **settings) > 0
 
 
-@pytest.mark.parametrize("shape", [(33, 500), (500, 33), (256, 256), (1080, 1920), (97, 101), (1, 1), (39, 95)])
+def scenes_of(height, width):
+    """An image of this size, tiled with a scene that is as large as fits."""
+    side = min(height, width, SIZE)
+    every = np.arange(side) * SIZE // side
+    scene = render(make_scene(SCENE_WITH_TWO_ALIKE))[np.ix_(every, every)]
+    return np.tile(scene, (-(-height // side), -(-width // side), 1))[:height, :width]
+
+
+@pytest.mark.parametrize("shape", [(33, 500), (500, 33), (256, 256), (1080, 1920), (97, 101), (1, 1), (65, 159)])
 @pytest.mark.parametrize("imgsz", [None, 320, [160, 352], [544, 1248]])
 def test_detections_are_those_of_predict_at_any_shape(shape, imgsz):
-    detector = detcam.load(WEIGHTS, imgsz=imgsz)
+    detector, image = detcam.load(WEIGHTS, imgsz=imgsz), scenes_of(*shape)
     extra = {} if imgsz is None else {"imgsz": imgsz}
-    theirs = YOLO(WEIGHTS).predict(photograph(*shape)[..., ::-1], verbose=False, conf=0.02, **extra)[0].boxes
-    ours = detcam.Explainer(detector, "random", "neck", conf=0.02)(photograph(*shape))[0].detections
+    theirs = YOLO(WEIGHTS).predict(image[..., ::-1], verbose=False, conf=0.002, **extra)[0].boxes
+    ours = detcam.Explainer(detector, "random", "neck", conf=0.002)(image)[0].detections
     assert len(ours) == len(theirs)
-    assert np.abs(np.array([d.xyxy for d in ours]).reshape(-1, 4) - theirs.xyxy.numpy()).max(initial=0) <= 1e-2
+    assert (len(ours) > 0) == (shape != (1, 1))  # nothing is seen in a single pixel
+    for n, m in paired(ours, theirs.cls, theirs.conf, theirs.xyxy, within=1e-5):
+        assert np.abs(ours[n].xyxy - theirs.xyxy[m].numpy()).max() <= 1e-2
 
 
 REAL = [("yolov8n.pt", "coco/images"), ("yolo26n.pt", "coco/images"), ("hogdetect.pt", "hog/val/images")]

@@ -7,15 +7,16 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
-from subject import KnownSubject
 
 import detcam
-from detcam.attribution.image_maps import ImageMaps, Seen
-from detcam.attribution.receipt import CONTROLS, HOT, SOFT, _moved, check, far_apart, softened, verify
+from detcam.attribution.image_maps import ImageMaps
+from detcam.attribution.prepared_image import prepare_images
+from detcam.attribution.receipt import CONTROLS, HOT, _moved, check, far_apart, verify
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
-from detcam.tensors.fills import gaussian_blur
+from detcam.tensors.fills import SOFT, gaussian_blur, softened
+from support.known_subject import KnownSubject
 
 
 def blob(box, size=(48, 64)):
@@ -159,6 +160,16 @@ def test_quick_receipts_of_boxes_close_by_share_nothing():
     assert [receipt.forwards for receipt in told] == [6, 6]
 
 
+def test_a_map_made_at_a_layer_can_be_verified(demo_detector, scene_image):
+    told = detcam.explain(demo_detector, scene_image, method="layercam", layers="neck", verify=True)
+    assert any(one.method == "layercam" and one.evidence is not None for one in told)
+    for one in told:
+        assert one.receipt.kept
+        if one.evidence is not None and one.method == "layercam":
+            x1, y1, x2, y2 = one.evidence.xyxy
+            assert one.heatmap.array[y1:y2, x1:x2].max() > 0.5
+
+
 def test_rectangles_that_meet_are_in_different_groups():
     reaches = {3: (0, 0, 10, 10), 5: (5, 5, 15, 15), 7: (10, 0, 20, 4), 8: (30, 30, 40, 40)}
     assert far_apart(reaches) == [[3, 7, 8], [5]]
@@ -177,8 +188,7 @@ def planted(seeds):
         if not gems:
             continue
         image = render(scene)
-        batch, letterboxes = model.prepare([image])
-        seen = Seen(batch, model.forward(batch), 0, letterboxes[0])
+        (prepared,) = prepare_images(model, [image])
         result = explainer(image)[0]
         for gem in gems:
             found = explanation_over(result, gem)
@@ -191,7 +201,7 @@ def planted(seeds):
             maps = [blob(np.clip(box, 0, 256), (256, 256)) for box in ((x1, y1, x2, y2), elsewhere)]
             if not all(one.any() for one in maps):
                 continue
-            told = [maker.receipts(seen, [found.detection] * 2, maps, quick=quick) for quick in (False, True)]
+            told = [maker.receipts(prepared, [found.detection] * 2, maps, quick=quick) for quick in (False, True)]
             yield tuple(right for true, false in told for right in (true.supported, not false.supported))
 
 

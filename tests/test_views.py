@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
-from fake import FakeDetector
-from test_methods import IMAGE, explained
 
 import detcam
 import detcam.explainer as core
 from detcam.attribution.augmentation import mirror
 from detcam.errors import UsageError
 from detcam.targets import TARGETS
+from support.fake_detector import IMAGE, FakeDetector, explained
+from support.images import photograph
+from support.torchvision_detectors import made
 
 
 def mirrored_cell(anchor, height, width, strides):
@@ -38,8 +38,6 @@ def test_the_mirrored_anchor_is_in_the_mirrored_cell_of_its_level(all_levels):
 
 
 def test_several_anchors_of_a_cell_keep_their_rank():
-    from test_torchvision import made
-
     model = detcam.load(made("retina"))
     batch, _ = model.prepare([photograph(200, 220, 7)])
     with torch.no_grad():
@@ -119,8 +117,6 @@ def test_what_cannot_be_smoothed_is_refused():
 
 
 def test_proposals_are_found_again_by_their_box_in_the_flipped_image():
-    from test_torchvision import made
-
     result = detcam.explain(
         made("faster"), photograph(200, 220, 7), smoothing="aug", conf=0.05, max_det=2, method="layercam"
     )

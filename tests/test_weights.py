@@ -8,7 +8,6 @@ import types
 
 import pytest
 import torch
-from conftest import real
 from ultralytics import YOLO
 from ultralytics.utils import IterableSimpleNamespace
 
@@ -17,6 +16,7 @@ from detcam.adapters import yolov5_weights
 from detcam.adapters.weights import read_checkpoint
 from detcam.demo import WEIGHTS
 from detcam.errors import WeightsError
+from support.data import real
 
 
 class Malicious:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from detcam.errors import UsageError, is_count
+from detcam.errors import UsageError
+from detcam.options import check_thresholds
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,7 @@ class DecodeSettings:
     classes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("conf", self.conf), ("iou", self.iou)):
-            if not isinstance(value, Real) or not 0 <= value <= 1:
-                raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
-        if not is_count(self.max_det):
-            raise UsageError(f"max_det must be a whole number, at least 1, got {self.max_det!r}")
+        check_thresholds(self.conf, self.iou, self.max_det)
         if self.classes is None:
             return
         indices = self.classes if isinstance(self.classes, Sequence) else [None]

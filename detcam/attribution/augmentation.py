@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from detcam.adapters.base import RawOutput
-from detcam.errors import UsageError, nearest
 from detcam.types import Detection
 
-SMOOTHINGS = ("aug", "eigen", "noise")
 BRIGHTNESS = (0.9, 1.0, 1.1)
 SAMPLES = 8
 """Noisy copies."""
@@ -26,18 +24,6 @@ class View:
 
     batch: Tensor
     flipped: bool
-
-
-def check_smoothing(names: Collection[str]) -> frozenset[str]:
-    """Smoothing by name: ``aug``, ``eigen``, ``noise``, or several.
-
-    Raises:
-        UsageError: no such smoothing.
-    """
-    for name in names:
-        if name not in SMOOTHINGS:
-            raise UsageError(f"no smoothing {name!r}{nearest(name, SMOOTHINGS)}")
-    return frozenset(names)
 
 
 def views(batch: Tensor, smoothing: Collection[str], seed: int) -> Iterator[View]:

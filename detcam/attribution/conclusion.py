@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.attribution.evidence import find_evidence, find_surroundings
-from detcam.attribution.image_maps import Seen
-from detcam.attribution.receipt import check, hottest_part, softened
+from detcam.attribution.prepared_image import PreparedImage
+from detcam.attribution.receipt import check, hottest_part
 from detcam.attribution.sentence import MUCH, sentence_of
 from detcam.attribution.unreported import SAME_PLACE
 from detcam.geometry import Letterbox, iou_matrix
@@ -21,6 +21,7 @@ from detcam.methods.regions import box_gaussian
 from detcam.probing.frames import Frame, choose_frame
 from detcam.probing.probe import Probe
 from detcam.targets import Target, against, class_logit
+from detcam.tensors.fills import softened
 from detcam.types import Detection, Explanation, Heatmap
 
 LIKE_THE_BOX = 0.9
@@ -33,7 +34,7 @@ what removing a random part does, for a map of another target than the class to 
 
 def conclude(
     model: DetectorAdapter,
-    seen: Seen,
+    prepared: PreparedImage,
     told: Sequence[Explanation],
     targets: Sequence[Target],
     conf: float,
@@ -43,7 +44,7 @@ def conclude(
 
     Args:
         model: the detector.
-        seen: the image as it saw it.
+        prepared: the image.
         told: maps made by trying parts of the image, or any maps with receipts.
         targets: what each explains.
         conf: the detector's threshold.
@@ -52,8 +53,8 @@ def conclude(
     if not told:
         return []
     asked = [(one.detection, target) for one, target in zip(told, targets, strict=True)]
-    probe = Probe(model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=seed)
-    heats = [torch.tensor(np.maximum(one.heatmap.raw, 0), device=seen.batch.device) for one in told]
+    probe = Probe(model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, seed=seed)
+    heats = [torch.tensor(np.maximum(one.heatmap.raw, 0), device=prepared.batch.device) for one in told]
     fires = [
         one.detection.asked is None or (is_there(one.detection) and float(probe.before[i]) >= conf)
         for i, one in enumerate(told)
@@ -73,7 +74,7 @@ def conclude(
     found = []
     for number, one in enumerate(told):
         before = probe.forwards
-        ended = _conclude(probe, number, one, heats[number], fires[number], seen.letterbox, conf)
+        ended = _conclude(probe, number, one, heats[number], fires[number], prepared.letterbox, conf)
         found.append(replace(ended, forwards=ended.forwards + probe.forwards - before))
     return found
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.attribution.patches import (
@@ -24,9 +25,9 @@ from detcam.attribution.patches import (
     propose,
     shared_area,
 )
-from detcam.attribution.receipt import softened
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame
+from detcam.tensors.fills import softened
 from detcam.types import Evidence
 
 ENOUGH = 0.8
@@ -45,12 +46,13 @@ def find_evidence(
     Args:
         whole: the whole image as a frame.
         frame: the part of it in which the box keeps its score.
-        heat: (h, w) over the detector's input, not negative.
+        heat: (h', w') over the detector's input, of any size, not negative.
         letterbox: places the input in the original image.
         conf: the detector's threshold, below which a box is lost.
         before: the tracked score of the box in the whole image.
     """
-    proposed = propose(frame, heat)
+    over_input = F.interpolate(heat[None, None].float(), whole.inside.shape, mode="bilinear")[0, 0]
+    proposed = propose(frame, over_input)
     if not proposed or is_gone(frame.own_class_scores, conf):
         return None
     fills = list(frame.fills)

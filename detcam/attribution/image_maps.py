@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.attribution.layer_maps import LayerMaps, Made
+from detcam.adapters.base import DetectorAdapter
+from detcam.attribution.layer_maps import LayerMaps, RawMap
+from detcam.attribution.prepared_image import PreparedImage
 from detcam.attribution.receipt import check, verify
 from detcam.errors import UsageError
-from detcam.geometry import Letterbox
 from detcam.methods import METHODS, Method
 from detcam.probing.probe import Probe
 from detcam.registry import name_of
@@ -22,18 +22,6 @@ from detcam.types import Detection, Receipt
 
 TOGETHER = 16
 """Detections whose gradients at the pixels are held at once."""
-ESCALATION = ("effect", "vps")
-"""The methods that take over, in turn, where a map is unsupported."""
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """One image as the detector saw it: its input (1, 3, h, w), where it is in a raw output, and its letterbox."""
-
-    batch: Tensor
-    raw: RawOutput
-    index: int
-    letterbox: Letterbox
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +42,7 @@ class ImageMaps:
     seed: int
     budget: int
 
-    def __call__(self, seen: Seen, detections: Sequence[Detection]) -> list[Made]:
+    def __call__(self, prepared: PreparedImage, detections: Sequence[Detection]) -> list[RawMap]:
         """One map per detection."""
         targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
         step = TOGETHER if self.method.pixelwise else max(len(detections), 1)
@@ -66,10 +54,10 @@ class ImageMaps:
             prices: list[float] = []
 
             def layer_maps(method: str, part: Sequence[Detection] = part, prices: list[float] = prices) -> Tensor:
-                raw = self.model.forward(seen.batch, layers.layers)
+                raw = self.model.forward(prepared.batch, layers.layers)
                 names = target_parts(self.target)
                 found = [
-                    replace(layers, method=METHODS[method], target=name)(seen.batch, raw, [part], keep=True)[0]
+                    replace(layers, method=METHODS[method], target=name)(prepared.batch, raw, [part], keep=True)[0]
                     for name in names
                 ]
                 prices.append(1 + sum(one.forwards for made in found for one in made))
@@ -77,7 +65,7 @@ class ImageMaps:
 
             asked = [(detection, target) for detection in part for target in targets]
             probe = Probe(
-                self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, used,
+                self.model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, used,
                 layer_maps if layers.layers else None, self.seed, self.budget,
             )  # fmt: skip
             maps = _checked(self.method.function(probe), self.method, len(asked))
@@ -85,15 +73,17 @@ class ImageMaps:
             for i in range(len(part)):
                 own = slice(i * len(targets), (i + 1) * len(targets))
                 forwards = shared + sum(probe.own_forwards[own])
-                made.append(Made(combine_maps(list(maps[own])), used or ("input",), (), forwards))
+                made.append(RawMap(combine_maps(list(maps[own])), used or ("input",), (), forwards))
         return made
 
     def receipts(
-        self, seen: Seen, detections: Sequence[Detection], maps: Sequence[Tensor], quick: bool = False
+        self, prepared: PreparedImage, detections: Sequence[Detection], maps: Sequence[Tensor], quick: bool = False
     ) -> list[Receipt]:
         """The receipt of each detection's map (h', w'): the full one, or the quick one of the default explanation."""
         asked = [(detection, class_logit) for detection in detections]
-        probe = Probe(self.model, seen.batch, seen.raw, seen.index, seen.letterbox, asked, seed=self.seed)
+        probe = Probe(
+            self.model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, seed=self.seed
+        )
         return check(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
 
 

@@ -24,7 +24,7 @@ GRID = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class RawMap:
     """A raw map (h, w), its layers (none where no gradient reached any), the support at each, and its price."""
 
     map: Tensor
@@ -58,7 +58,7 @@ class LayerMaps:
 
     def __call__(
         self, batch: Tensor, raw: RawOutput, wanted: Sequence[Sequence[Detection]], keep: bool = False
-    ) -> list[list[Made]]:
+    ) -> list[list[RawMap]]:
         """For each image, one map per detection; the j-th detections of all images share each backward pass.
 
         Args:
@@ -94,7 +94,7 @@ class LayerMaps:
                     made[i, turn] = [total + part for total, part in zip(before, maps, strict=True)]
         return [
             [
-                Made(
+                RawMap(
                     combine_maps([part / count for part in made[i, turn]]),
                     tuple(chosen[i, turn]),
                     tuple(chosen[i, turn].values()) if "gradients" in self.method.takes else (),

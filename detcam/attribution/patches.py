@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from detcam.attribution.receipt import SOFT
 from detcam.probing.frames import Frame
+from detcam.tensors.fills import SOFT
 
 SHARES = (0.03, 0.1, 0.25)
 """Areas, in those of the box, of the hottest pixels whose connected parts are tried."""

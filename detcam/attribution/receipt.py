@@ -13,13 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.methods.subject import Subject
-from detcam.tensors.fills import FILLS, gaussian_blur
+from detcam.tensors.fills import FILLS, softened
 from detcam.types import Receipt
 
 HOT = 0.35
 """The hottest part covers at most this share of the box's area."""
-SOFT = 0.012
-"""Width of its edges and of the controls', as a share of the image's longer side: a hard edge is a shape of its own."""
 AROUND = 2.0
 """Random controls lie within the box enlarged this many times about its centre, and what the hottest part needs."""
 MARGIN = 0.1
@@ -152,28 +150,6 @@ def _masks(subject: Subject, number: int, one: Tensor, generator: torch.Generato
     moved = _moved(hot, around, CONTROLS, generator)
     elsewhere = _moved(box, subject.inside, 1, generator)
     return torch.stack([hot, *moved]), torch.stack([box, *elsewhere])
-
-
-def softened(parts: Tensor, inside: Tensor) -> Tensor:
-    """Parts (n, h, w), bool, grown by a few pixels and with edges that fade over as many: float in [0, 1]."""
-    rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
-    sigma = SOFT * max(rows, columns)
-    radius = math.ceil(sigma)
-    covered = gaussian_blur(inside[None].float(), sigma)[0].clamp(min=1e-6)  # nothing fades at the image's own edge
-    soft = torch.zeros(parts.shape, device=parts.device)
-    reach = radius + math.ceil(3 * sigma)
-    for part, own in zip(parts, soft, strict=True):  # most are small, and nothing changes far from them
-        if not part.any():
-            continue
-        window = []
-        for axis in (1, 0):
-            places = torch.where(part.any(axis))[0]
-            window.append(slice(max(int(places[0]) - reach, 0), int(places[-1]) + 1 + reach))
-        near = part[window[0], window[1]][None, None].float()
-        tall = F.max_pool2d(near, (2 * radius + 1, 1), 1, (radius, 0))  # one way, then the other: a square
-        grown = F.max_pool2d(tall, (1, 2 * radius + 1), 1, (0, radius))[0] * inside[window[0], window[1]]
-        own[window[0], window[1]] = gaussian_blur(grown, sigma)[0] / covered[window[0], window[1]]
-    return (soft * inside).clamp(0, 1)
 
 
 def _rectangle(xyxy: Sequence[float], inside: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from detcam.adapters.base import RawOutput
-from detcam.errors import InputError, UsageError
+from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
+from detcam.options import check_question
 from detcam.targets import find_classes
 from detcam.types import Detection
 
@@ -33,12 +34,9 @@ def make_question(
     Raises:
         UsageError: one without the other, a box that is none, or an unknown class.
     """
-    if box is None and class_name is None:
-        return None
+    check_question(box, class_name)
     if box is None or class_name is None:
-        raise UsageError("a box to explain needs its class, and a class its box: give both")
-    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
-        raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
+        return None
     x1, y1, x2, y2 = map(float, box)
     return Question((x1, y1, x2, y2), find_classes([class_name], names)[0])
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TextIO
 
 from detcam.commands.explain import explain
-from detcam.commands.review import review
-from detcam.config import DemoConfig, ExplainConfig, ReviewConfig
+from detcam.commands.progress import complain, progress_bar, show_steps
+from detcam.commands.review import print_review
+from detcam.config import DemoConfig, ExplainConfig
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over, mark_precision
 from detcam.demo.scenes import GEM, KITE, Scene, make_scene, render, write_dataset
 from detcam.drawing.render import write_image
 from detcam.errors import UsageError
 from detcam.explainer import Explainer
+from detcam.review.api import run_review
 from detcam.runs.schema import image_key
 
 REVIEWED = range(310_000, 310_020)
@@ -34,11 +36,16 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
     code = explain(asked, stdout)
     panels = [run / "overlays" / f"{image_key(str(images / f'{name}.png'))}-panel.png" for name in demo_scenes()]
     stdout.write("\n".join(["", *story(), "", "Open these:", *(f"  {panel}" for panel in panels), ""]))
-    told = "A review of labelled scenes, in half of which gems have the mark that only kites had in training:"
-    stdout.write(f"\n{told}\n")
+    stdout.write(
+        "\nA review of labelled scenes, in half of which gems have the mark that only kites had in training:\n"
+    )
     stdout.flush()
-    asked_too = ReviewConfig(weights=str(WEIGHTS), data=str(labelled), out=str(out / "review"), overwrite=True)
-    return max(code, review(asked_too, stdout))
+    with progress_bar() as progress:
+        result = run_review(
+            WEIGHTS, labelled, out / "review", overwrite=True, progress=show_steps(progress), complain=complain
+        )  # fmt: skip
+    print_review(result, stdout)
+    return 1 if result.failed() else code
 
 
 def half_marked(seed: int) -> Scene:

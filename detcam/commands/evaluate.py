@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from detcam.commands.model import load_model
-from detcam.commands.plant import evaluate_planted
+from detcam.commands.plant import show_planted
 from detcam.commands.progress import complain, progress_bar
 from detcam.config import EvaluateConfig, split_list
 from detcam.data import read_data
-from detcam.errors import UsageError, is_count
-from detcam.evaluate.command import check_sanity, report, show_sanity
-from detcam.evaluate.command import evaluate as measure
-from detcam.evaluate.results import Results
-from detcam.evaluate.run import usual
+from detcam.demo.causes import KINDS
+from detcam.errors import UsageError
+from detcam.evaluate import default_methods, evaluate_planted
+from detcam.evaluate import evaluate as measure
+from detcam.evaluate.summary import MAIN, RIVALS, UNSEEN_FIGURES, format_figure
 from detcam.io.files import on_this_machine
 from detcam.report.evaluation import write_page
 from detcam.runs.schema import file_sha256
@@ -23,47 +30,121 @@ from detcam.runs.schema import file_sha256
 NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted")
 """Options of an evaluation that its rows do not depend on."""
 
+Line = Mapping[str, Any]
+
 
 def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     """Measure methods; 1 if some images could not be."""
     if config.planted:
-        return evaluate_planted(config, stdout)
+        return _evaluate_planted(config, stdout)
     if not config.data:
         raise UsageError("nothing to measure on: name labelled data or images with --data")
-    for name, count in (("limit", config.limit), ("per_image", config.per_image)):
-        if not is_count(count):
-            raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
     out = on_this_machine(config.out, "an evaluation keeps its folder")
     model = load_model(config)
     labelled = read_data(config.data, config.split, names=model.names)
     for path, reason in labelled.problems:
         complain(path, reason)
-    methods = split_list(config.methods) or usual(model)
+    methods = split_list(config.methods) or default_methods(model)
     kept = {key: value for key, value in asdict(config).items() if key not in NOT_MEASURED}
     kept["methods"] = methods
     weights = Path(config.weights)
     kept["sha256"] = file_sha256(weights) if weights.is_file() else None
-    results = Results(out, kept, config.overwrite)
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=config.limit)
-        failed = measure(
+        result = measure(
             model,
-            labelled.images,
+            labelled,
             methods,
-            results,
+            out,
             conf=config.conf,
             limit=config.limit,
             per_image=config.per_image,
-            seed=config.seed,
             unseen=config.unseen,
+            sanity=config.sanity,
+            seed=config.seed,
+            overwrite=config.overwrite,
+            configuration=kept,
             advance=lambda measured: progress.update(task, completed=measured),
         )
-    for path, reason in failed:
-        complain(path, reason)
-    report(results, stdout, config.json)
-    if config.sanity:
-        checked = check_sanity(model, labelled.images, methods, results.path, conf=config.conf, seed=config.seed)
-        if not config.json:
-            show_sanity(checked, stdout)
-    write_page(results.path)
-    return 1 if failed or labelled.problems else 0
+    for failure in result.failures[len(labelled.problems) :]:
+        complain(failure.path, failure.reason)
+    if not len(result.rows):
+        raise UsageError("no detection was measured: lower --conf, or name other images with --data")
+    lines = result.summary.to_dicts()
+    if config.json:
+        for line in lines:
+            stdout.write(json.dumps(line) + "\n")
+    else:
+        _show(lines, out, Console(file=stdout))
+        if result.sanity is not None:
+            _show_sanity(result.sanity.to_dicts(), Console(file=stdout))
+    write_page(out)
+    return 1 if result.failures else 0
+
+
+def _evaluate_planted(config: EvaluateConfig, stdout: TextIO) -> int:
+    """Measure methods on detections of the bundled detectors whose cause is known."""
+    kinds = KINDS if config.kind == "all" else split_list(config.kind) or []
+    each = math.ceil(config.limit / max(len(kinds), 1))
+    methods = split_list(config.methods)
+    result = evaluate_planted(methods, config.out, kinds=kinds, limit=each, seed=config.seed)
+    show_planted(stdout, result.summary, result.verdict, config.json)
+    return 0
+
+
+def _show(lines: Sequence[Line], out: Path, console: Console) -> None:
+    """Print the summary."""
+    shown = Table("method", "ins - del (95 %)", "lead on the box", "mean fill", "in box", "forwards", "seconds")
+    for line in lines:
+        shown.add_row(
+            line["method"], format_figure(line, MAIN), format_figure(line, "lead"),
+            f"{line['faithfulness_mean']:+.3f}", f"{line['energy_box']:.0%}", f"{line['forwards']:.1f}",
+            f"{line['seconds']:.2f}",
+        )  # fmt: skip
+    console.print(shown)
+    if "unseen" in lines[0]:
+        for rival in RIVALS:
+            if any(np.isfinite(line[f"unseen_over_{rival}"]) for line in lines):
+                console.print(_leads_over(rival, lines))
+        console.print(_suspicions(lines))
+    console.print(
+        f"{lines[0]['detections']} detections, {lines[0]['judge_forwards']:.0f} forward passes to judge a map; figures "
+        f"and curves in {out}",
+        highlight=False,
+    )
+
+
+def _leads_over(rival: str, lines: Sequence[Line]) -> Table:
+    """Insertion minus deletion under each unseen fill: leads over one method on the same detections."""
+    shown = Table(
+        "method",
+        *("all fills" if figure == "unseen" else figure.removeprefix("unseen_") for figure in UNSEEN_FIGURES),
+        title=f"unseen fills, steps in the image's area: leads over {rival} (95 %)",
+    )
+    for line in lines:
+        if line["method"] != rival:
+            shown.add_row(line["method"], *(format_figure(line, f"{figure}_over_{rival}") for figure in UNSEEN_FIGURES))
+    return shown
+
+
+def _suspicions(lines: Sequence[Line]) -> Table:
+    """What maps should not be: the box again, and the same whatever the weights are."""
+    shown = Table("method", "like the box", "above 0.9", "with weights shuffled", "vanished", title="rank correlations")
+    for line in lines:
+        left = format_figure(line, "randomised") if "randomised" in line else "-"
+        shown.add_row(
+            line["method"], f"{line['box_spearman']:+.2f}", f"{line['box_spearman_above']:.0%}", left,
+            f"{line.get('vanished', '-')}",
+        )  # fmt: skip
+    return shown
+
+
+def _show_sanity(lines: Sequence[Line], console: Console) -> None:
+    """Print the sanity figures."""
+    shown = Table(
+        *(name.replace("_", " ") for name in lines[0]),
+        title="rank correlations: lower is better; sensitivity: how far a map moves under noise",
+    )
+    for line in lines:
+        shown.add_row(*("-" if v is None else v if isinstance(v, str) else f"{v:.2f}" for v in line.values()))
+    console.print(shown)

@@ -17,7 +17,7 @@ from detcam.commands.model import build_explainer
 from detcam.commands.progress import complain, logger, progress_bar
 from detcam.config import ExplainConfig, split_list
 from detcam.drawing.render import colourmap
-from detcam.errors import UsageError, is_count, nearest
+from detcam.errors import UsageError, nearest
 from detcam.explainer import Explainer
 from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
@@ -50,22 +50,34 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
 def _explain(
     config: ExplainConfig, remote: ExplainConfig, explainer: Explainer, pictures: Pictures, stdout: TextIO
 ) -> int:
-    """The run; ``remote`` is the configuration in the workers' words."""
+    """The run in its folder; ``remote`` is the configuration in the workers' words."""
     resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
     weights = Path(config.weights)
     if not all(is_stream(name) or is_remote(name) or Path(name).is_absolute() for name in config.source):
         resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
     resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     resolved["device"] = remote.device
-    folder = RunFolder(config.out, "explain", resolved, config.overwrite)
-    folder.describe(
-        weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
-        device=str(remote.device or explainer.model.device),
-        imgsz=getattr(explainer.model, "imgsz", None),
-        layers=explainer.layers,
-        classes=explainer.model.names,
-        engine=config.engine,
-    )
+    with RunFolder(config.out, "explain", resolved, config.overwrite) as folder:
+        folder.describe(
+            weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
+            device=str(remote.device or explainer.model.device),
+            imgsz=getattr(explainer.model, "imgsz", None),
+            layers=explainer.layers,
+            classes=explainer.model.names,
+            engine=config.engine,
+        )
+        return _explain_into(folder, config, remote, explainer, pictures, stdout)
+
+
+def _explain_into(
+    folder: RunFolder,
+    config: ExplainConfig,
+    remote: ExplainConfig,
+    explainer: Explainer,
+    pictures: Pictures,
+    stdout: TextIO,
+) -> int:
+    """The images that are not done yet, into a folder that is held."""
     clips: dict[str, Clip] = {}
     complete, earlier, failed = False, 0, 0
     try:
@@ -197,9 +209,6 @@ def _check(config: ExplainConfig) -> None:
         raise UsageError("no run folder: name one with --out DIR")
     if config.engine not in ENGINES:
         raise UsageError(f"no engine {config.engine!r}{nearest(config.engine, ENGINES)}")
-    for name, count in (("workers", config.workers), ("every", config.every)):
-        if not is_count(count):
-            raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
 
 
 def _pictures(config: ExplainConfig) -> Pictures:

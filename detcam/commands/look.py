@@ -12,8 +12,8 @@ from rich.table import Table
 from detcam.commands.model import load_model
 from detcam.config import BenchConfig, LayersConfig, MethodsConfig
 from detcam.errors import UsageError
-from detcam.evaluate.bench import bench as measure
-from detcam.evaluate.bench import soak
+from detcam.evaluate import bench as measure
+from detcam.evaluate import soak
 from detcam.io.images import read_image
 from detcam.io.sources import find_images
 from detcam.methods import METHODS, table_row
@@ -62,13 +62,13 @@ def bench(config: BenchConfig, stdout: TextIO) -> int:
         reason = f"{missing[0].source}: {missing[0].reason}" if missing else f"{len(images)} images were named"
         raise UsageError(f"one image is measured; {reason}")
     work = soak if config.soak else measure
-    figures = work(load_model(config), read_image(images[0]), config.conf)
+    measurements = work(load_model(config), read_image(images[0]), config.conf)
     if config.json:
-        for figure in figures:
-            stdout.write(json.dumps(asdict(figure)) + "\n")
+        for one in measurements:
+            stdout.write(json.dumps(asdict(one)) + "\n")
         return 0
     table = Table("figure", "value", "unit", "note")
-    for figure in figures:
-        table.add_row(figure.name, f"{figure.value:.2f}", figure.unit, figure.note)
+    for one in measurements:
+        table.add_row(one.name, f"{one.value:.2f}", one.unit, one.note)
     Console(file=stdout).print(table)
     return 0

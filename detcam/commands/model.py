@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from detcam.adapters import load
-from detcam.config import ExplainConfig, ModelConfig, split_list
+from detcam.config import ExplainConfig, ModelConfig, numbers, split_list
 from detcam.errors import UsageError, WeightsError
-from detcam.explainer import Explainer
+from detcam.explainer import Explainer, ExplainerOptions
+
+T = TypeVar("T")
 
 
 def load_model(config: ModelConfig) -> Any:
     """The detector a configuration asks for."""
+    return _with_weights(config, load)
+
+
+def build_explainer(config: ExplainConfig) -> Explainer:
+    """The explainer a configuration asks for; whether its options fit together is checked before weights are read."""
+    options: ExplainerOptions = {
+        "method": config.method,
+        "layers": split_list(config.layers) or [],
+        "target": config.target,
+        "smoothing": split_list(config.smoothing) or (),
+        "fusion": config.fusion,
+        "budget": config.budget,
+        "verify": config.verify,
+        "seed": config.seed,
+        "conf": config.conf,
+        "iou": config.iou,
+        "max_det": config.max_det,
+        "classes": split_list(config.classes),
+        "detection": numbers(config.detection, "detection", int),
+        "box": numbers(config.box, "box", float),
+        "class_name": config.class_name,
+        "batch": config.batch,
+    }
+    return _with_weights(config, partial(Explainer, **options))
+
+
+def _with_weights(config: ModelConfig, make: Callable[..., T]) -> T:
+    """What ``make`` makes of the weights and the settings of a configuration.
+
+    Raises:
+        UsageError: there are no weights.
+        WeightsError: they cannot be read.
+    """
     if not config.weights:
         raise UsageError("no weights: name a checkpoint with --weights best.pt")
     try:
-        return load(
+        return make(
             config.weights,
             device=config.device,
             imgsz=numbers(config.imgsz, "imgsz", int),
@@ -26,38 +63,3 @@ def load_model(config: ModelConfig) -> Any:
         )
     except OSError as error:  # a name too long for any file, a folder that may not be entered
         raise WeightsError(f"{config.weights}: cannot be read: {error.strerror or error}") from error
-
-
-def build_explainer(config: ExplainConfig) -> Explainer:
-    """The explainer a configuration asks for."""
-    return Explainer(
-        load_model(config),
-        config.method,
-        split_list(config.layers) or [],
-        config.target,
-        smoothing=split_list(config.smoothing) or (),
-        fusion=config.fusion,
-        budget=config.budget,
-        conf=config.conf,
-        iou=config.iou,
-        max_det=config.max_det,
-        classes=split_list(config.classes),
-        detection=numbers(config.detection, "detection", int),
-        box=numbers(config.box, "box", float),
-        class_name=config.class_name,
-        batch=config.batch,
-        seed=config.seed,
-        verify=config.verify,
-    )
-
-
-def numbers(value: Any, name: str, kind: type) -> list[Any] | None:
-    """``"1,2"``, ``3`` or ``[1, 2]`` as numbers; ``None`` stays.
-
-    Raises:
-        UsageError: something else; ``name`` is the option's.
-    """
-    try:
-        return None if value is None else [kind(part) for part in split_list(value) or [""]]
-    except ValueError as error:
-        raise UsageError(f"--{name} takes numbers separated by commas, got {value!r}") from error

@@ -1,10 +1,10 @@
-"""``detcam plant`` and ``detcam evaluate --planted``: which method finds a cause that is known."""
+"""``detcam plant``: which method finds a cause that is planted; and the table of ``detcam evaluate --planted``."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import polars as pl
@@ -12,17 +12,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from detcam.adapters import load
-from detcam.commands.model import load_model, numbers
+from detcam.commands.model import load_model
 from detcam.commands.progress import complain, progress_bar
-from detcam.config import EvaluateConfig, PlantConfig, split_list
+from detcam.config import PlantConfig, numbers, split_list
 from detcam.data import read_data
-from detcam.demo import WEIGHTS
-from detcam.demo.causes import KINDS
 from detcam.errors import UsageError
-from detcam.evaluate.plant import plant as grow
-from detcam.evaluate.planted import judge, planted, summarise
-from detcam.evaluate.run import usual
+from detcam.evaluate import plant as grow
 from detcam.io.files import on_this_machine
 from detcam.metrics.recovery import FIGURES
 
@@ -32,7 +27,7 @@ LEGEND = (
     "judged, those that are right. Chance finds most of a texture: compare with random"
 )
 
-Line = dict[str, Any]
+Line = Mapping[str, Any]
 
 
 def plant(config: PlantConfig, stdout: TextIO) -> int:
@@ -47,38 +42,30 @@ def plant(config: PlantConfig, stdout: TextIO) -> int:
     sides = numbers(config.imgsz, "imgsz", int)
     with progress_bar() as progress:
         task = progress.add_task("training", total=config.epochs)
-        made = grow(
+        result = grow(
             config.weights, labelled, out, methods=split_list(config.methods) or [],
             layers=split_list(config.layers) or [], class_name=config.class_name, epochs=config.epochs,
             limit=config.limit, imgsz=None if sides is None else max(sides), device=config.device, seed=config.seed,
             trust_weights=config.trust_weights, advance=lambda epoch: progress.update(task, completed=epoch),
         )  # fmt: skip
     text = (
-        f"{made.flipped} of {made.found} detections that a mark made {made.class_name!r} hang on it. {made.verdict}. "
-        f"Best for this architecture: {made.best}"
+        f"{result.dependent} of {result.detected} detections that a mark made {result.class_name!r} hang on it. "
+        f"{result.verdict}. Best for this architecture: {result.best}"
     )
-    _tell(stdout, made.lines, text, config.json)
+    show_planted(stdout, result.summary, text, config.json)
     return 1 if labelled.problems else 0
 
 
-def evaluate_planted(config: EvaluateConfig, stdout: TextIO) -> int:
-    """Measure methods on detections of the bundled detectors whose cause is known."""
-    kinds = KINDS if config.kind == "all" else split_list(config.kind) or []
-    each = math.ceil(config.limit / max(len(kinds), 1))
-    rows = planted(split_list(config.methods) or usual(load(WEIGHTS)), each, config.seed, receipts=True, kinds=kinds)
-    lines = summarise(rows)
-    out = on_this_machine(config.out, "an evaluation keeps its folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(out / "planted.parquet")
-        pl.DataFrame(lines).write_csv(out / "planted.csv")
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
-    _tell(stdout, lines, judge(rows)[1], config.json)
-    return 0
+def show_planted(stdout: TextIO, summary: pl.DataFrame, text: str, as_json: bool) -> None:
+    """Print how much of known causes methods show.
 
-
-def _tell(stdout: TextIO, lines: Sequence[Line], text: str, as_json: bool) -> None:
+    Args:
+        stdout: where to.
+        summary: a row for each kind and method; what a method has no figure for is null, and left out.
+        text: what follows the table.
+        as_json: print one JSON object for each row, and nothing else.
+    """
+    lines = [{key: value for key, value in line.items() if value is not None} for line in summary.to_dicts()]
     if as_json:
         for line in lines:
             stdout.write(json.dumps(line) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -64,7 +64,7 @@ class _Rate(ProgressColumn):
         return Text(_pace(task) + (f", {failed} failed" if failed else ""))
 
 
-class _Told(Progress):
+class _LoggedProgress(Progress):
     """A bar, or, without a terminal, a line in the log once a minute."""
 
     _last = 0.0
@@ -75,13 +75,13 @@ class _Told(Progress):
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         super().update(task_id, **changes)
-        self._tell(task_id)
+        self._log(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
-        self._tell(task_id)
+        self._log(task_id)
 
-    def _tell(self, task_id: TaskID) -> None:
+    def _log(self, task_id: TaskID) -> None:
         now = time.monotonic()
         if self.disable and now - self._last >= EVERY:
             self._last = now
@@ -112,7 +112,7 @@ def _speed(task: Task) -> float:
 
 def progress_bar() -> Progress:
     """Images done, the rate, how many failed, and the time that is left, on stderr; without a terminal, in the log."""
-    return _Told(
+    return _LoggedProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -121,3 +121,15 @@ def progress_bar() -> Progress:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+
+
+def show_steps(progress: Progress) -> Callable[[str, int, int | None], None]:
+    """A function that shows how far each step of some work is: (step, how much is done, how much there is or None)."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(step: str, done: int, total: int | None) -> None:
+        if step not in tasks:
+            tasks[step] = progress.add_task(step, total=total)
+        progress.update(tasks[step], completed=done)
+
+    return show

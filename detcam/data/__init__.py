@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detcam.data.coco import read_coco
@@ -53,10 +53,30 @@ def read_data(
         return read_yolo(path, split, names, rename)
     if rename:
         raise UsageError(f"rename={dict(rename)!r}: {path} holds images without labels, so it has no classes to rename")
+    images, missing = find_images([str(path)])
+    problems = [Problem(Path(item.source), item.reason) for item in missing]
+    return _without_labels(images, names, problems, str(path))
+
+
+def read_images(paths: Sequence[Path], names: Mapping[int, str] | None = None) -> LabelledSet:
+    """Images by their paths as a set without labels. One that cannot be read is a problem of the set.
+
+    Args:
+        paths: of files.
+        names: the model's classes.
+
+    Raises:
+        UsageError: not one image can be read.
+    """
+    return _without_labels(paths, names, [], "the images that were given")
+
+
+def _without_labels(
+    paths: Sequence[Path], names: Mapping[int, str] | None, problems: Sequence[Problem], place: str
+) -> LabelledSet:
     reader = Reader({}, names, None)
-    found, missing = find_images([str(path)])
-    reader.problems += [Problem(Path(item.source), item.reason) for item in missing]
-    for image in found:
-        if (size := reader.size(image)) is not None:
-            reader.add(image, size, ())
-    return reader.finish(path, labelled=False)
+    reader.problems += problems
+    for path in paths:
+        if (size := reader.size(path)) is not None:
+            reader.add(path, size, ())
+    return reader.finish(place, labelled=False)

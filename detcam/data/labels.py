@@ -154,7 +154,7 @@ class Reader:
                 truths.append(Truth(label.id, box, class_id, self.names[class_id], label.crowd, label.outline))
         self.images.append(LabelledImage(image, size, tuple(truths)))
 
-    def finish(self, path: Path, labelled: bool, hint: str = "") -> LabelledSet:
+    def finish(self, path: Path | str, labelled: bool, hint: str = "") -> LabelledSet:
         """The set, or an error where not one image can be read."""
         if not self.images:
             first = f": {self.problems[0].path}: {self.problems[0].reason}" if self.problems else ""

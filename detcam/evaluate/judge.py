@@ -17,7 +17,7 @@ from torch import Tensor
 from detcam.adapters.base import DetectorAdapter
 from detcam.methods.regions import box_gaussian
 from detcam.metrics.correlation import cell_numbers, in_cells, pearson, spearman
-from detcam.metrics.faithfulness import SUFFICIENT, area_under, ranking
+from detcam.metrics.faithfulness import SUFFICIENT_SHARE, area_under, ranking
 from detcam.metrics.unseen import UNSEEN, Fill
 from detcam.probing.probe import Probe
 from detcam.targets import class_logit
@@ -67,7 +67,7 @@ class Judge:
             return self._probe.scores(images, [number])[:, 0]
 
         start, before = self._probe.forwards, float(self._probe.before[number])
-        told: Figures = {}
+        figures: Figures = {}
         differences = []
         for name, fill in self._fills.items():
             blank = float(self._blank[name][number])
@@ -75,14 +75,14 @@ class Judge:
             shares = {"insertion": insertion / before, "deletion": deletion / before}
             areas = {kind: area_under(curve) for kind, curve in shares.items()}
             differences.append(areas["insertion"] - areas["deletion"])
-            told[f"unseen_{name}"] = differences[-1]
-            told[f"unseen_sufficient_{name}"] = sufficient_share(shares["insertion"])
+            figures[f"unseen_{name}"] = differences[-1]
+            figures[f"unseen_sufficient_{name}"] = sufficient_share(shares["insertion"])
             for kind, curve in shares.items():
-                told[f"unseen_{kind}_{name}"] = areas[kind]
-                told[f"curve_unseen_{kind}_{name}"] = curve.tolist()
-        told["unseen"] = float(np.mean(differences))
+                figures[f"unseen_{kind}_{name}"] = areas[kind]
+                figures[f"curve_unseen_{kind}_{name}"] = curve.tolist()
+        figures["unseen"] = float(np.mean(differences))
         self.forwards += self._probe.forwards - start
-        return told
+        return figures
 
 
 def judged_curves(
@@ -119,7 +119,7 @@ def sufficient_share(insertion: Sequence[float] | NDArray[np.floating]) -> float
     Args:
         insertion: the curve over the :data:`SHARES`, over the unperturbed score.
     """
-    reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT)
+    reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT_SHARE)
     return SHARES[reached[0]] if len(reached) else 1.0
 
 
@@ -149,7 +149,7 @@ def judge_maps(
             and the image, RGB uint8 (H, W, 3); images that are one array share what can be shared.
         seed: of ties, and of fills.
     """
-    told: dict[int, dict[str, Any]] = {}
+    lines: dict[int, dict[str, Any]] = {}
     for image in {id(image): image for _, _, image in maps}.values():
         places = [place for place, one in enumerate(maps) if one[2] is image]
         batch, letterboxes = model.prepare([image])
@@ -158,8 +158,8 @@ def judge_maps(
         judge = Judge(probe, seed)
         for number, place in enumerate(places):
             heat = torch.tensor(np.asarray(maps[place][0], np.float32), device=batch.device)
-            told[place] = {
+            lines[place] = {
                 **judge.figures(heat, number),
                 **likeness_to_box(heat, probe.boxes[number], probe.inside),
             }
-    return [told[place] for place in range(len(maps))]
+    return [lines[place] for place in range(len(maps))]

@@ -160,13 +160,13 @@ def _pooled(part: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
 def sanity(explainer: Explainer, case: Case, seed: int) -> dict[str, float]:
     """All four as means over an image's detections; NaN where there is nothing to compare."""
     cascade = randomisation(explainer, case, seed)
-    told = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE)}
-    told |= {
+    figures = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE)}
+    figures |= {
         "class_swap": class_swap(explainer, case),
         "instance_swap": instance_swap(explainer, case),
         "max_sensitivity": max_sensitivity(explainer, case, seed),
     }
-    return {name: _mean(values) for name, values in told.items()}
+    return {name: _mean(values) for name, values in figures.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,10 +1,9 @@
-"""From rows to a table of methods, and what it says."""
+"""From a row for each map to a table of methods, and what it says in sentences."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,25 +17,33 @@ BASELINES = ("box", "edges", "random")
 """Methods that know nothing of the detector."""
 REFERENCE = "box"
 """The baseline that the lead of every method is measured against, detection by detection."""
-FEW = 30
+FEW_DETECTIONS = 30
 """Detections under which a bootstrap's intervals are too narrow to rely on."""
 MAIN = "faithfulness_blur"
+"""Insertion minus deletion under a blur: the figure that methods are ordered by."""
 MEANS = (
     "deletion_blur", "insertion_blur", "outside_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask",
     "discrimination", "compactness", "seconds", "forwards", "judge_forwards", "box_spearman", "box_pearson",
 )  # fmt: skip
+"""Figures of which a table has the mean alone."""
 RIVALS = ("box", "layercam")
 """What leads under unseen fills are over: ``unseen_over_box``, ``unseen_inpaint_over_layercam``."""
 UNSEEN_FIGURES = ("unseen", *(f"unseen_{fill}" for fill in UNSEEN))
 """The mean over the fills that no method uses, and each fill's own."""
-ALIKE = 0.9
+LIKE_BOX = 0.9
 """Rank correlation with the Gaussian in the box above which a map says little but where the box is."""
 
 
 def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """One line for each method, best first: figures with bootstrap 95 % intervals, and their price.
+    """One line for each method, best first: means of figures with bootstrap 95 % intervals, and their price.
 
-    ``lead`` is the mean difference to the Gaussian in the box on the same detections.
+    Args:
+        table: the rows of an evaluation, one for each detection and method.
+
+    Returns:
+        Lines with ``method``, ``detections`` and a key for each figure; a figure with an interval has ``_low`` and
+        ``_high`` beside it. ``lead`` is the mean difference to the Gaussian in the box on the same detections. What was
+        not measured is NaN.
     """
     lines = []
     for name in table["method"].unique(maintain_order=True):
@@ -49,7 +56,7 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
             line[figure] = _mean(rows[figure]) if figure in rows.columns else float("nan")
         if "box_spearman" in rows.columns:
             known = rows["box_spearman"].drop_nans().drop_nulls()
-            line["box_spearman_above"] = _mean(known > ALIKE)
+            line["box_spearman_above"] = _mean(known > LIKE_BOX)
         if "unseen" in rows.columns:
             line |= _judged(table, name)
         for stratum in ("small", "medium", "large"):
@@ -62,19 +69,19 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
 def _judged(table: pl.DataFrame, name: str) -> dict[str, Any]:
     """A method's figures under unseen fills, its leads there, and what randomising all weights leaves of its maps."""
     rows = table.filter(pl.col("method") == name)
-    told: dict[str, Any] = {}
+    line: dict[str, Any] = {}
     for figure in UNSEEN_FIGURES:
-        told |= _with_interval(figure, interval(rows[figure].to_numpy()))
+        line |= _with_interval(figure, interval(rows[figure].to_numpy()))
         for rival in RIVALS:
-            told |= _with_interval(f"{figure}_over_{rival}", lead(table, name, rival, figure))
+            line |= _with_interval(f"{figure}_over_{rival}", lead(table, name, rival, figure))
     for fill in UNSEEN:
         for figure in (f"unseen_insertion_{fill}", f"unseen_deletion_{fill}"):
-            told[figure] = _mean(rows[figure])
-        told[f"unseen_sufficient_{fill}"] = float(np.exp(np.log(rows[f"unseen_sufficient_{fill}"].to_numpy()).mean()))
+            line[figure] = _mean(rows[figure])
+        line[f"unseen_sufficient_{fill}"] = float(np.exp(np.log(rows[f"unseen_sufficient_{fill}"].to_numpy()).mean()))
     if "randomised" in rows.columns:
-        told |= _with_interval("randomised", interval(rows["randomised"].to_numpy()))
-        told["vanished"] = int(rows["vanished"].drop_nans().sum())
-    return told
+        line |= _with_interval("randomised", interval(rows["randomised"].to_numpy()))
+        line["vanished"] = int(rows["vanished"].drop_nans().sum())
+    return line
 
 
 def leads(
@@ -148,59 +155,51 @@ def verdict(table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[str
     groups = {
         place: [line["method"] for line in methods if standing(line) == place] for place in ("above", "level", "below")
     }
-    said = [_leading(best, groups["above"])]
+    sentences = [_leading(best, groups["above"])]
     if len(methods) > 1:
         second = methods[1]["method"]
         mean, low, high = lead(table, best["method"], second)
         apart = "" if low > 0 else ": the two cannot be told apart"
-        said.append(f"The next is {second}, {mean:.3f} [{low:+.2f}, {high:+.2f}] behind{apart}.")
+        sentences.append(f"The next is {second}, {mean:.3f} [{low:+.2f}, {high:+.2f}] behind{apart}.")
     if standing(best) == "above" and len(groups["above"]) > 1:
-        said.append(f"Also above the box: {_listed(groups['above'][1:])}.")
+        sentences.append(f"Also above the box: {_listed(groups['above'][1:])}.")
     if groups["level"]:
-        said.append(f"Not told apart from the box: {_listed(groups['level'])}.")
+        sentences.append(f"Not told apart from the box: {_listed(groups['level'])}.")
     if groups["below"]:
-        said.append(f"Below the box: {_listed(groups['below'])}.")
+        sentences.append(f"Below the box: {_listed(groups['below'])}.")
     if baselines:
-        said.append(f"Baselines: {', '.join(baselines)}.")
-    if count < FEW:
-        said.append(f"Few detections were measured ({count}): intervals from so few are too narrow.")
-    return said
+        sentences.append(f"Baselines: {', '.join(baselines)}.")
+    if count < FEW_DETECTIONS:
+        sentences.append(f"Few detections were measured ({count}): intervals from so few are too narrow.")
+    return sentences
 
 
 def _leading(best: Mapping[str, Any], above: Sequence[str]) -> str:
     """Who leads, and whether that means anything; ``above`` names the methods that beat the box."""
-    name, figure, place = best["method"], f"insertion minus deletion {told(best, MAIN)}", standing(best)
+    name, figure, place = best["method"], f"insertion minus deletion {format_figure(best, MAIN)}", standing(best)
     if place == "unknown":
         return (
             f"{name} is first with {figure}. Whether any method tells more than where the box is remains unknown: "
             f"the Gaussian in the box ({REFERENCE}) was not measured."
         )
     if place == "above":
-        gain = f"{told(best, 'lead')} above the Gaussian in the box"
+        gain = f"{format_figure(best, 'lead')} above the Gaussian in the box"
         return f"{name} leads with {figure}: {gain}, and the interval excludes zero."
     which = f"No method but {_listed(above)}" if above else "None of the methods"
     meaning = "below zero" if place == "below" else "which may be nothing"
     return (
         f"{which} beats the Gaussian in the box. The highest mean is that of {name}, {figure}; its lead on the box is "
-        f"{told(best, 'lead')}, {meaning}."
+        f"{format_figure(best, 'lead')}, {meaning}."
     )
 
 
-def told(line: Mapping[str, Any], key: str) -> str:
-    """A figure with its interval."""
+def format_figure(line: Mapping[str, Any], key: str) -> str:
+    """A figure with its interval: ``+0.123 [-0.01, +0.25]``."""
     return f"{line[key]:+.3f} [{line[f'{key}_low']:+.2f}, {line[f'{key}_high']:+.2f}]"
 
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def write_summary(table: pl.DataFrame, lines: Sequence[dict[str, Any]], out: Path) -> None:
-    """``evaluation.parquet``, ``summary.csv`` and ``summary.json``."""
-    table.write_parquet(out / "evaluation.parquet")
-    summary = pl.DataFrame(list(lines))
-    summary.write_csv(out / "summary.csv")
-    summary.write_json(out / "summary.json")
 
 
 def _mean(values: pl.Series) -> float:

@@ -57,10 +57,10 @@ def export(run: str | Path, to: str, out: str | Path, name: str | None = None) -
     write = WRITERS[to] if name is None else partial(write_fiftyone, name=name)
     try:
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-            raise UsageError(f"{out} is not an empty folder; choose another --out: nothing is ever replaced")
+            raise UsageError(f"{out} is not an empty folder; choose another: nothing is ever replaced")
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
+        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder") from error
     try:
         return write(found, out)
     except BaseException:

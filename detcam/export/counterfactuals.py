@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -27,21 +26,21 @@ from detcam.drawing.render import write_image
 from detcam.errors import InputError, UsageError
 from detcam.export.run import JudgedRun
 from detcam.io.images import read_image
-from detcam.review.causes import paste
+from detcam.review.causes import BESIDE_SHARE, paste
 
-RADIUS = 5
+INPAINT_RADIUS_PIXELS = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
-GROW = 0.15
+PATCH_GROWTH = 0.15
 """How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
-BESIDE = 0.5
-"""A patch of which this share lies outside the box is beside the object."""
-HIDDEN = 0.1
+HIDDEN_SHARE = 0.1
 """No patch is pasted where it hides this share of an object."""
-EACH = 300
+MOST_PASTES = 300
 """Images that a cause is put into at most."""
 
 Row = dict[str, Any]
-Made = tuple[str, str, str, NDArray[np.uint8]]
+Patch = Mapping[str, Any]
+"""As :attr:`detcam.runs.reading.Row.patch`."""
+TrainingImage = tuple[str, str, str, NDArray[np.uint8]]
 """Kind, image's name, cause's id, RGB uint8 (H, W, 3)."""
 
 
@@ -58,7 +57,7 @@ def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     """
     if run.truths is None:
         raise UsageError(f"{run.path} is no run of detcam review, so it has no causes")
-    causes = [cause for cause in json.loads((run.path / "causes.json").read_text("utf-8")) if cause["confirmed"]]
+    causes = [cause for cause in run.run.causes() if cause["confirmed"]]
     if not causes:
         raise UsageError(f"{run.path} has no confirmed cause: nothing to take out or put in")
     for part in ("images", "labels"):
@@ -69,7 +68,7 @@ def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     with (out / "counterfactuals.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "kind", "image", "cause"])
-        for kind, image, cause, pixels in _made(run, truths, causes):
+        for kind, image, cause, pixels in _training_images(run, truths, causes):
             name = f"{counts.total():06d}"
             counts[kind] += 1
             write_image(out / "images" / "train" / f"{name}.png", pixels)
@@ -79,41 +78,43 @@ def write_counterfactuals(run: JudgedRun, out: Path) -> str:
     names = [run.names[class_id] for class_id in sorted(run.names)]
     described = {"path": str(out.resolve()), "train": "images/train", "val": "images/train", "names": names}
     (out / "data.yaml").write_text(yaml.safe_dump(described, allow_unicode=True), encoding="utf-8")
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return f"{counts.total()} images for {len(causes)} confirmed causes ({told}): train with them beside your own"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return f"{counts.total()} images for {len(causes)} confirmed causes ({kinds}): train with them beside your own"
 
 
-def _made(run: JudgedRun, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]) -> Iterator[Made]:
+def _training_images(
+    run: JudgedRun, truths: Mapping[str, Sequence[Row]], causes: Sequence[Row]
+) -> Iterator[TrainingImage]:
     """Every image of the set; an image that cannot be read is left out."""
     rows = {row["id"]: row for row in run.detections.iter_rows(named=True)}
+    patches = {row.id: row.patch for row in run.run.rows() if row.patch is not None}
     for cause in causes:
         members = [rows[name] for name in cause["members"] if rows[name]["verdict"] != "label_error"]
         for row in members:
             if (pixels := _pixels(row["image"])) is not None:
                 yield "hard", row["image"], cause["id"], pixels
-                evidence = json.loads(row["evidence"])
-                if row["error_type"] != "Cls" or evidence["outside"] >= BESIDE:
-                    yield "removed", row["image"], cause["id"], _without(pixels, evidence["xyxy"])
-        beside = [row for row in members if json.loads(row["evidence"])["outside"] >= BESIDE]
+                patch = patches[row["id"]]
+                if row["error_type"] != "Cls" or patch["outside"] >= BESIDE_SHARE:
+                    yield "removed", row["image"], cause["id"], _without(pixels, patch["xyxy"])
+        beside = [(row, patches[row["id"]]) for row in members if patches[row["id"]]["outside"] >= BESIDE_SHARE]
         yield from _pasted(run.detections, truths, cause["id"], beside)
 
 
 def _pasted(
-    table: pl.DataFrame, truths: Mapping[str, Sequence[Row]], cause: str, members: Sequence[Row]
-) -> Iterator[Made]:
+    table: pl.DataFrame, truths: Mapping[str, Sequence[Row]], cause: str, members: Sequence[tuple[Row, Patch]]
+) -> Iterator[TrainingImage]:
     """A cause's patches, in turn, beside objects of the class that its errors were taken for; on no other object."""
-    rivals = Counter(row["truth_class"] for row in members if row["error_type"] == "Cls")
+    rivals = Counter(row["truth_class"] for row, _ in members if row["error_type"] == "Cls")
     if not rivals:
         return
     right = table.filter((pl.col("error_type") == "TP") & (pl.col("class_name") == rivals.most_common(1)[0][0]))
-    for number, target in enumerate(right.head(EACH).iter_rows(named=True)):
-        row = members[number % len(members)]
+    for number, target in enumerate(right.head(MOST_PASTES).iter_rows(named=True)):
+        row, patch = members[number % len(members)]
         source, pixels = _pixels(row["image"]), _pixels(target["image"])
         if source is None or pixels is None:
             continue
-        evidence = json.loads(row["evidence"])
-        x1, y1, x2, y2 = evidence["xyxy"]
-        put = paste(source[y1:y2, x1:x2], np.array(evidence["place"]), _box(row), pixels, _box(target))
+        x1, y1, x2, y2 = patch["xyxy"]
+        put = paste(source[y1:y2, x1:x2], np.array(patch["place"]), _box(row), pixels, _box(target))
         others = [truth for truth in truths.get(target["image"], []) if _covered(put, truth)] if put is not None else []
         if put is not None and not others:
             yield "pasted", target["image"], cause, put[0]
@@ -123,7 +124,7 @@ def _covered(put: tuple[NDArray[np.uint8], NDArray[np.int64]], truth: Row) -> bo
     """Whether a pasted patch hides a tenth or more of an object."""
     patch, box = put[1].astype(float), _box(truth)
     shared = np.clip(np.minimum(patch[2:], box[2:]) - np.maximum(patch[:2], box[:2]), 0, None).prod()
-    return bool(shared >= HIDDEN * np.prod(np.maximum(box[2:] - box[:2], 1)))
+    return bool(shared >= HIDDEN_SHARE * np.prod(np.maximum(box[2:] - box[:2], 1)))
 
 
 @lru_cache(maxsize=4)
@@ -137,10 +138,11 @@ def _pixels(path: str) -> NDArray[np.uint8] | None:
 def _without(image: NDArray[np.uint8], xyxy: Sequence[int]) -> NDArray[np.uint8]:
     """An image with a patch inpainted from what is around it."""
     x1, y1, x2, y2 = xyxy
-    spare_x, spare_y = (round(GROW * side) + 1 for side in (x2 - x1, y2 - y1))
+    spare_x, spare_y = (round(PATCH_GROWTH * side) + 1 for side in (x2 - x1, y2 - y1))
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[max(y1 - spare_y, 0) : y2 + spare_y, max(x1 - spare_x, 0) : x2 + spare_x] = 255
-    return np.asarray(cv2.inpaint(np.ascontiguousarray(image), mask, RADIUS, cv2.INPAINT_TELEA), np.uint8)
+    inpainted = cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PIXELS, cv2.INPAINT_TELEA)
+    return np.asarray(inpainted, np.uint8)
 
 
 def _box(row: Row) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ def write_fiftyone(run: JudgedRun, out: Path, name: str | None = None) -> str:
     try:
         dataset = fo.Dataset(name, persistent=True)
     except Exception as error:  # the name is taken or no name for it, or whatever its database's driver raises
-        raise UsageError(f"FiftyOne cannot make the data set {name!r}: {error}; another --name may do") from error
+        raise UsageError(f"FiftyOne cannot make the data set {name!r}: {error}; another name may do") from error
     try:
         (out / "heatmaps").mkdir()
         samples = [_sample(fo, run, image, size, out) for image, size in run.sizes.items() if size is not None]

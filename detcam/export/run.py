@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -75,7 +74,7 @@ def read_run(path: str | Path) -> JudgedRun:
     run = open_run(path)
     detections = run.table()
     truths, misses = (run.table(name) if run.has(name) else None for name in ("truths", "misses"))
-    verdicts = _read_verdicts(run.path / "verdicts.json")
+    verdicts = run.verdicts()
     classes = run.info.get("classes")
     names = {int(number): str(name) for number, name in classes.items()} if isinstance(classes, dict) else {}
     for table in (detections, truths):
@@ -121,16 +120,3 @@ def _judged(table: pl.DataFrame, verdicts: Mapping[str, Mapping[str, Any]]) -> p
 def _text(value: object) -> str | None:
     """Text that any file can hold: JSON can spell halves of characters that none can."""
     return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def _read_verdicts(path: Path) -> dict[str, dict[str, Any]]:
-    """What a person said of detections and misses, by id; nothing yet is normal."""
-    try:
-        verdicts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if not isinstance(verdicts, dict) or not all(isinstance(verdict, dict) for verdict in verdicts.values()):
-        raise UsageError(f"{path} must hold an object of objects with verdict and note, by id")
-    return verdicts

@@ -204,6 +204,18 @@ def read_table(path: Path) -> pl.DataFrame:
     return next(read_tables([path]))
 
 
+def read_csv(path: Path) -> pl.DataFrame:
+    """The rows of one CSV file; ``NaN`` is a number.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    try:
+        return pl.read_csv(_read([path])[0], infer_schema_length=None)
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+
+
 def remove_files(paths: Sequence[Path]) -> None:
     """Remove files; those that are gone already do not matter."""
     for start in range(0, len(paths), _TOGETHER):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from detcam.errors import UsageError, nearest
-from detcam.methods import baselines, cam, channels, effect, guided, perturb, pixel, search
+from detcam.methods import baselines, cam, channels, effect, guided, perturb, pixel, search, windows
 from detcam.registry import Registry, name_of
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ _BUILTIN: dict[str, Method] = {
     "occlusion": Method(perturb.occlusion, "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "256 forward, shared",
         "detection", "the score lost under a sliding blurred patch", signed=True, models="any", explains="detection",
         budget=256),
+    "windows": Method(windows.windows, "image", "detcam's own, for errors of class in a review",
+        "82 forward per detection", "detection", "what blurred windows over the box and around it cost the score, or "
+        "its lead over the class of contrast:CLASS; smoothed", models="any"),
     "drise": Method(perturb.drise, "image", "Petsiuk et al. 2021, arXiv:2006.03204", "up to 1000 forward, shared",
         "detection", "the score's correlation with random grids", signed=True, models="any", explains="detection",
         budget=1000),

@@ -23,9 +23,9 @@ CELLS = 16
 """Cells along each side of D-RISE's grids."""
 COARSER = 4
 """Maps are kept at a resolution this much lower than the input's."""
-STABLE = 0.03
+TOLERANCE = 0.03
 """Masks stop when the mean standard error of every map is less than this share of its range."""
-LEAST = 128
+LEAST_MASKS = 128
 """Masks before that is asked."""
 SEGMENTS = (50, 100, 200, 400, 800)
 """Superpixels of D-CRISP's segmentations."""
@@ -79,14 +79,18 @@ class RunningMap:
         return float(torch.where(ranges > 0, shares, torch.inf).max())
 
 
-def drise(subject: Subject) -> Tensor:
+def drise(subject: Subject, tolerance: float = TOLERANCE) -> Tensor:
     """D-RISE: random grids, black where they are off, weighted by likeness (Petsiuk et al. 2021, arXiv:2006.03204).
 
     The weights' mean is taken off them, which changes no expectation and lowers the variance. Stops at the budget, or
-    when the maps' mean standard error falls below 3 % of their range.
+    when the mean standard error of every map falls below a share of its range.
+
+    Args:
+        subject: the image, its detections and the detector; ``subject.budget`` masks at most.
+        tolerance: that share, 3 % by default; 0 takes every mask of the budget.
     """
     generator = torch.Generator().manual_seed(subject.seed)
-    return _weighted(subject, lambda n: grid_masks(n, subject.image, 0.5, generator))
+    return _weighted(subject, lambda n: grid_masks(n, subject.image, 0.5, generator), tolerance)
 
 
 def dcrisp(subject: Subject) -> Tensor:
@@ -155,7 +159,7 @@ def superpixel_mask(regions: list[Tensor], keep: float, generator: torch.Generat
     return on.float().to(labels.device)[labels]
 
 
-def _weighted(subject: Subject, make: Masks) -> Tensor:
+def _weighted(subject: Subject, make: Masks, tolerance: float = TOLERANCE) -> Tensor:
     """The map of each detection over lazily made masks; what a mask turns off is black."""
     running = RunningMap()
     coarse = [math.ceil(side / COARSER) for side in subject.image.shape[-2:]]
@@ -164,6 +168,6 @@ def _weighted(subject: Subject, make: Masks) -> Tensor:
         kept = torch.where(subject.inside, masks, 1)[:, None]
         weights = subject.similarities(subject.image * kept)
         running.add(weights, F.interpolate(masks[:, None], coarse, mode="area")[:, 0])
-        if running.count >= LEAST and running.relative_error() < STABLE:
+        if running.count >= LEAST_MASKS and running.relative_error() < tolerance:
             break
     return running.maps().float()

@@ -16,12 +16,26 @@ CELLS = 48
 
 
 def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Spearman's rank correlation of two arrays of one shape, ties at their mean rank; NaN where one is constant."""
+    """Spearman's rank correlation of two arrays of one shape, in [-1, 1], ties at their mean rank.
+
+    NaN where one of them is constant.
+
+    >>> spearman(np.array([1, 2, 3]), np.array([10, 100, 1000]))
+    1.0
+    """
     return pearson(_ranks(first.ravel()), _ranks(second.ravel()))
 
 
 def pearson(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Pearson's correlation of two arrays of one shape, in [-1, 1]; NaN where one is constant."""
+    """Pearson's correlation of two arrays of one shape, in [-1, 1].
+
+    ``sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2)``; NaN where one of them is constant.
+
+    >>> pearson(np.array([1, 2, 3]), np.array([3, 2, 1]))
+    -1.0
+    >>> pearson(np.array([1, 2, 3]), np.array([5, 5, 5]))
+    nan
+    """
     values = [np.asarray(part, np.float64).ravel() for part in (first, second)]
     if any(np.ptp(part) == 0 for part in values):
         return math.nan
@@ -39,6 +53,11 @@ def cell_numbers(inside: Tensor) -> tuple[Tensor, tuple[int, int]]:
     Returns:
         int64 (h, w), the cells numbered row by row and -1 in the padding; and how many (rows, columns) there are: 48
         along the image's longer side, or as many as it has pixels.
+
+    >>> inside = torch.ones(4, 96, dtype=torch.bool)
+    >>> numbers, shape = cell_numbers(inside)
+    >>> shape, numbers[0, :4].tolist(), numbers[2, :4].tolist()
+    ((2, 48), [0, 0, 1, 1], [48, 48, 49, 49])
     """
     spans = [torch.where(inside.any(axis))[0] for axis in (1, 0)]
     lengths = [len(span) for span in spans]

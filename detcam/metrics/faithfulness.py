@@ -1,7 +1,9 @@
-"""How true a map is to the detector: deletion and insertion, measured in box areas.
+"""How true a map is to the detector: deletion and insertion (Petsiuk et al. 2018, arXiv:1806.07421), in box areas.
 
-Pure functions of tensors. ``score`` takes images (n, 3, h, w) and returns, for each, how much of one detection is left:
-(n, parts), the first part the one that counts (``tracked``: the largest IoU x class probability of any raw prediction).
+Deletion removes the hottest pixels, insertion shows them alone; a map is faithful where the score falls early in the
+one and rises early in the other. Pure functions of tensors. ``score`` takes images (n, 3, h, w) and returns, for each,
+how much of one detection is left: (n, parts), the first part the one that counts (``tracked``: the largest IoU x class
+probability of any raw prediction).
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from detcam.tensors.fills import FILLS
 Score = Callable[[Tensor], Tensor]
 
 STEPS = 10
+"""Of a curve, up to the box's area."""
 PARTS = ("tracked", "iou", "class", "anchor")
 """What is measured: the product, its overlap and its probability, and the probability at the detection's own anchor."""
-SUFFICIENT = 0.9
+SUFFICIENT_SHARE = 0.9
 """A subset of pixels is sufficient that brings back this share of the score."""
-DRAWS = 10_000
+BOOTSTRAP_DRAWS = 10_000
 
 
 def ranking(heat: Tensor, inside: Tensor, seed: int = 0) -> Tensor:
@@ -33,6 +36,9 @@ def ranking(heat: Tensor, inside: Tensor, seed: int = 0) -> Tensor:
         heat: (h', w'), enlarged bilinearly where it is not (h, w).
         inside: bool (h, w), False in the padding.
         seed: of the ties.
+
+    >>> ranking(torch.tensor([[0.1, 0.9], [0.4, 0.2]]), torch.ones(2, 2, dtype=torch.bool)).tolist()
+    [[3, 0], [1, 2]]
     """
     if heat.shape != inside.shape:
         heat = F.interpolate(heat[None, None].float(), inside.shape, mode="bilinear")[0, 0]
@@ -45,7 +51,18 @@ def ranking(heat: Tensor, inside: Tensor, seed: int = 0) -> Tensor:
 
 
 def areas(box: Tensor, inside: Tensor) -> Tensor:
-    """How many pixels each of the steps 0 .. 10 covers: tenths of the box's area within the image, int64."""
+    """How many pixels each of the steps 0 .. 10 covers: tenths of the box's area within the image.
+
+    Args:
+        box: (4,) xyxy, pixels of the detector's input.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        int64 (11,), from 0; never more than the image has.
+
+    >>> areas(torch.tensor([2.0, 0, 12, 10]), torch.ones(10, 20, dtype=torch.bool)).tolist()
+    [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    """
     rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
     low = box[:2].maximum(box.new_tensor([columns[0], rows[0]]))
     high = box[2:].minimum(box.new_tensor([columns[-1] + 1, rows[-1] + 1]))
@@ -96,7 +113,11 @@ def outside(place: Tensor, counts: Tensor, box: Tensor, image: Tensor, fill: Ten
 
 
 def area_under(curve: Sequence[float] | NDArray[np.floating]) -> float:
-    """The area under a curve of evenly spaced steps, over a width of 1, by trapezoids."""
+    """The area under a curve of evenly spaced steps, over a width of 1, by trapezoids.
+
+    >>> area_under([1, 0.5, 0])
+    0.5
+    """
     values = np.asarray(curve, np.float64)
     return float((values[:-1] + values[1:]).mean() / 2)
 
@@ -106,8 +127,11 @@ def sufficient(insertion: Sequence[float] | NDArray[np.floating]) -> float:
 
     Args:
         insertion: the curve over the unperturbed score, evenly spaced from 0 to the box's area.
+
+    >>> sufficient([0, 0.5, 0.95, 0.9, 1])
+    0.5
     """
-    reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT)
+    reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT_SHARE)
     return float(reached[0] / (len(insertion) - 1)) if len(reached) else float("nan")
 
 
@@ -139,7 +163,7 @@ def faithfulness(
         curves; ``outside_blur``, the area under the deletion curve of the pixels outside the box (lower is better).
     """
     place, counts = ranking(heat, inside, seed), areas(box, inside)
-    told: dict[str, float | list[float]] = {}
+    figures: dict[str, float | list[float]] = {}
     for name, make in FILLS.items():
         fill = make(image, inside)
         ends = None if blank is None else (before, blank[name])
@@ -147,30 +171,52 @@ def faithfulness(
         deletion, insertion = (np.divide(c.cpu().numpy(), before.cpu().numpy()) for c in pair)
         for part, label in enumerate(PARTS):
             suffix = f"{name}" if label == "tracked" else f"{label}_{name}"
-            told[f"insertion_{suffix}"] = area_under(insertion[:, part])
-            told[f"deletion_{suffix}"] = area_under(deletion[:, part])
-            told[f"faithfulness_{suffix}"] = area_under(insertion[:, part]) - area_under(deletion[:, part])
-        told[f"sufficient_{name}"] = sufficient(insertion[:, 0])
-        told[f"curve_insertion_{name}"] = insertion[:, 0].tolist()
-        told[f"curve_deletion_{name}"] = deletion[:, 0].tolist()
+            figures[f"insertion_{suffix}"] = area_under(insertion[:, part])
+            figures[f"deletion_{suffix}"] = area_under(deletion[:, part])
+            figures[f"faithfulness_{suffix}"] = area_under(insertion[:, part]) - area_under(deletion[:, part])
+        figures[f"sufficient_{name}"] = sufficient(insertion[:, 0])
+        figures[f"curve_insertion_{name}"] = insertion[:, 0].tolist()
+        figures[f"curve_deletion_{name}"] = deletion[:, 0].tolist()
         if name == "blur":  # a fill leaves the padding as it is, so what falls on it changes nothing
             beyond = outside(place, counts[2::2], box, image, fill, score)[:, 0] / before[0]
-            told["outside_blur"] = area_under([1.0, *beyond.tolist()])
-    return told
+            figures["outside_blur"] = area_under([1.0, *beyond.tolist()])
+    return figures
 
 
 def interval(values: NDArray[np.floating], seed: int = 0) -> tuple[float, float, float]:
-    """The mean of values (n,) and its bootstrap 95 % interval; NaN are left out."""
+    """The mean of values (n,) and its bootstrap 95 % interval.
+
+    Args:
+        values: (n,); those that are not finite are left out.
+        seed: of the 10,000 draws.
+
+    Returns:
+        The mean and the 2.5th and 97.5th percentile of the draws' means; NaN where no value is left.
+
+    >>> interval(np.array([2.0, 2.0, np.nan]))
+    (2.0, 2.0, 2.0)
+    """
     values = np.asarray(values, np.float64)
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return float("nan"), float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
+    drawn = np.random.default_rng(seed).integers(len(values), size=(BOOTSTRAP_DRAWS, len(values)))
     low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
     return float(values.mean()), float(low), float(high)
 
 
 def strata(side: float, confidence: float) -> Mapping[str, str]:
-    """The strata of a detection: size by its box's geometric mean side in network pixels, and confidence."""
+    """The strata of a detection.
+
+    Args:
+        side: the geometric mean of its box's sides, pixels of the detector's input.
+        confidence: in [0, 1].
+
+    Returns:
+        ``size``: small below 32 pixels, medium below 96, large from there; ``sure``: sure from 0.5 on, else unsure.
+
+    >>> strata(40.0, 0.3)
+    {'size': 'medium', 'sure': 'unsure'}
+    """
     size = "small" if side < 32 else "medium" if side < 96 else "large"
     return {"size": size, "sure": "sure" if confidence >= 0.5 else "unsure"}

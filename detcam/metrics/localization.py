@@ -2,7 +2,8 @@
 
 Pure NumPy. A heat map is (H, W) over the original image, finite and nowhere negative, as
 :attr:`detcam.types.Heatmap.array` gives it; a region is bool (H, W); a box is xyxy, original pixels. No measure changes
-when the map is scaled. An all-zero map has no place, so each measure of it is nan.
+when the map is scaled. An all-zero map has no place, so each measure of it is nan. What is of another shape, type or
+range raises ValueError.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ def pointing_game(heat: Floats, region: Mask) -> float:
     """Whether the hottest pixel lies in the region (Zhang et al. 2018, arXiv:1608.00507): 0 or 1.
 
     Where several pixels are equally hot, the share of them in the region, in [0, 1].
+
+    >>> pointing_game(np.array([[0.0, 1.0, 0.5]]), np.array([[False, True, False]]))
+    1.0
     """
     heat, region = _checked(heat, region)
     peak = heat.max()
@@ -48,7 +52,13 @@ def pointing_game(heat: Floats, region: Mask) -> float:
 
 
 def energy_inside(heat: Floats, region: Mask) -> float:
-    """The share of the map's mass in the region, in [0, 1]: energy-based pointing game (Wang et al. 2020, ScoreCAM)."""
+    """The share of the map's mass in the region, in [0, 1]: energy-based pointing game.
+
+    ``sum_{p in region} h_p / sum_p h_p`` (Wang et al. 2020, Score-CAM, arXiv:1910.01279).
+
+    >>> energy_inside(np.array([[1.0, 2.0, 1.0]]), np.array([[False, True, True]]))
+    0.75
+    """
     heat, region = _checked(heat, region)
     return _quotient(_mass(heat, region), _mass(heat))
 
@@ -65,6 +75,9 @@ def discrimination(heat: Floats, own: Mask, others: Sequence[Mask]) -> float:
 
     Returns:
         nan without others, and where none of the map's mass is in any object.
+
+    >>> discrimination(np.array([[3.0, 1.0, 5.0]]), np.array([[True, False, False]]), [np.array([[True, True, False]])])
+    0.25
     """
     heat, own = _checked(heat, own)
     if not len(others):
@@ -83,6 +96,9 @@ def compactness(heat: Floats, box: ArrayLike) -> float:
 
     Returns:
         nan for a box without area.
+
+    >>> round(compactness(np.ones((100, 100)), (0, 0, 100, 100)), 2)
+    0.41
     """
     heat = _checked_heat(heat)
     x1, y1, x2, y2 = _checked_box(box)
@@ -99,6 +115,13 @@ def mask_iou(heat: Floats, region: Mask, thresholds: Sequence[float] | Floats = 
         heat: the map.
         region: the object's.
         thresholds: in [0, 1], shares of the map's peak.
+
+    Raises:
+        ValueError: no threshold, or one outside [0, 1].
+
+    >>> overlap = mask_iou(np.array([[0.2, 1.0, 0.6]]), np.array([[False, True, True]]))
+    >>> overlap.best, round(overlap.threshold, 2)
+    (1.0, 0.25)
     """
     heat, region = _checked(heat, region)
     cuts = np.asarray(thresholds, np.float64)
@@ -126,6 +149,9 @@ def box_mask(xyxy: ArrayLike, shape: tuple[int, int]) -> Mask:
     Args:
         xyxy: (4,), original pixels: pixel (column i, row j) covers [i, i+1] x [j, j+1].
         shape: (H, W) of the image.
+
+    >>> box_mask((1, 0, 3, 1), (2, 4)).tolist()
+    [[False, True, True, False], [False, False, False, False]]
     """
     x1, y1, x2, y2 = _checked_box(xyxy)
     rows, columns = (np.arange(side) + 0.5 for side in shape)

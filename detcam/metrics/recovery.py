@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 FIGURES = ("precision", "auroc", "peak")
 """What :func:`recovery` tells of a map."""
-HELD = 0.5
+LEAST_HELD_SHARE = 0.5
 """A patch holds a mark where it holds at least this share of its area."""
-MOST_AREA, SPARE_PX = 4, 200
-"""Patches that are larger than so many times the cause and so many pixels more do not point it out."""
-MOSTLY_OUTSIDE = 0.8
+MOST_TIMES_CAUSE, SPARE_PX = 4, 200
+"""Patches whose area is more than so many times the cause's and so many pixels more do not point it out."""
+LEAST_OUTSIDE_SHARE = 0.8
+"""Patches point out a texture where at least this share of their area is outside the box."""
 
 
 def recovery(heat: Floats, cause: Mask, judged: Mask, number: int | None = None) -> dict[str, float]:
@@ -43,6 +44,12 @@ def recovery(heat: Floats, cause: Mask, judged: Mask, number: int | None = None)
         ``peak``: the cause's greatest heat over that of the whole map.
         All in [0, 1]. The first two are NaN where nothing of the cause is judged, the second also where nothing else
         is.
+
+    >>> heat = np.array([[0.0, 0.5, 1.0, 0.0]])
+    >>> cause = np.array([[False, True, False, False]])
+    >>> figures = recovery(heat, cause, np.ones_like(cause))
+    >>> {name: round(value, 2) for name, value in figures.items()}
+    {'precision': 0.0, 'auroc': 0.67, 'peak': 0.5}
     """
     peak = heat.max()
     return {
@@ -59,6 +66,12 @@ def precision(heat: Floats, cause: Mask, number: int | None = None) -> float:
         heat: of any shape, nowhere negative.
         cause: bool, of that shape.
         number: how many pixels are hottest, from 1; None takes as many as the cause has.
+
+    Returns:
+        In [0, 1]; NaN without a cause.
+
+    >>> precision(np.array([3.0, 2, 1, 0]), np.array([True, False, True, False]))
+    0.5
     """
     size = int(np.count_nonzero(cause))
     number = size if number is None else number
@@ -74,7 +87,18 @@ def precision(heat: Floats, cause: Mask, number: int | None = None) -> float:
 
 
 def auroc(heat: Floats, cause: Mask) -> float:
-    """The probability that a pixel of the cause is hotter than another, ties counted half; NaN without either."""
+    """The probability that a pixel of the cause is hotter than another, ties counted half, in [0, 1].
+
+    Args:
+        heat: of any shape.
+        cause: bool, of that shape.
+
+    Returns:
+        The area under the curve of true against false positives; NaN where all pixels are the cause, or none is.
+
+    >>> auroc(np.array([3.0, 2, 1, 0]), np.array([True, False, True, False]))
+    0.75
+    """
     on, off = heat[cause], np.sort(heat[~cause])
     if not len(on) or not len(off):
         return math.nan
@@ -85,12 +109,15 @@ def auroc(heat: Floats, cause: Mask) -> float:
 def hottest_inside(heat: Floats, region: Mask, number: int) -> float:
     """How many of a map's ``number`` hottest pixels lie in a region.
 
-    Where pixels are equally hot and not all are among them, the number to expect if chance picks.
+    Where pixels are equally hot and not all of them are among the hottest, ties count in proportion.
 
     Args:
         heat: of any shape.
         region: bool, of that shape.
         number: from 1 to the number of pixels.
+
+    >>> hottest_inside(np.array([1.0, 1, 0, 0]), np.array([True, False, False, False]), 1)
+    0.5
     """
     least = np.partition(heat, -number, axis=None)[-number]
     above, level = heat > least, heat == least
@@ -117,8 +144,8 @@ def holds(kind: str, patches: NDArray[np.int64], marks: Sequence[Mask], box: Mas
         patched[y1:y2, x1:x2] = True
     area = int(np.count_nonzero(patched))
     if kind == "texture":
-        return area > 0 and int(np.count_nonzero(patched & ~box)) >= MOSTLY_OUTSIDE * area
-    if area > MOST_AREA * sum(int(np.count_nonzero(mark)) for mark in marks) + SPARE_PX:
+        return area > 0 and int(np.count_nonzero(patched & ~box)) >= LEAST_OUTSIDE_SHARE * area
+    if area > MOST_TIMES_CAUSE * sum(int(np.count_nonzero(mark)) for mark in marks) + SPARE_PX:
         return False
-    held = [bool(np.count_nonzero(patched & mark) >= HELD * np.count_nonzero(mark)) for mark in marks]
+    held = [bool(np.count_nonzero(patched & mark) >= LEAST_HELD_SHARE * np.count_nonzero(mark)) for mark in marks]
     return any(held) if kind == "both" else all(held)

@@ -17,16 +17,18 @@ from torch import Tensor
 
 Fill = Callable[[Tensor], Tensor]
 
-PAINTED = 96
+PAINTED_SIDE_PX = 96
 """Pixels along the longer side of the reduced image in which holes are painted over."""
-RADIUS = 3
+TELEA_RADIUS_PX = 3
 """Around a pixel, in those pixels, what Telea's method looks at."""
-BLOCKS = 16
+BLOCKS_ALONG = 16
 """Blocks along the longer side that are shuffled."""
 
 
 def inpaint(image: Tensor, inside: Tensor, seed: int) -> Fill:
-    """Removed pixels are painted over from what is left around them (Telea 2004); nothing removed shows through.
+    """Removed pixels are painted over from what is left around them; nothing removed shows through.
+
+    By the fast marching method (Telea 2004, doi:10.1080/10867651.2004.10487596).
 
     It is done in an image reduced to 96 pixels along its longer side, where a pixel is the mean of what is left in it,
     and is a hole where nothing is. Where nothing at all is left, the image's mean colour stands in.
@@ -34,7 +36,7 @@ def inpaint(image: Tensor, inside: Tensor, seed: int) -> Fill:
     top, bottom, left, right = _window(inside)
     part = image[:, top:bottom, left:right]
     height, width = part.shape[1:]
-    scale = min(1.0, PAINTED / max(height, width))
+    scale = min(1.0, PAINTED_SIDE_PX / max(height, width))
     size = max(round(height * scale), 1), max(round(width * scale), 1)
     mean = part.mean((1, 2))
 
@@ -60,7 +62,7 @@ def shuffle(image: Tensor, inside: Tensor, seed: int) -> Fill:
     top, bottom, left, right = _window(inside)
     part = image[:, top:bottom, left:right]
     height, width = part.shape[1:]
-    side = max(round(max(height, width) / BLOCKS), 1)
+    side = max(round(max(height, width) / BLOCKS_ALONG), 1)
     rows, columns = -(-height // side), -(-width // side)
     whole = _mirrored(_mirrored(part, 1, rows * side), 2, columns * side)
     blocks = whole.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)  # (3, block, side, side)
@@ -93,7 +95,7 @@ def _instead(image: Tensor, inside: Tensor, other: Tensor) -> Fill:
 def _telea(colours: NDArray[np.float32], holes: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Colours (3, h, w) in [0, 1] with their holes, bool (h, w), painted over, to a 255th."""
     bytes_ = np.rint(np.clip(colours, 0, 1).transpose(1, 2, 0) * 255).astype(np.uint8)
-    painted = cv2.inpaint(np.ascontiguousarray(bytes_), holes.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA)
+    painted = cv2.inpaint(np.ascontiguousarray(bytes_), holes.astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
     return np.ascontiguousarray(painted.transpose(2, 0, 1) / np.float32(255), np.float32)
 
 

@@ -27,12 +27,12 @@ from detcam.errors import UsageError
 from detcam.io.files import write_whole
 from detcam.report.pictures import Drawn, Shot, draw_image, write_patch
 from detcam.runs.reading import open_run
+from detcam.runs.verdicts import VERDICTS
 
 Row = dict[str, Any]
 
 HERE = Path(__file__).parent
 STATIC = ("report.css", "theme.js", "verdicts.js", "gallery.js", "detail.js", "app.js")
-VERDICTS = {"model_error": "Model error", "label_error": "Label error", "ambiguous": "Ambiguous"}
 TYPES = {
     "Cls": "right place, wrong class",
     "Loc": "right class, badly placed box",
@@ -122,30 +122,8 @@ def read_review(run: Path) -> Review:
     if opened.info["command"] != "review":
         raise UsageError(f"{run} holds a run of detcam {opened.info['command']}; a report is made of a review's")
     tables = [opened.table(name).to_dicts() for name in ("detections", "truths", "misses")]
-    summary, causes = _read_json(run, "summary.json"), _read_json(run, "causes.json")
-    return Review(run.resolve().name, dict(opened.info), summary, causes, read_verdicts(run), *tables)
-
-
-def read_verdicts(run: Path) -> dict[str, Row]:
-    """A review's verdicts so far: case id -> ``verdict`` (a key of :data:`VERDICTS` or None) and ``note``.
-
-    Raises:
-        UsageError: ``verdicts.json`` is there and broken.
-    """
-    verdicts: dict[str, Row] = _read_json(run, "verdicts.json") if (run / "verdicts.json").exists() else {}
-    for name, entry in verdicts.items():
-        check_verdict(name, entry)
-    return verdicts
-
-
-def check_verdict(name: str, entry: object) -> None:
-    """Raise :class:`UsageError` where an entry is no verdict."""
-    right = isinstance(entry, dict) and set(entry) == {"verdict", "note"} and isinstance(entry["note"], str)
-    if not (right and isinstance(entry, dict) and (entry["verdict"] is None or entry["verdict"] in VERDICTS)):
-        raise UsageError(
-            f"the verdict on {name!r} must be {{'verdict': one of {', '.join(VERDICTS)} or null, 'note': text}}, "
-            f"got {entry!r:.200}"
-        )
+    name, description = run.resolve().name, dict(opened.info)
+    return Review(name, description, opened.summary(), opened.causes(), opened.verdicts(), *tables)
 
 
 def run_key(description: Row) -> str:
@@ -160,7 +138,7 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
     Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that took
     the truth or suppressed the prediction. What is not known is left out.
     """
-    found = {row["id"]: row for row in review.detections}
+    detections = {row["id"]: row for row in review.detections}
     truths = {row["id"]: row for row in review.truths}
     errors = [row for row in review.detections if row["error_type"] in TYPES]
     numbers = {image: n for n, image in enumerate(sorted({row["image"] for row in (*errors, *review.misses)}))}
@@ -169,10 +147,10 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
     for missed, row in [*((False, row) for row in errors), *((True, row) for row in review.misses)]:
         truth = truths.get(row["truth_id"])
         if missed:
-            box, truth_box, rival = _box(row, "raw_"), _box(row), found.get(row["suppressor"])
+            box, truth_box, rival = _box(row, "raw_"), _box(row), detections.get(row["suppressor"])
         else:
             box, truth_box = _box(row), _box(truth)
-            rival = found.get(truth["found_by"]) if truth and row["error_type"] == "Dupe" else None
+            rival = detections.get(truth["found_by"]) if truth and row["error_type"] == "Dupe" else None
         case = {name: row.get(name) for name in KEPT} | {
             "type": "Miss" if missed else row["error_type"],
             "image": numbers[row["image"]],
@@ -293,12 +271,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _read_json(run: Path, name: str) -> Any:
-    try:
-        return json.loads((run / name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{run / name}: {error.strerror}; a report needs the run folder of a review") from error
-    except ValueError as error:
-        raise UsageError(f"{run / name} is no JSON: {error}; run the review again") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from detcam.errors import UsageError
-from detcam.evaluate.pictures import MOST_MAPS, charts, examples
+from detcam.evaluate.charts import charts
+from detcam.evaluate.examples import MOST_MAPS, examples
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
 from detcam.io.files import write_whole
 from detcam.methods import METHODS
@@ -125,7 +125,7 @@ def write_page(out: Path) -> Path:
     """Write ``evaluation.html`` and the charts as PNG from an evaluation's folder; returns the page's path.
 
     Args:
-        out: the folder, with ``run.json``, ``summary.json``, ``evaluation.parquet`` and, where sanity was checked,
+        out: the folder, with ``run.json``, ``summary.csv``, ``evaluation.parquet`` and, where sanity was checked,
             ``sanity.csv``.
 
     Raises:
@@ -134,12 +134,12 @@ def write_page(out: Path) -> Path:
     try:
         opened = open_run(out)
         run, table = dict(opened.info), opened.table("evaluation")
-        lines = _with_nan(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+        lines = _with_nan(opened.table("summary").to_dicts())
+        sanity = _with_nan(opened.table("sanity").to_dicts()) if opened.has("sanity") else []
     except (OSError, ValueError) as error:
         raise UsageError(f"{out} holds no evaluation that can be read: {error}; run detcam evaluate first") from error
-    if (out / "sanity.csv").is_file():
-        checked = {row["method"]: row for row in _with_nan(pl.read_csv(out / "sanity.csv").to_dicts())}
-        lines = [{**checked.get(line["method"], {}), **line} for line in lines]
+    checked = {row["method"]: row for row in sanity}
+    lines = [{**checked.get(line["method"], {}), **line} for line in lines]
     pictures = {}
     for name, figure in charts(table, lines).items():
         figure.savefig(out / f"{name}.png", dpi=120, facecolor="white")

@@ -16,8 +16,9 @@ from typing import Any
 
 from detcam.errors import UsageError
 from detcam.io.files import write_whole
-from detcam.report.build import build_report, check_verdict, read_verdicts
+from detcam.report.build import build_report
 from detcam.runs.reading import open_run
+from detcam.runs.verdicts import check_verdict
 
 try:
     import uvicorn
@@ -58,7 +59,7 @@ def serve(run: Path, port: int = 0, *, ready: Callable[[str], object]) -> None:
     try:
         listener = socket.create_server((LOOPBACK, port))
     except (OSError, OverflowError) as error:
-        raise UsageError(f"port {port} cannot be listened on: {error}; leave --port out to take a free one") from error
+        raise UsageError(f"port {port} cannot be listened on: {error}; 0 takes a free one") from error
     with listener:
         server = uvicorn.Server(uvicorn.Config(served, log_level="warning"))
         ready(f"http://{LOOPBACK}:{listener.getsockname()[1]}/")
@@ -111,8 +112,8 @@ class Verdicts:
 
     def __init__(self, run: Path) -> None:
         self.path = run / "verdicts.json"
-        self.entries = read_verdicts(run)
         opened = open_run(run)
+        self.entries = opened.verdicts()
         self._known = {row_id for name in ("detections", "misses") for row_id in opened.table(name)["id"]}
 
     def change(self, patch: Any) -> None:

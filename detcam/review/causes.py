@@ -18,23 +18,23 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
 from detcam.adapters.scoring import tracked_scores
-from detcam.review.evidence import Evidence, Floats, Scene, gone
+from detcam.review.evidence import EvidencePatch, Floats, Scene, gone
 from detcam.types import Detection
 
-ALIKE = 0.7
+SAME_CAUSE_DISTANCE = 0.7
 """Mean distance below which two groups are one: the cosine distance of what the detector sees in the patches, against
 what it sees in patches taken at random, and how far apart the patches lie from their boxes."""
-PLACE = 0.35
+PLACE_WEIGHT = 0.35
 """What one box width or height of that counts."""
-LEAST = 3
+LEAST_MEMBERS = 3
 """A cause has at least so many members."""
-CONFIRMED = 0.5
+CONFIRMED_SHARE = 0.5
 """A cause is confirmed where this share of its errors vanishes without it, and twice as many as without others."""
-TRANSFERS = 0.25
+TRANSFER_SHARE = 0.25
 """And, where it was put elsewhere, where it makes this share of objects wrong."""
-BESIDE = 0.5
+BESIDE_SHARE = 0.5
 """A patch of which this share lies outside the box is beside the object."""
-PASTES = 24
+MOST_PASTES = 24
 """Places a cause is put at most."""
 
 
@@ -56,7 +56,7 @@ class Suspect:
     detection: Detection
     error: str
     rival: tuple[int, str] | None
-    evidence: Evidence
+    evidence: EvidencePatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,21 +82,21 @@ class Cause:
     @property
     def confirmed(self) -> bool:
         """Whether the errors vanish without the patch, not without any patch, and appear where it is put."""
-        vanish = self.flipped >= CONFIRMED * len(self.members) and self.flipped >= 2 * self.control
-        return vanish and self.appeared >= TRANSFERS * self.pasted
+        vanish = self.flipped >= CONFIRMED_SHARE * len(self.members) and self.flipped >= 2 * self.control
+        return vanish and self.appeared >= TRANSFER_SHARE * self.pasted
 
     @property
     def beside(self) -> bool:
         """Whether the patches lie outside their boxes."""
-        return bool(np.mean([member.evidence.outside for member in self.members]) >= BESIDE)
+        return bool(np.mean([member.evidence.outside for member in self.members]) >= BESIDE_SHARE)
 
     @property
     def name(self) -> str:
         """What it makes the detector say, and where it lies."""
         said = Counter(member.detection.class_name for member in self.members).most_common(1)[0][0]
         rivals = Counter(member.rival[1] for member in self.members if member.rival)
-        told = f"{said} for {rivals.most_common(1)[0][0]}" if rivals else f"{said} where there is none"
-        return f"{told}: {self.where}"
+        mistake = f"{said} for {rivals.most_common(1)[0][0]}" if rivals else f"{said} where there is none"
+        return f"{mistake}: {self.where}"
 
     @property
     def where(self) -> str:
@@ -115,12 +115,12 @@ class Cause:
     def text(self) -> str:
         """What was tested, in a sentence."""
         count = len(self.members)
-        told = f"{count} false positives {'share this cause' if self.confirmed else 'may share a cause'}"
-        told += f"; {self.flipped} of {count} vanish without it"
-        told += f" ({self.control} of {count} without the best of as many patches elsewhere)"
+        text = f"{count} false positives {'share this cause' if self.confirmed else 'may share a cause'}"
+        text += f"; {self.flipped} of {count} vanish without it"
+        text += f" ({self.control} of {count} without the best of as many patches elsewhere)"
         if self.pasted:
-            told += f"; put beside {self.pasted} objects judged rightly, it made the same error {self.appeared} times"
-        return told
+            text += f"; put beside {self.pasted} objects judged rightly, it made the same error {self.appeared} times"
+        return text
 
 
 def find_causes(suspects: Sequence[Suspect]) -> list[Cause]:
@@ -136,11 +136,11 @@ def find_causes(suspects: Sequence[Suspect]) -> list[Cause]:
     distances[said[:, None] != said] = 4.0
     labels = np.ones(len(suspects), int)
     if len(suspects) > 1:
-        labels = fcluster(linkage(squareform(distances, checks=False), "average"), ALIKE, "distance")
+        labels = fcluster(linkage(squareform(distances, checks=False), "average"), SAME_CAUSE_DISTANCE, "distance")
     groups = []
     for label in np.unique(labels):
         numbers = np.flatnonzero(labels == label)
-        if len(numbers) >= LEAST:
+        if len(numbers) >= LEAST_MEMBERS:
             middle = distances[np.ix_(numbers, numbers)].mean(1)
             groups.append([suspects[n] for n in numbers[np.argsort(middle, kind="stable")]])
     counted = [
@@ -150,13 +150,13 @@ def find_causes(suspects: Sequence[Suspect]) -> list[Cause]:
     return [Cause(f"cause-{n}", tuple(g), flipped, control) for n, (g, flipped, control) in enumerate(counted, 1)]
 
 
-def _distances(evidence: Sequence[Evidence]) -> Floats:
+def _distances(evidence: Sequence[EvidencePatch]) -> Floats:
     """How unlike patches are, (n, n), from 0."""
     chance = np.stack([one.chance for one in evidence])
-    seen = (np.stack([one.features for one in evidence]) - chance.mean(0)) / (chance.std(0) + 1e-3)
-    looks = np.nan_to_num(squareform(pdist(seen, "cosine")), nan=1.0)
+    features = (np.stack([one.features for one in evidence]) - chance.mean(0)) / (chance.std(0) + 1e-3)
+    looks = np.nan_to_num(squareform(pdist(features, "cosine")), nan=1.0)
     places = squareform(pdist(np.stack([one.place for one in evidence])))
-    return np.asarray(looks + PLACE * places, np.float64)
+    return np.asarray(looks + PLACE_WEIGHT * places, np.float64)
 
 
 def paste(

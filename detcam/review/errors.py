@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
 
-FOREGROUND, BACKGROUND = 0.5, 0.1
+FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 TYPES = ("TP", *ERRORS)
 
@@ -146,20 +146,20 @@ def find_errors(images: Sequence[LabelledImage], detections: Sequence[Sequence[D
         ValueError: not one sequence of detections for each image.
     """
     precision = average_precision(images, detections)
-    outcomes = tuple(image_errors(image.truths, found) for image, found in zip(images, detections, strict=True))
+    outcomes = tuple(image_errors(image.truths, several) for image, several in zip(images, detections, strict=True))
     names: dict[int, str] = {}
     rows = {class_id: Counter[str]() for class_id in precision.ap50}
     confused = Counter[tuple[int, int]]()
-    for image, several, told in zip(images, detections, outcomes, strict=True):
-        for truth, fate in zip(image.truths, told.truths, strict=True):
+    for image, several, typed in zip(images, detections, outcomes, strict=True):
+        for truth, fate in zip(image.truths, typed.truths, strict=True):
             names[truth.class_id] = truth.class_name
             if not truth.crowd:
                 rows[truth.class_id].update({"truths": 1, "Miss": int(fate.missed)})
-        for found, outcome in zip(several, told.detections, strict=True):
-            names[found.class_id] = found.class_name
-            rows[found.class_id][outcome.error] += 1
+        for detection, outcome in zip(several, typed.detections, strict=True):
+            names[detection.class_id] = detection.class_name
+            rows[detection.class_id][outcome.error] += 1
             if outcome.error == "Cls" and outcome.truth_class is not None:
-                confused[found.class_id, outcome.truth_class] += 1
+                confused[detection.class_id, outcome.truth_class] += 1
     tide_map50, dap = _gains(images, detections, outcomes)
     return Errors(
         images=outcomes,
@@ -188,15 +188,15 @@ def image_errors(truths: Sequence[Truth], detections: Sequence[Detection]) -> Im
     overlap = np.pad(np.where(crowd, 0, iou_matrix(boxes, regions)), ((0, 0), (0, 1)))
     within = np.pad(same, ((0, 0), (0, 1))) * overlap
     apart = overlap - within
-    order = np.argsort([-found.confidence for found in detections], kind="stable")
+    order = np.argsort([-one.confidence for one in detections], kind="stable")
     claims, found_by = _claim(within, order)
     near, nearest, place = within.max(1), within.argmax(1), overlap.argmax(1)
     errors, partners = _first_true(
         ("TP", claims >= 0, claims),
-        ("Loc", (near >= BACKGROUND) & (near <= FOREGROUND), nearest),
-        ("Cls", apart.max(1) >= FOREGROUND, apart.argmax(1)),
-        ("Dupe", near > FOREGROUND, nearest),  # claimed by another, or this one would have claimed it
-        ("Bkg", overlap.max(1) <= BACKGROUND, place),
+        ("Loc", (near >= BACKGROUND_IOU) & (near <= FOREGROUND_IOU), nearest),
+        ("Cls", apart.max(1) >= FOREGROUND_IOU, apart.argmax(1)),
+        ("Dupe", near > FOREGROUND_IOU, nearest),  # claimed by another, or this one would have claimed it
+        ("Bkg", overlap.max(1) <= BACKGROUND_IOU, place),
         ("Both", np.ones(len(boxes), bool), place),
     )
     ious = overlap[np.arange(len(boxes)), partners]
@@ -208,7 +208,7 @@ def image_errors(truths: Sequence[Truth], detections: Sequence[Detection]) -> Im
         shares = np.zeros(same.shape)
         shares[:, crowd] = coco_mask.iou(_xywh(boxes), _xywh(regions[crowd]), [1] * int(crowd.sum()))
         shares *= same
-        taken = (claims < 0) & (shares.max(1) > FOREGROUND)
+        taken = (claims < 0) & (shares.max(1) > FOREGROUND_IOU)
         errors = np.where(taken, "ignored", errors)
         partners = np.where(taken, shares.argmax(1), partners)
         ious = np.where(taken, shares.max(1), ious)
@@ -241,10 +241,10 @@ def _xywh(boxes: Array) -> Array:
 def _claim(within: Array, order: Array) -> tuple[Array, Array]:
     """Which truth each detection claims, and which detection each truth is claimed by; -1 for none."""
     claims, found_by = np.full(within.shape[0], -1), np.full(within.shape[1], -1)
-    for index in order[within.max(1)[order] >= FOREGROUND]:
+    for index in order[within.max(1)[order] >= FOREGROUND_IOU]:
         free = np.where(found_by < 0, within[index], 0)
         best = free.argmax()
-        if free[best] >= FOREGROUND:
+        if free[best] >= FOREGROUND_IOU:
             claims[index], found_by[best] = best, index
     return claims, found_by
 
@@ -264,22 +264,22 @@ def _gains(
     A Loc or Cls error is mended by making the one that explains a truth a true positive of that truth's class and
     dropping the others; Both, Dupe and Bkg by dropping them; Miss by dropping the truths.
     """
-    found = [one for several in detections for one in several]
-    class_ids = np.array([one.class_id for one in found], np.int64)
-    scores = np.array([one.confidence for one in found], np.float64)
-    errors = np.array([outcome.error for told in outcomes for outcome in told.detections], str)
-    heir_to, mended_class = np.full(len(found), "", dtype="<U3"), class_ids.copy()
+    everything = [one for several in detections for one in several]
+    class_ids = np.array([one.class_id for one in everything], np.int64)
+    scores = np.array([one.confidence for one in everything], np.float64)
+    errors = np.array([outcome.error for typed in outcomes for outcome in typed.detections], str)
+    heir_to, mended_class = np.full(len(everything), "", dtype="<U3"), class_ids.copy()
     wanted, missed = Counter[int](), Counter[int]()
     start = 0
-    for image, told in zip(images, outcomes, strict=True):
-        for truth, fate in zip(image.truths, told.truths, strict=True):
+    for image, typed in zip(images, outcomes, strict=True):
+        for truth, fate in zip(image.truths, typed.truths, strict=True):
             wanted[truth.class_id] += not truth.crowd
             missed[truth.class_id] += fate.missed
             if fate.explained_by is not None:
                 heir = start + fate.explained_by
                 heir_to[heir] = "Loc" if class_ids[heir] == truth.class_id else "Cls"
                 mended_class[heir] = truth.class_id
-        start += len(told.detections)
+        start += len(typed.detections)
 
     def mended(error: str) -> float:
         heirs = heir_to == error
@@ -297,7 +297,7 @@ def _mean_precision(class_ids: Array, scores: Array, correct: Array, wanted: Map
     """The mean of average precision over the classes with a detection or a truth; nan where there is none."""
     order = np.argsort(-scores, kind="stable")
     class_ids, correct = class_ids[order], correct[order]
-    found = []
+    precisions = []
     for class_id in sorted({*class_ids.tolist(), *(name for name, number in wanted.items() if number)}):
         hits = correct[class_ids == class_id]
         total = hits.cumsum()
@@ -305,5 +305,5 @@ def _mean_precision(class_ids: Array, scores: Array, correct: Array, wanted: Map
         envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         number = wanted.get(class_id, 0)
         at = np.searchsorted(total / number, np.arange(101) / 100) if number else np.full(101, len(hits))
-        found.append(float(envelope[at].mean()))
-    return sum(found) / len(found) if found else math.nan
+        precisions.append(float(envelope[at].mean()))
+    return sum(precisions) / len(precisions) if precisions else math.nan

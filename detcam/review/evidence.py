@@ -6,8 +6,7 @@ taken away one by one, and what that does to the error decides.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,41 +19,37 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import tracked_scores
-from detcam.attribution.receipt import softened
+from detcam.attribution.patches import overlap_of
 from detcam.geometry import Letterbox
+from detcam.methods.windows import Scan, cut, image_rectangle, rectangle_mask, widened
+from detcam.probing.frames import Frame, make_fills, whole_frame
 from detcam.probing.probe import inside_of
-from detcam.tensors.fills import FILLS, averaged
+from detcam.targets import Target
+from detcam.tensors.fills import averaged, softened
 from detcam.types import Detection
 
-SHARES = (0.04, 0.12, 0.35)
+AREA_SHARES = (0.04, 0.12, 0.35)
 """How much of the box's area the hottest pixels cover whose connected parts are tried as patches."""
-LARGEST = 2
+PARTS_PER_SHARE = 2
 """Connected parts tried for each share, by the heat in them."""
-WINDOW, STEP, REACH = 0.35, 0.18, 0.9
-"""Windows slid over a box and around it: their side, their step, and how far they reach from the box's centre; in box
-sides."""
-SPREAD = 0.35
-"""How far a window's loss counts around its centre (standard deviation), in window sides."""
-GROWTH = (1.0, 1.6, 2.4)
+PATCH_GROWTHS = (1.0, 1.6, 2.4)
 """Sizes in which the window that costs an error most is tried as a patch."""
-CLOSE = 0.05
+SCORE_TOLERANCE = 0.05
 """Of patches that cost an error as much, within this, the smallest is its evidence."""
-APART = 0.7
+SAME_PATCH_IOU = 0.7
 """Patches that overlap more than this (IoU) are one."""
-LEAST_SIDE = 0.02
-"""No patch is narrower than this share of the image's longer side."""
-AROUND = 2.0
+CONTROL_REACH = 2.0
 """A control patch lies within the box enlarged this many times, and within the patch's own reach."""
-TRIES = 32
-TOGETHER = 16
-THUMB = 8
+CONTROL_TRIES = 32
+IMAGES_PER_PASS = 16
+MINIATURE_PIXELS = 8
 """Side of the miniature that stands for the features of a model that can only be called."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class EvidencePatch:
     """A patch of the image that an error hangs on, and what became of the error without it.
 
     Attributes:
@@ -102,9 +97,19 @@ class Scene:
         return inside_of(self.letterbox).to(self.batch.device)
 
     @cached_property
-    def fills(self) -> Tensor:
-        """(fill, 3, h, w): what stands for "removed"."""
-        return torch.stack([make(self.batch[0].float(), self.inside) for make in FILLS.values()])
+    def rectangle(self) -> tuple[int, int, int, int]:
+        """Where the image is in the input, xyxy."""
+        return image_rectangle(self.inside)
+
+    @cached_property
+    def fills(self) -> dict[str, Tensor]:
+        """(3, h, w) by name: what stands for "removed"."""
+        return make_fills(self.batch[0].float(), self.inside)
+
+    def frame(self, detection: Detection, target: Target, count: Callable[[float], None]) -> Frame:
+        """The image as one detection's frame, in which a target is asked; ``count`` takes the price of each pass."""
+        box = self.box(detection)
+        return whole_frame(self.model, self.batch, self.inside, box, (detection, target), self.fills, count)
 
     def box(self, detection: Detection) -> Tensor:
         """A detection's own box (4,), xyxy in the input."""
@@ -113,17 +118,18 @@ class Scene:
     def scores(self, images: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
         """The tracked score of boxes (K, 4) as classes, in images (n, 3, h, w): (n, K) in [0, 1]."""
         with torch.no_grad():
-            parts = torch.split(images.to(self.batch.dtype), TOGETHER)
+            parts = torch.split(images.to(self.batch.dtype), IMAGES_PER_PASS)
             return torch.cat([tracked_scores(self.model.forward(part), boxes, class_ids) for part in parts])
 
-    def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int], fills: int | None = None) -> Tensor:
-        """The same without parts (n, h, w), bool, of the image: (n, fill, K), under the first ``fills``."""
-        told = []
-        for some in torch.split(parts, TOGETHER):  # whole images are large: never all of them at once
+    def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
+        """The same without parts (n, h, w), bool, of the image: (n, fill, K)."""
+        fills = torch.stack(list(self.fills.values()))
+        scores = []
+        for some in torch.split(parts, IMAGES_PER_PASS):  # whole images are large: never all of them at once
             kept = 1 - softened(some, self.inside)[:, None, None]
-            images = torch.lerp(self.fills[:fills], self.batch[0].float(), kept)
-            told.append(self.scores(images.flatten(0, 1), boxes, class_ids).view(*images.shape[:2], -1))
-        return torch.cat(told)
+            images = torch.lerp(fills, self.batch[0].float(), kept)
+            scores.append(self.scores(images.flatten(0, 1), boxes, class_ids).view(*images.shape[:2], -1))
+        return torch.cat(scores)
 
     def features(self, part: Tensor) -> NDArray[np.float32]:
         """What the detector sees in a part (h, w), bool, of the image when everything else is the mean colour.
@@ -136,16 +142,16 @@ class Scene:
         if not self.model.differentiable:
             rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
             cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            small = F.interpolate(cut[None], (THUMB, THUMB), mode="area")[0]
+            small = F.interpolate(cut[None], (MINIATURE_PIXELS, MINIATURE_PIXELS), mode="area")[0]
             return np.asarray(small.flatten().cpu().numpy(), np.float32)
         with torch.no_grad():
             activations = self.model.forward(alone, self.model.resolve("backbone")).activations
-        told = []
+        features = []
         for layer in activations.values():
             weights = F.interpolate(part[None, None].float(), layer.shape[-2:], mode="area")[0, 0]
             pooled = (layer[0].float() * weights).sum((1, 2)) / weights.sum().clamp(min=1e-6)
-            told.append(F.normalize(pooled.detach(), dim=0))
-        return np.asarray(torch.cat(told).cpu().numpy(), np.float32)
+            features.append(F.normalize(pooled.detach(), dim=0))
+        return np.asarray(torch.cat(features).cpu().numpy(), np.float32)
 
 
 def gone(scores: Tensor, conf: float) -> Tensor:
@@ -158,61 +164,6 @@ def gone(scores: Tensor, conf: float) -> Tensor:
     return (scores[..., 0] < conf) | (scores[..., 0] < scores[..., 1:].amax(-1) if scores.shape[-1] > 1 else False)
 
 
-@dataclass(frozen=True, eq=False)
-class Scan:
-    """What an error loses under windows slid over and around its box.
-
-    Attributes:
-        windows: xyxy, pixels of the input: int64 (window, 4).
-        losses: what the margin of its class's score over its rival's loses without each, under the blurred fill:
-            float64 (window,).
-    """
-
-    windows: NDArray[np.int64]
-    losses: Floats
-
-    def map(self, shape: tuple[int, int], cell: int = 8) -> NDArray[np.float32]:
-        """The losses of the windows around each cell of the input (h, w), the nearer the more: (h / cell, w / cell).
-
-        float32; zero where no window was.
-        """
-        rows, columns = ((np.arange(side // cell) + 0.5) * cell for side in shape)
-        total, weight = np.zeros((len(rows), len(columns))), np.zeros((len(rows), len(columns)))
-        seen = np.zeros_like(total, bool)
-        for (x1, y1, x2, y2), loss in zip(self.windows.tolist(), self.losses, strict=True):
-            across = np.exp(-0.5 * ((columns - (x1 + x2) / 2) / (SPREAD * (x2 - x1))) ** 2)
-            down = np.exp(-0.5 * ((rows - (y1 + y2) / 2) / (SPREAD * (y2 - y1))) ** 2)
-            near = np.outer(down, across)
-            total += loss * near
-            weight += near
-            seen |= np.outer((rows >= y1) & (rows < y2), (columns >= x1) & (columns < x2))
-        return np.divide(total, weight, out=np.zeros_like(total), where=seen).astype(np.float32)
-
-
-def scan(scene: Scene, detection: Detection, rival: int) -> Scan:
-    """Slide windows over the box and the surroundings of an error of class: 81 forward passes.
-
-    Args:
-        scene: the image.
-        detection: the error.
-        rival: the true class.
-    """
-    box = scene.box(detection)
-    x1, y1, x2, y2 = box.tolist()
-    width, height = x2 - x1, y2 - y1
-    offsets = np.arange(-REACH, REACH - WINDOW + 1e-6, STEP)
-    starts = [((x1 + x2) / 2 + across * width, (y1 + y2) / 2 + down * height) for down in offsets for across in offsets]
-    found = [[left, top, left + WINDOW * width, top + WINDOW * height] for left, top in starts]
-    windows = [_grown(scene, _cut(scene, [round(side) for side in window])) for window in found]
-    windows = [window for window in windows if _area(window) > 0]
-    parts = torch.stack([_rectangle(scene, window) for window in windows])
-    ids = [detection.class_id, rival]
-    scores = scene.without(parts, box.expand(2, 4), ids, fills=1)[:, 0]
-    before = tracked_scores(scene.raw, box.expand(2, 4), ids)[0].detach()
-    losses = (_margin(before) - _margin(scores)).cpu().numpy()
-    return Scan(np.array(windows), losses.astype(np.float64))
-
-
 def find_evidence(
     scene: Scene,
     detection: Detection,
@@ -221,7 +172,7 @@ def find_evidence(
     scanned: Scan | None,
     conf: float,
     seed: int = 0,
-) -> Evidence | None:
+) -> EvidencePatch | None:
     """The patch that an error hangs on: what costs it most, and of what costs as much the smallest.
 
     Args:
@@ -240,7 +191,7 @@ def find_evidence(
     patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
     if scanned is not None:
         worst = scanned.windows[int(scanned.losses.argmax())].tolist()
-        patches += [_cut(scene, _scaled(worst, growth)) for growth in GROWTH]
+        patches += [cut(_scaled(worst, growth), scene.rectangle) for growth in PATCH_GROWTHS]
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
     before = tracked_scores(scene.raw, box.expand(len(ids), 4), ids)[0].detach()
     if gone(
@@ -250,27 +201,27 @@ def find_evidence(
     if not patches or gone(before, conf):
         return None
     boxes = box.expand(len(ids), 4)
-    parts = torch.stack([_rectangle(scene, patch) for patch in patches])
+    parts = torch.stack([rectangle_mask(patch, scene.inside) for patch in patches])
     scores = scene.without(parts, boxes, ids)
     best = _most(scores, patches)
     # As many patches of its size elsewhere, and of those too the one that costs most: a choice alone is no cause.
     controls = _elsewhere(scene, box, [patches[best]] * len(patches), seed)
-    others = torch.stack([_rectangle(scene, patch) for patch in controls])
+    others = torch.stack([rectangle_mask(patch, scene.inside) for patch in controls])
     control_scores = scene.without(others, boxes, ids)
     control = _most(control_scores, controls)
     own = np.array(patches[best])
     x1, y1, x2, y2 = box.tolist()
     centre = (own[:2] + own[2:]) / 2 - np.array([x1 + x2, y1 + y2]) / 2
-    cut = [max(own[0], x1), max(own[1], y1), min(own[2], x2), min(own[3], y2)]
+    in_box = [max(own[0], x1), max(own[1], y1), min(own[2], x2), min(own[3], y2)]
     where = scene.letterbox.clip(scene.letterbox.to_original(own))
-    return Evidence(
+    return EvidencePatch(
         xyxy=np.concatenate([np.floor(where[:2]), np.ceil(where[2:])]).astype(np.int64),
         flipped=bool(gone(scores[best], conf).all()),
         control=bool(gone(control_scores[control], conf).all()),
         before=float(before[0]),
         after=float(scores[best, :, 0].mean()),
         place=centre / np.maximum([x2 - x1, y2 - y1], 1),
-        outside=1 - _area(cut) / max(_area(patches[best]), 1),
+        outside=1 - _area(in_box) / max(_area(patches[best]), 1),
         features=scene.features(parts[best]),
         chance=scene.features(others[control]),
     )
@@ -280,7 +231,7 @@ def _most(scores: Tensor, patches: Sequence[Sequence[int]]) -> int:
     """Which patch costs an error most, by scores (patch, fill, K); of those that cost as much, the smallest."""
     margins = _margin(scores).mean(1).cpu().numpy()
     sizes = np.array([_area(patch) for patch in patches])
-    return int(np.where(margins <= margins.min() + CLOSE, sizes, np.inf).argmin())
+    return int(np.where(margins <= margins.min() + SCORE_TOLERANCE, sizes, np.inf).argmin())
 
 
 def _margin(scores: Tensor) -> Tensor:
@@ -294,27 +245,14 @@ def _scaled(patch: Sequence[int], factor: float) -> list[int]:
     return [patch[0] - spare_x, patch[1] - spare_y, patch[2] + spare_x, patch[3] + spare_y]
 
 
-def _cut(scene: Scene, patch: Sequence[int]) -> list[int]:
-    """A rectangle cut to the image."""
-    left, top, right, bottom = _image(scene)
-    return [min(max(patch[0], left), right), min(max(patch[1], top), bottom),
-            max(min(patch[2], right), left), max(min(patch[3], bottom), top)]  # fmt: skip
-
-
-def _image(scene: Scene) -> tuple[int, int, int, int]:
-    """Where the image is in the input, xyxy."""
-    rows, columns = (torch.where(scene.inside.any(axis))[0] for axis in (1, 0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
     """Rectangles xyxy, input pixels, around the connected hottest parts of a map at several sizes."""
     shape = scene.inside.shape
     full = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[0, 0].clamp(min=0) * scene.inside
     area = float((box[2:] - box[:2]).clamp(min=1).prod())
     positive = int((full > 0).sum())
-    found: list[list[int]] = []
-    for share in SHARES:
+    patches: list[list[int]] = []
+    for share in AREA_SHARES:
         count = min(max(round(share * area), 1), positive)
         if not count:
             return []
@@ -322,57 +260,33 @@ def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
         labels, number = ndimage.label((hot & (full > 0)).cpu().numpy())
         masses = ndimage.sum_labels(full.cpu().numpy(), labels, range(1, number + 1))
         places = ndimage.find_objects(labels)
-        for part in np.argsort(-np.asarray(masses), kind="stable")[:LARGEST]:
+        for part in np.argsort(-np.asarray(masses), kind="stable")[:PARTS_PER_SHARE]:
             rows, columns = places[part]
-            patch = _grown(scene, [columns.start, rows.start, columns.stop, rows.stop])
-            if all(_overlap(patch, other) < APART for other in found):
-                found.append(patch)
-    return found
-
-
-def _grown(scene: Scene, patch: Sequence[int]) -> list[int]:
-    """A rectangle made at least as wide as is sensible, within the image."""
-    image = _image(scene)
-    low, high = image[:2], image[2:]
-    least = math.ceil(LEAST_SIDE * max(scene.letterbox.resized))
-    grown = list(patch)
-    for axis in (0, 1):
-        spare = max(least - (grown[axis + 2] - grown[axis]), 0)
-        grown[axis] = max(grown[axis] - (spare + 1) // 2, low[axis])
-        grown[axis + 2] = min(grown[axis + 2] + spare // 2, high[axis])
-    return grown
+            patch = widened([columns.start, rows.start, columns.stop, rows.stop], scene.rectangle)
+            if all(overlap_of(patch, other) < SAME_PATCH_IOU for other in patches):
+                patches.append(patch)
+    return patches
 
 
 def _elsewhere(scene: Scene, box: Tensor, patches: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
     """For each patch one as large, near the box, that overlaps it least of some tries."""
-    image = _image(scene)
+    image = scene.rectangle
     x1, y1, x2, y2 = box.tolist()
-    spread_x, spread_y = ((AROUND - 1) / 2 * side for side in (x2 - x1, y2 - y1))
+    spread_x, spread_y = ((CONTROL_REACH - 1) / 2 * side for side in (x2 - x1, y2 - y1))
     rng = np.random.default_rng([seed, *np.maximum(box.cpu().numpy(), 0).astype(int).tolist()])
-    found = []
+    controls = []
     for patch in patches:
         width, height = patch[2] - patch[0], patch[3] - patch[1]
         tries = []
-        for _ in range(TRIES):
+        for _ in range(CONTROL_TRIES):
             left = rng.uniform(min(x1 - spread_x, patch[0]), max(x2 + spread_x, patch[2]) - width)
             top = rng.uniform(min(y1 - spread_y, patch[1]), max(y2 + spread_y, patch[3]) - height)
             left = int(np.clip(left, image[0], max(image[2] - width, image[0])))
             top = int(np.clip(top, image[1], max(image[3] - height, image[1])))
             tries.append([left, top, left + width, top + height])
-        found.append(min(tries, key=lambda other: _overlap(patch, other)))
-    return found
-
-
-def _rectangle(scene: Scene, patch: Sequence[int]) -> Tensor:
-    part = torch.zeros_like(scene.inside)
-    part[patch[1] : patch[3], patch[0] : patch[2]] = True
-    return part & scene.inside
+        controls.append(min(tries, key=lambda other: overlap_of(patch, other)))
+    return controls
 
 
 def _area(patch: Sequence[float]) -> float:
     return max(patch[2] - patch[0], 0) * max(patch[3] - patch[1], 0)
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    shared = _area([max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])])
-    return shared / max(_area(one) + _area(other) - shared, 1)

@@ -64,9 +64,9 @@ def average_precision(images: Sequence[LabelledImage], detections: Sequence[Sequ
         for truth in image.truths
     ]
     answers = [
-        {"image_id": number, "category_id": found.class_id, "score": found.confidence, **_box(found.xyxy)}
+        {"image_id": number, "category_id": one.class_id, "score": one.confidence, **_box(one.xyxy)}
         for number, several in enumerate(detections)
-        for found in several
+        for one in several
     ]
     classes = sorted(
         {mark["category_id"] for mark in truths if not mark["iscrowd"]} | {mark["category_id"] for mark in answers}

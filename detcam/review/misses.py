@@ -15,11 +15,11 @@ from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
 from detcam.types import Detection
 
-NEAR = 0.5
+NEAR_IOU = 0.5
 """Least IoU of a raw prediction that could have found the object."""
-SLACK = 0.02
+IOU_SLACK = 0.02
 """Boxes are cut to the image and scaled back after suppression, so their overlap is not quite what it was."""
-FIRED = 0.05
+FIRED_PROBABILITY = 0.05
 """A class probability below this is no answer at all."""
 
 
@@ -50,7 +50,7 @@ def trace(
     raw: RawOutput,
     index: int,
     letterbox: Letterbox,
-    found: Sequence[Detection],
+    detections: Sequence[Detection],
     names: Mapping[int, str],
     conf: float,
     iou: float,
@@ -62,7 +62,7 @@ def trace(
         raw: the image's raw output.
         index: its position there.
         letterbox: where the image is in it.
-        found: the reported detections.
+        detections: the reported detections.
         names: the model's classes.
         conf: the threshold they passed.
         iou: the overlap above which the weaker of two boxes was suppressed.
@@ -79,7 +79,7 @@ def trace(
     overlap = iou_matrix(box[None], boxes)[0]
     own = every[:, truth.class_id]
     # The best of those that overlap enough; where none does, what speaks most for the box.
-    near = overlap >= NEAR
+    near = overlap >= NEAR_IOU
     best = int(np.where(near, own, -1).argmax()) if near.any() else int((overlap * own).argmax())
     if not overlap.any():  # nothing touches it: then the prediction made nearest to it
         centre = torch.tensor((box[:2] + box[2:]) / 2)
@@ -90,7 +90,7 @@ def trace(
     others[~near] = -1
     rival, class_id = np.unravel_index(others.argmax(), others.shape)
 
-    def told(anchor: int, as_class: int) -> Detection:
+    def raw_detection(anchor: int, as_class: int) -> Detection:
         own_box = raw.box_of(index, anchor, as_class).detach().float().cpu().numpy()
         where = letterbox.clip(letterbox.to_original(own_box))
         sure = float(np.clip(every[anchor, as_class], 0, 1))
@@ -98,11 +98,11 @@ def trace(
 
     name, sure = truth.class_name, float(own[best])
     if near.any() and sure >= conf:
-        own_raw = told(best, truth.class_id)
+        own_raw = raw_detection(best, truth.class_id)
         text = f"a raw prediction was {sure:.0%} sure of {name} here; "
-        reported = next((n for n, other in enumerate(found) if other.anchor == best), None)
-        if reported is not None and found[reported].class_id != truth.class_id:
-            taken = told(best, found[reported].class_id)
+        reported = next((n for n, other in enumerate(detections) if other.anchor == best), None)
+        if reported is not None and detections[reported].class_id != truth.class_id:
+            taken = raw_detection(best, detections[reported].class_id)
             text += f"the same box was reported as {taken.class_name} ({taken.confidence:.0%})"
             return Death("other_class", reported, taken, float(overlap[best]), text)
         if reported is not None:
@@ -110,29 +110,29 @@ def trace(
             return Death("suppressed", reported, own_raw, float(overlap[best]), text)
         top = int(every[best, raw.first_class :].argmax()) + raw.first_class
         if top != truth.class_id:  # a prediction is suppressed as what it is most sure of
-            taken = told(best, top)
+            taken = raw_detection(best, top)
             text += f"the same one was more sure of {taken.class_name} ({taken.confidence:.0%}), and went as that"
             return Death("other_class", None, taken, float(overlap[best]), text)
-        taker = _taker(own_raw, found, iou)
+        taker = _taker(own_raw, detections, iou)
         text += "the limit of boxes per image cut it off" if taker is None else "a stronger box beside it was kept"
         return Death("suppressed", taker, own_raw, float(overlap[best]), text)
     if near.any() and others.max() >= conf:
-        taken = told(int(rival), int(class_id))
+        taken = raw_detection(int(rival), int(class_id))
         text = f"seen as {taken.class_name} ({taken.confidence:.0%}) rather than {name} ({own[rival]:.0%})"
         return Death("other_class", None, taken, float(overlap[rival]), text)
-    if near.any() and sure >= FIRED:
+    if near.any() and sure >= FIRED_PROBABILITY:
         text = f"the best raw prediction was {sure:.0%} sure of {name}, below the threshold of {conf:.0%}"
-        return Death("below_threshold", None, told(best, truth.class_id), float(overlap[best]), text)
+        return Death("below_threshold", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
     text = f"no raw prediction over it was more than {sure:.1%} sure of {name}"
     if not near.any():
         text = f"no raw prediction overlaps it by half: the closest has IoU {overlap[best]:.2f}"
-    return Death("never_fired", None, told(best, truth.class_id), float(overlap[best]), text)
+    return Death("never_fired", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
 
 
-def _taker(raw: Detection, found: Sequence[Detection], iou: float) -> int | None:
+def _taker(raw: Detection, detections: Sequence[Detection], iou: float) -> int | None:
     """The reported box of the same class that overlaps a raw prediction most, if it overlaps it enough to take it."""
-    alike = [number for number, other in enumerate(found) if other.class_id == raw.class_id]
+    alike = [number for number, other in enumerate(detections) if other.class_id == raw.class_id]
     if not alike:
         return None
-    overlap = iou_matrix(raw.xyxy[None], np.stack([found[number].xyxy for number in alike]))[0]
-    return alike[int(overlap.argmax())] if overlap.max() > iou - SLACK else None
+    overlap = iou_matrix(raw.xyxy[None], np.stack([detections[number].xyxy for number in alike]))[0]
+    return alike[int(overlap.argmax())] if overlap.max() > iou - IOU_SLACK else None

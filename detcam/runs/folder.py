@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from detcam.drawing.reduced import reduced
@@ -31,9 +30,12 @@ from detcam.io.files import (
     remove_files,
     write_whole,
 )
+from detcam.runs.held import LOCK, HeldFolder
 from detcam.runs.schema import (
     COLUMNS,
-    SCHEMA_VERSION,
+    DETECTIONS,
+    IMAGES,
+    RunSchema,
     image_key,
     printable,
     read_description,
@@ -44,27 +46,25 @@ from detcam.runs.schema import (
 )
 from detcam.types import ImageResult
 
-PARTS, LOCK = ".parts", ".lock"
-TABLES = ("detections.parquet", "images.parquet")
-ROWS = ("detections.parquet", "misses.parquet")
-"""Tables of images' rows; a review splits off its misses."""
-OWN = (*TABLES, "heatmaps", "overlays", PARTS)
-IMAGES: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
+PARTS = ".parts"
+OWN = (DETECTIONS, IMAGES, "heatmaps", "overlays", PARTS)
+IMAGE_COLUMNS: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
 
 
-class RunFolder:
+class RunFolder(HeldFolder):
     """A run folder, held by one process at a time; on a remote file system, which has no locks, by whoever comes.
 
     Made again with the same configuration, a run goes on: images that are done (``name in folder``) stay as they are,
     those that failed can be tried again. An image is known by its name.
+
+    As a context manager it lets other processes write when it is left, whatever happened.
 
     Args:
         path: the folder, local or an address of fsspec's; made where it does not exist.
         command: the command's name.
         configuration: the resolved configuration; with ``command``, what makes two runs the same.
         overwrite: remove the run that is there, whatever its configuration.
-        columns: of the table, :data:`detcam.runs.schema.COLUMNS` among them.
-        tables: names of further files that the command writes and an overwriting run removes.
+        schema: the command's rows, tables and further files.
 
     Raises:
         UsageError: the folder cannot be written, is in use, or holds something other than a run of this configuration.
@@ -76,36 +76,36 @@ class RunFolder:
         command: str,
         configuration: Mapping[str, Any],
         overwrite: bool = False,
-        columns: Mapping[str, Any] = COLUMNS,
-        tables: Sequence[str] = (),
+        schema: RunSchema | None = None,
     ) -> None:
-        self.path, self._columns = locate(path), dict(columns)
-        described = {"schema": SCHEMA_VERSION, "command": command, "configuration": dict(configuration)}
-        self._description = json.loads(json.dumps(described, default=str))
+        super().__init__(locate(path), command, configuration)
+        self._schema = schema or RunSchema()
         self._errors: list[str] = []
-        self._told = -math.inf
-        self._lock = FileLock(self.path / LOCK) if is_local(self.path) else None
+        self._errors_written = -math.inf
         self._known: dict[str, list[dict[str, Any]]] | None = None
         try:
             with reaching(self.path):
-                self._open(overwrite, tables)
+                self._open(overwrite)
                 self._done = self._finished()
-        except OSError as error:
-            raise UsageError(f"cannot write to {self.path}: {error.strerror}; choose another --out") from error
+        except BaseException as error:
+            self.release()
+            if isinstance(error, OSError):
+                raise UsageError(f"cannot write to {self.path}: {error.strerror}; choose another folder") from error
+            raise
 
-    def _open(self, overwrite: bool, tables: Sequence[str]) -> None:
+    def _open(self, overwrite: bool) -> None:
         path = self.path
         refresh(path)
         if is_local(path) and (path / LOCK).exists():
-            self._hold()
+            self.hold()
         self._check(overwrite)
         make_folder(path)
-        self._hold()
+        self.hold()
         old = self._check(overwrite)  # again: until now another process may have been here
         if old is not None and (overwrite or old.get("state") == "removing"):
             self._description["state"] = "removing"
             self._write_description()  # if it ends here, the folder is this run's
-            _remove_run(path, tables)
+            _remove_run(path, [*self._schema.tables, *self._schema.files])
         elif old is None:
             self._description["state"] = "opening"
             self._write_description()
@@ -116,35 +116,24 @@ class RunFolder:
     def _check(self, overwrite: bool) -> dict[str, Any] | None:
         """What the folder says of itself, where this run may write there."""
         path, command, old = self.path, self._description["command"], read_description(self.path)
-        same = old is not None and all(
-            old.get(key) == self._description[key] for key in ("schema", "command", "configuration")
-        )
         if old is not None and overwrite and old["command"] != command:
-            raise UsageError(f"{path} holds a run of detcam {old['command']}; choose another --out")
-        if old is not None and not same and not overwrite:
+            raise UsageError(f"{path} holds a run of detcam {old['command']}; choose another folder")
+        if old is not None and not self._is_same(old) and not overwrite:
             raise UsageError(
                 f"{path} holds a run of detcam {old['command']} with another configuration"
-                f"{_changed(old, self._description)}; choose another --out, or replace it with --overwrite"
+                f"{_changed(old, self._description)}; choose another folder, or overwrite this one"
             )
         if old is None and (strange := [name for name in OWN if (path / name).exists()]):
-            raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another --out")
+            raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another folder")
         return old
 
     def _finished(self) -> set[str]:
         """The keys of images that are done: by a part, or by the tables, which have to agree."""
-        told = pl.concat(self._read(name, {"id": pl.String}).select("id") for name in ROWS).unique()
-        rows = told.select(_key().alias("key")).group_by("key").len("rows")
-        images = self._read("images.parquet", IMAGES).join(rows, "key", "left")
+        ids = pl.concat(self._table(name).select("id") for name in self._schema.tables).unique()
+        rows = ids.select(_key().alias("key")).group_by("key").len("rows")
+        images = self._read(IMAGES, IMAGE_COLUMNS).join(rows, "key", "left")
         whole = images.filter(pl.col("detections") == pl.col("rows").fill_null(0))
         return {*whole["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
-
-    def _hold(self) -> None:
-        """Keep other processes out; the lock goes with this one, however it ends."""
-        try:
-            if self._lock is not None and not self._lock.is_locked:
-                self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(f"another process is writing to {self.path}; wait, or choose another --out") from error
 
     def describe(self, **facts: Any) -> None:
         """Record what the run stands on (weights, device, ...) in ``run.json``."""
@@ -164,7 +153,7 @@ class RunFolder:
         if part.is_file():
             return read_table(part).to_dicts()
         if self._known is None:
-            table = self._read("detections.parquet", self._columns).with_columns(_key().alias("key"))
+            table = self._table(DETECTIONS).with_columns(_key().alias("key"))
             self._known = {one["key"][0]: one.drop("key").to_dicts() for one in table.partition_by("key")}
         return self._known.get(key, [])
 
@@ -181,67 +170,73 @@ class RunFolder:
     def add_rows(self, source: str, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, NDArray[np.float32]]) -> None:
         """Write one image's raw maps (h, w) by the ids of their rows, then the rows."""
         write_maps(self.path, source, maps)
-        part = pl.DataFrame(list(rows), schema=self._columns)
+        part = pl.DataFrame(list(rows), schema=dict(self._schema.columns))
         write_whole(self.path / PARTS / f"{image_key(source)}.parquet", part.write_parquet)
         self._done.add(image_key(source))
+
+    def write_table(self, name: str, table: pl.DataFrame) -> None:
+        """Write one of the command's tables, whole."""
+        write_whole(self.path / name, table.rechunk().write_parquet)
 
     def fail(self, source: str, reason: str) -> None:
         """Record an input that failed."""
         self._errors.append(json.dumps({"path": printable(source), "reason": reason}) + "\n")
-        if time.monotonic() - self._told >= 1:  # the file is written whole, which for every one of many takes too long
+        if time.monotonic() - self._errors_written >= 1:  # whole, which for every one of many takes too long
             self._write_errors()
 
-    def finish(self, complete: bool, hold: bool = False) -> dict[str, int]:
+    def finish(self, complete: bool) -> dict[str, int]:
         """Gather the parts into the tables, record the counts, which are returned, and let the folder go.
 
         Args:
-            complete: whether every image was tried; where not, the same run can go on later.
-            hold: keep the folder, for more to be written, until :meth:`release`.
+            complete: whether all was done; where not, the same run can go on later.
         """
-        images = self._gather()
+        images = self.gather()
         self._errors.sort()  # in whatever order they were found
         self._write_errors()
-        table = self._read("detections.parquet", self._columns)
-        if "error_type" in table.columns:  # a review's misses are no detections
-            table = table.filter(pl.col("error_type").is_null() | (pl.col("error_type") != "Miss"))
-        status = table["status"].to_list()
+        status = self._table(DETECTIONS)["status"].to_list()
         counts = {
-            "images": images, "failed": len(self._errors), "detections": len(table),
+            "images": images, "failed": len(self._errors), "detections": len(status),
             "no_signal": status.count("no_signal"), "unsupported": status.count("unsupported"),
             "no_evidence": status.count("no_evidence"),
         }  # fmt: skip
         state = "finished" if complete else "interrupted"
         self._description |= {"state": state, "ended": _now(), "counts": counts}
         self._write_description()
-        if not hold:
-            self.release()
+        self.release()
         return counts
 
-    def release(self) -> None:
-        """Let other processes write."""
-        if self._lock is not None:
-            self._lock.release()
+    def label(self, column: str, values: Mapping[str, Any]) -> None:
+        """Set a column of the gathered detections by their ids; it is null for those that ``values`` does not name."""
+        kind = self._schema.columns[column]
+        labels = pl.col("id").replace_strict(values, default=None, return_dtype=kind).alias(column)
+        self.write_table(DETECTIONS, self._table(DETECTIONS).with_columns(labels))
 
-    def _gather(self) -> int:
+    def gather(self) -> int:
         """Parts into tables, in the order of images' names, so that the same rows are the same bytes; counts images."""
         refresh(self.path)
         parts = sorted((self.path / PARTS).glob("*.parquet"))
         with _mendable():
-            fresh = [pl.DataFrame(schema=self._columns), *read_tables(parts)]
+            fresh = [pl.DataFrame(schema=dict(self._schema.columns)), *read_tables(parts)]
         rows = pl.concat(fresh, how="diagonal_relaxed").with_columns(_key().alias("key"))
         keys = pl.DataFrame({"key": [part.stem for part in parts]}, schema={"key": pl.String})
         counts = keys.join(rows.group_by("key").len("detections"), "key", "left", maintain_order="left")
         counts = counts.with_columns(pl.col("detections").fill_null(0).cast(pl.Int32))
-        images = pl.concat([self._read("images.parquet", IMAGES), counts]).unique("key", keep="last").sort("key")
-        kept = self._read("detections.parquet", self._columns).filter(~_key().is_in(keys["key"].to_list()))
-        table = pl.concat([kept, rows.drop("key")], how="diagonal_relaxed").sort("image", "id")
-        write_whole(self.path / "detections.parquet", table.rechunk().write_parquet)
-        write_whole(self.path / "images.parquet", images.rechunk().write_parquet)
+        images = pl.concat([self._read(IMAGES, IMAGE_COLUMNS), counts]).unique("key", keep="last").sort("key")
+        for name, table in self._schema.tables.items():
+            kept = self._table(name).filter(~_key().is_in(keys["key"].to_list()))
+            own = rows.filter(table.holds).drop("key", *table.omits)
+            self.write_table(name, pl.concat([kept, own], how="diagonal_relaxed").sort("image", "id"))
+        self.write_table(IMAGES, images)
         remove_files(parts)  # and no others, which another process may have written meanwhile
         if is_local(self.path):
             with suppress(OSError):
                 (self.path / PARTS).rmdir()
         return len(images)
+
+    def _table(self, name: str) -> pl.DataFrame:
+        """A table of rows as it is; where there is none yet, without rows."""
+        omitted = self._schema.tables[name].omits
+        return self._read(name, {key: kind for key, kind in self._schema.columns.items() if key not in omitted})
 
     def _read(self, name: str, columns: Mapping[str, Any]) -> pl.DataFrame:
         path = self.path / name
@@ -249,15 +244,11 @@ class RunFolder:
             return read_table(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
 
     def _write_errors(self) -> None:
-        self._told = time.monotonic()
+        self._errors_written = time.monotonic()
         if self._errors:
             write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
         else:
             (self.path / "errors.jsonl").unlink(missing_ok=True)
-
-    def _write_description(self) -> None:
-        text = json.dumps(self._description, indent=2, default=str)
-        write_whole(self.path / "run.json", lambda file: file.write(text.encode()))
 
 
 def write_result(
@@ -318,8 +309,8 @@ def _mendable() -> Iterator[None]:
 
 
 def _key() -> pl.Expr:
-    """An image's key, from the ids of its detections."""
-    return pl.col("id").str.replace(r"-m?\d+$", "")
+    """An image's key, from the ids of its rows: all before the last dash."""
+    return pl.col("id").str.replace(r"-[^-]*$", "")
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -331,9 +322,9 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f" ({', '.join(sorted(names))})"
 
 
-def _remove_run(path: Path, tables: Sequence[str]) -> None:
-    """Remove the files that a run wrote, known by their names, and folders that are then empty."""
-    remove_files([path / name for name in ("errors.jsonl", *TABLES, *tables)])
+def _remove_run(path: Path, files: Sequence[str]) -> None:
+    """Remove the files that a run wrote, ``files`` and others known by their names, and folders that are then empty."""
+    remove_files([path / name for name in ("errors.jsonl", IMAGES, *files)])
     remove_files(list((path / PARTS).glob("*")))
     for folder in (path / "heatmaps", path / "overlays"):
         made = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"

@@ -13,12 +13,11 @@ import polars as pl
 
 from detcam.errors import UsageError, nearest
 from detcam.geometry import Letterbox
-from detcam.io.files import locate, reaching, read_table, refresh
+from detcam.io.files import locate, reaching, read_csv, read_table, refresh
 from detcam.runs.schema import COLUMNS, read_description, read_heatmap, read_letterbox
+from detcam.runs.verdicts import check_verdict
 from detcam.types import Detection, Evidence, Heatmap, Receipt, Status
 
-MISS = "Miss"
-"""``error_type`` of a missed truth, while an unfinished review still keeps it among its detections."""
 TABLES = {
     "detections": "review or explain",
     "images": "review or explain",
@@ -26,8 +25,12 @@ TABLES = {
     "truths": "review",
     "comparison": "review --against",
     "evaluation": "evaluate",
+    "summary": "evaluate",
+    "sanity": "evaluate --sanity",
 }
 """A run's tables, and the commands that write them."""
+CSV_TABLES = ("summary", "sanity")
+"""Those among them that are CSV; the others are Parquet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,34 +114,20 @@ class Run:
 
     def has(self, name: str) -> bool:
         """Whether the run has a table, as for :meth:`table`."""
-        return self._is_there(name) or (name == "misses" and MISS in self._types())
+        return self._is_there(name)
 
     def table(self, name: str = "detections") -> pl.DataFrame:
         """A table of the run as it is stored.
 
         Args:
             name: ``detections`` (columns as :data:`detcam.runs.schema.COLUMNS`; a review's has more) or ``images``; of
-                a review also ``misses``, ``truths`` and ``comparison``; of an evaluation ``evaluation``.
+                a review also ``misses``, ``truths`` and ``comparison``; of an evaluation ``evaluation`` (a row for each
+                detection and method), ``summary`` and ``sanity`` (a row for each method).
 
         Raises:
             UsageError: the run has no such table, or it is damaged.
         """
-        if name not in ("detections", "misses"):
-            return self._read(name)
-        if name == "misses" and MISS not in self._types():
-            return self._read("misses")
-        every = self._read("detections")
-        if "error_type" not in every.columns:
-            return every
-        missed = pl.col("error_type").eq_missing(MISS)
-        if name == "detections":
-            return every.filter(~missed)
-        fresh = every.filter(missed).drop("error_type")  # of a review that did not come to its end
-        if not self._is_there("misses"):
-            return fresh
-        old = self._read("misses").filter(~pl.col("id").is_in(fresh["id"].implode()))
-        shared = [column for column in fresh.columns if column in old.columns]
-        return pl.concat([old, fresh.select(shared)], how="diagonal_relaxed")
+        return self._read(name)
 
     def rows(self) -> Iterator[Row]:
         """Every detection, in the order of images' names and, within an image, of descending confidence.
@@ -166,12 +155,43 @@ class Run:
         try:
             with reaching(path):
                 lines = path.read_bytes().decode("utf-8").splitlines()
-            told = [json.loads(line) for line in lines]
-            return tuple(Failure(str(one["path"]), str(one["reason"])) for one in told)
+            failures = [json.loads(line) for line in lines]
+            return tuple(Failure(str(one["path"]), str(one["reason"])) for one in failures)
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged: {error}") from error
+
+    def summary(self) -> dict[str, Any]:
+        """``summary.json`` of a review: ``images``, ``counts`` and ``dap`` by type of error, ``map50``, ``map``, ...
+
+        Raises:
+            UsageError: it is not there, or damaged.
+        """
+        found: dict[str, Any] = self._json("summary.json", dict)
+        return found
+
+    def causes(self) -> list[dict[str, Any]]:
+        """``causes.json`` of a review, the cause of the most errors first: ``id``, ``name``, ``text``, ``members``, ...
+
+        Raises:
+            UsageError: it is not there, or damaged.
+        """
+        found: list[dict[str, Any]] = self._json("causes.json", list)
+        return found
+
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """What a person said of detections and misses, by id: ``verdict`` (of ``VERDICTS``, or None) and ``note``.
+
+        Raises:
+            UsageError: ``verdicts.json`` is damaged, or an entry is no verdict.
+        """
+        if not self._is_file("verdicts.json"):
+            return {}
+        entries: dict[str, dict[str, Any]] = self._json("verdicts.json", dict)
+        for name, entry in entries.items():
+            check_verdict(name, entry)
+        return entries
 
     def heatmap(self, row: Row | Mapping[str, Any]) -> Heatmap | None:
         """The map of a detection or a miss, at the method's own resolution, to float16's precision.
@@ -209,25 +229,39 @@ class Run:
                 raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
             yield row
 
-    def _types(self) -> frozenset[str]:
-        """The types of error among the detections of a review."""
-        if not self._is_there("detections"):
-            return frozenset()
-        table = self._read("detections")
-        return frozenset(table["error_type"].unique()) if "error_type" in table.columns else frozenset()
-
     def _is_there(self, name: str) -> bool:
-        path = self.path / f"{name}.parquet"
+        return name in self._tables or self._is_file(self._path_of(name).name)
+
+    def _json(self, name: str, kind: type) -> Any:
+        """A file of JSON, of which the outermost value is of a kind."""
+        path = self.path / name
         try:
             with reaching(path):
-                return name in self._tables or path.is_file()
+                found = json.loads(path.read_bytes().decode("utf-8"))
+        except OSError as error:
+            what = f"it is no finished run of detcam review, but holds one of detcam {self.info['command']}"
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}; {what}") from error
+        except ValueError as error:
+            raise UsageError(f"{path} is no JSON: {error}") from error
+        if not isinstance(found, kind):
+            raise UsageError(f"{path} is damaged: it must hold {'an object' if kind is dict else 'a list'}")
+        return found
+
+    def _is_file(self, name: str) -> bool:
+        path = self.path / name
+        try:
+            with reaching(path):
+                return path.is_file()
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _path_of(self, name: str) -> Path:
+        return self.path / f"{name}{'.csv' if name in CSV_TABLES else '.parquet'}"
 
     def _read(self, name: str) -> pl.DataFrame:
         if name not in TABLES:
             raise UsageError(f"no table {name!r}{nearest(name, TABLES)}")
-        path = self.path / f"{name}.parquet"
+        path = self._path_of(name)
         if not self._is_there(name):
             state = self.info.get("state", "finished")
             unfinished = "" if state == "finished" else f", {state}: the same command goes on with it"
@@ -237,7 +271,7 @@ class Run:
             )
         if name not in self._tables:
             try:
-                self._tables[name] = read_table(path)
+                self._tables[name] = read_csv(path) if name in CSV_TABLES else read_table(path)
             except OSError as error:
                 raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
         return self._tables[name]
@@ -270,11 +304,11 @@ def open_run(path: str | Path) -> Run:
 
 def _row(columns: Mapping[str, Any]) -> Row:
     """A table's row as a value; columns that a run of an earlier schema lacks are empty."""
-    told = columns.get
-    status = told("status")
+    get = columns.get
+    status = get("status")
     if status is not None and status not in get_args(Status):
         raise ValueError(f"unknown status {status!r}")
-    receipt, evidence = (json.loads(text) if (text := told(name)) else None for name in ("receipt", "evidence"))
+    receipt, evidence = (json.loads(text) if (text := get(name)) else None for name in ("receipt", "evidence"))
     patch = None
     if evidence is not None and "patches" not in evidence:  # a review's, which tells other things
         patch, evidence = MappingProxyType(evidence), None
@@ -289,20 +323,20 @@ def _row(columns: Mapping[str, Any]) -> Row:
             anchor=columns["anchor"],
             stride=columns["stride"],
         ),
-        method=told("method"),
-        target=told("target"),
-        layers=tuple(filter(None, (told("layers") or "").split(","))),
-        support=tuple(float(share) for share in (told("support") or "").split(",") if share),
+        method=get("method"),
+        target=get("target"),
+        layers=tuple(filter(None, (get("layers") or "").split(","))),
+        support=tuple(float(share) for share in (get("support") or "").split(",") if share),
         status=status,
-        reason=told("reason") or "",
-        sentence=told("sentence") or "",
+        reason=get("reason") or "",
+        sentence=get("sentence") or "",
         receipt=None if receipt is None else Receipt(**receipt),
         evidence=None if evidence is None else Evidence(**evidence),
-        padding_share=told("padding_share"),
-        forwards=told("forwards"),
-        heatmap=told("heatmap"),
-        scale=told("scale"),
-        letterbox=_letterbox(told("letterbox")),
+        padding_share=get("padding_share"),
+        forwards=get("forwards"),
+        heatmap=get("heatmap"),
+        scale=get("scale"),
+        letterbox=_letterbox(get("letterbox")),
         patch=patch,
         further=MappingProxyType({name: value for name, value in columns.items() if name not in COLUMNS}),
     )

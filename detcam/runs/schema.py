@@ -20,7 +20,7 @@ import platform
 import re
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -68,6 +68,37 @@ COLUMNS: dict[str, Any] = {
     "forwards": pl.Float32,
 }
 
+DETECTIONS, IMAGES = "detections.parquet", "images.parquet"
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """One of the tables into which images' rows are gathered.
+
+    Attributes:
+        holds: which rows are in it, as an expression over the columns of a row.
+        omits: columns that it does not have.
+    """
+
+    holds: pl.Expr = field(default_factory=lambda: pl.lit(True))
+    omits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunSchema:
+    """What the run folder of a command holds.
+
+    Attributes:
+        columns: of an image's rows, types by name, :data:`COLUMNS` among them.
+        tables: by file name, ``detections.parquet`` among them; each row is held by one of them.
+        files: further files that the command writes, which an overwriting run removes.
+    """
+
+    columns: Mapping[str, Any] = field(default_factory=lambda: COLUMNS)
+    tables: Mapping[str, RowTable] = field(default_factory=lambda: {DETECTIONS: RowTable()})
+    files: tuple[str, ...] = ()
+
+
 _DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
 """What reading a damaged archive of maps raises, or one that is no such archive."""
 
@@ -114,7 +145,7 @@ def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float3
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def read_description(path: Path, advice: str = "; choose another --out") -> dict[str, Any] | None:
+def read_description(path: Path, advice: str = "; choose another folder") -> dict[str, Any] | None:
     """What ``run.json`` says, or None where there is none.
 
     Args:

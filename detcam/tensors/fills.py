@@ -11,6 +11,8 @@ from torch import Tensor
 
 BLUR = 0.05
 """Standard deviation of the blur, as a share of the image's longer side."""
+SOFT = 0.012
+"""Width of the edges of what is removed, as a share of the image's longer side: a hard edge is a shape of its own."""
 
 
 def blurred(image: Tensor, inside: Tensor) -> Tensor:
@@ -50,6 +52,28 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
     tall = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0))
     return F.conv2d(tall, kernel.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)
+
+
+def softened(parts: Tensor, inside: Tensor) -> Tensor:
+    """Parts (n, h, w), bool, grown by a few pixels and with edges that fade over as many: float in [0, 1]."""
+    rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
+    sigma = SOFT * max(rows, columns)
+    radius = math.ceil(sigma)
+    covered = gaussian_blur(inside[None].float(), sigma)[0].clamp(min=1e-6)  # nothing fades at the image's own edge
+    soft = torch.zeros(parts.shape, device=parts.device)
+    reach = radius + math.ceil(3 * sigma)
+    for part, own in zip(parts, soft, strict=True):  # most are small, and nothing changes far from them
+        if not part.any():
+            continue
+        window = []
+        for axis in (1, 0):
+            places = torch.where(part.any(axis))[0]
+            window.append(slice(max(int(places[0]) - reach, 0), int(places[-1]) + 1 + reach))
+        near = part[window[0], window[1]][None, None].float()
+        tall = F.max_pool2d(near, (2 * radius + 1, 1), 1, (radius, 0))  # one way, then the other: a square
+        grown = F.max_pool2d(tall, (1, 2 * radius + 1), 1, (0, radius))[0] * inside[window[0], window[1]]
+        own[window[0], window[1]] = gaussian_blur(grown, sigma)[0] / covered[window[0], window[1]]
+    return (soft * inside).clamp(0, 1)
 
 
 def _smoothed(part: Tensor, sigma: float) -> Tensor:

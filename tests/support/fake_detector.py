@@ -9,9 +9,15 @@ import torch
 
 from detcam.adapters.base import Layer, RawOutput
 from detcam.errors import UsageError
+from detcam.explainer import Explainer
 from detcam.geometry import Letterbox
 from detcam.tensors.hooks import capture
 from detcam.types import Detection
+
+IMAGE = np.repeat(
+    np.array([[0, 51, 102, 0], [0, 255, 204, 0], [0, 153, 51, 0], [0, 0, 0, 0]], np.uint8)[..., None], 3, 2
+)
+GREY = IMAGE[..., 0] / 255.0
 
 
 class FakeDetector(torch.nn.Module):
@@ -82,3 +88,9 @@ class FakeDetector(torch.nn.Module):
                 )
             )
         return found
+
+
+def explained(method, anchor=5, target="class", layers="auto"):
+    """The explanation of one anchor's detection on the fake detector."""
+    results = Explainer(FakeDetector(), method, layers, target, conf=0)(IMAGE)
+    return next(e for e in results[0] if e.detection.anchor == anchor)

@@ -1,47 +1,26 @@
-"""An evaluation's pictures: charts of its figures, and the detections whose maps differ most."""
+"""An evaluation's charts: every method's figures, its curves, its price, and where it is good."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from detcam.drawing.render import BOX_COLOUR, blend, heat_of, zoom_window
-from detcam.errors import InputError
-from detcam.evaluate.sanity import rank_correlation
 from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing
-from detcam.io.images import read_image
 from detcam.metrics.faithfulness import STEPS, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from detcam.types import Explanation
-
     Line = Mapping[str, Any]
-
-SIDE = 48
-"""Cells along either side of a kept map."""
-COMPARED = 4
-"""The best methods, whose maps say how much a detection is disputed."""
-SHOWN = 4
-"""Disputed detections shown, each of another image."""
-MOST_MAPS = 13
-"""Maps shown of each; those of the best methods."""
-TILE = 200
-"""Pixels along the longer side of a picture of a map."""
 
 COLOURS = {"above": "#0072b2", "level": "#6b6b6b", "below": "#d55e00", "unknown": "#0072b2", "baseline": "#333333"}
 """By :func:`detcam.evaluate.summary.standing`; told apart by the colour-blind (Okabe & Ito)."""
-BEST = ("#0072b2", "#d55e00", "#009e73")
+BEST_COLOURS = ("#0072b2", "#d55e00", "#009e73")
+"""Of the best methods' curves, best first."""
 LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
 """The thin line from a name to what it names."""
 STRATA = (("size", "small"), ("size", "medium"), ("size", "large"), ("sure", "sure"), ("sure", "unsure"))
@@ -122,8 +101,8 @@ def _name_rows(axes: Axes, lines: Sequence[Line]) -> None:
 
 def _curves(table: pl.DataFrame, lines: Sequence[Line]) -> Figure:
     """Mean deletion and insertion curves: the best methods, the box and noise with 95 % bands, the others in grey."""
-    best = [line["method"] for line in lines if not is_baseline(line["method"])][: len(BEST)]
-    styles = dict(zip(best, ((colour, "-") for colour in BEST), strict=False))
+    best = [line["method"] for line in lines if not is_baseline(line["method"])][: len(BEST_COLOURS)]
+    styles = dict(zip(best, ((colour, "-") for colour in BEST_COLOURS), strict=False))
     styles |= {REFERENCE: ("#333333", "--"), "random": ("#777777", ":")}
     figure = Figure(figsize=(9.2, 4.3), layout="constrained")
     steps = np.arange(STEPS + 1) / STEPS
@@ -218,90 +197,3 @@ def _plain(name: str) -> str:
 
 def _detections(rows: pl.DataFrame) -> int:
     return rows.select("image", "detection").n_unique()
-
-
-@dataclass(frozen=True)
-class Example:
-    """A detection whose maps differ: what it is, how alike they are, and pictures (JPEG).
-
-    Attributes:
-        agreement: mean rank correlation between the best methods' maps, in [-1, 1].
-        maps: for each method, best first, its insertion minus deletion of this detection and its picture.
-    """
-
-    image: str
-    class_name: str
-    confidence: float
-    agreement: float
-    photograph: bytes
-    maps: tuple[tuple[str, float, bytes], ...]
-
-
-def kept(explanation: Explanation) -> dict[str, Any]:
-    """What a row keeps of a map, to draw it later.
-
-    Returns:
-        ``box``: xyxy, and ``window``: the part of the image around it, both original pixels; ``map``: what of the map
-        lies in the window, SIDE x SIDE bytes, rows from the top, 255 at the whole map's peak.
-    """
-    x1, y1, x2, y2 = window = zoom_window(explanation)
-    small = cv2.resize(heat_of(explanation)[y1:y2, x1:x2], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return {
-        "box": explanation.detection.xyxy.tolist(),
-        "window": list(window),
-        "map": np.rint(small * 255).astype(np.uint8).tobytes(),
-    }
-
-
-def examples(table: pl.DataFrame, lines: Sequence[Line]) -> Iterator[Example]:
-    """The detections that the best methods' maps agree on least, each of another image.
-
-    Rows without maps give none, and an image that cannot be read any more is passed over.
-    """
-    if "map" not in table.columns:
-        return
-    names = [line["method"] for line in lines]
-    methods = [name for name in names if not is_baseline(name)]
-    compared = methods[:COMPARED] if len(methods) > 1 else names[:COMPARED]
-    disputed = []
-    for _, rows in table.filter(pl.col("map").is_not_null()).group_by("image", "detection", maintain_order=True):
-        by_method = {row["method"]: row for row in rows.to_dicts()}
-        maps = [_map(by_method[name]) for name in compared if name in by_method]
-        alike = [rank_correlation(one, other) for one, other in combinations(maps, 2)]
-        alike = [value for value in alike if math.isfinite(value)]
-        if alike:
-            disputed.append((float(np.mean(alike)), [by_method[name] for name in names if name in by_method]))
-    seen: set[str] = set()
-    for agreement, found in sorted(disputed, key=lambda pair: pair[0]):
-        first = found[0]
-        if len(seen) == SHOWN or first["image"] in seen:
-            continue
-        try:
-            image = read_image(first["image"])
-        except InputError:
-            continue
-        seen.add(first["image"])
-        drawn = tuple((row["method"], row[MAIN], _tile(image, row, _map(row))) for row in found[:MOST_MAPS])
-        photograph = _tile(image, first)
-        yield Example(first["image"], first["class_name"], first["confidence"], agreement, photograph, drawn)
-
-
-def _map(row: Mapping[str, Any]) -> NDArray[np.float32]:
-    cells = np.frombuffer(row["map"], np.uint8).reshape(SIDE, SIDE)
-    return np.asarray(cells / 255, np.float32)
-
-
-def _tile(image: NDArray[np.uint8], row: Mapping[str, Any], heat: NDArray[np.float32] | None = None) -> bytes:
-    """The window of an image with its box, under its map where one is given: a JPEG."""
-    x1, y1, x2, y2 = row["window"]
-    scale = TILE / max(x2 - x1, y2 - y1)
-    size = max(round((x2 - x1) * scale), 1), max(round((y2 - y1) * scale), 1)
-    sampling = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    picture = cv2.resize(image[y1:y2, x1:x2], size, interpolation=sampling).astype(np.uint8, copy=False)
-    if heat is not None:
-        picture = blend(picture, cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR))
-    left, top, right, bottom = (round(v) for v in (np.array(row["box"]) - [x1, y1, x1, y1]) * scale)
-    picture = np.ascontiguousarray(picture)
-    cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), 4)
-    cv2.rectangle(picture, (left, top), (right, bottom), BOX_COLOUR, 2)
-    return cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()

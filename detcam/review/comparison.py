@@ -15,7 +15,7 @@ from detcam.io.files import write_whole
 from detcam.review.errors import ERRORS
 from detcam.runs.reading import Run, open_run
 
-SAME = 0.5
+SAME_ERROR_IOU = 0.5
 """IoU at which two boxes without a truth are one error."""
 FATES = ("mended", "kept", "new")
 SCHEMA: dict[str, Any] = {
@@ -27,7 +27,7 @@ SCHEMA: dict[str, Any] = {
 Row = dict[str, Any]
 
 
-def compare(before: Path, after: Path) -> pl.DataFrame:
+def compare(before: str | Path, after: str | Path) -> pl.DataFrame:
     """Pair the errors of two reviews of one set; also written to ``comparison.parquet`` of the first.
 
     Errors about one truth are one error, whatever their types; those without a truth are, where their boxes overlap by
@@ -47,29 +47,29 @@ def compare(before: Path, after: Path) -> pl.DataFrame:
     runs = open_run(before), open_run(after)
     labels, others = (run.table("truths").drop("found_by", "class_id") for run in runs)
     if not labels.equals(others):
-        raise UsageError(f"{before} and {after} are reviews of different labels; review the same --data and --split")
+        raise UsageError(f"{before} and {after} are reviews of different labels; review the same set and split")
     first, second = map(_errors, runs)
     pairs = _pairs(first, second)
     rows = [_row(*runs, first.get(one), second.get(other)) for one, other in pairs]
     table = pl.DataFrame(rows, schema=SCHEMA).sort("fate", "image", "before", "after", nulls_last=True)
-    write_whole(before / "comparison.parquet", table.write_parquet)
+    write_whole(runs[0].path / "comparison.parquet", table.write_parquet)
     return table
 
 
-def counted(table: pl.DataFrame) -> list[Row]:
+def count_fates(table: pl.DataFrame) -> list[Row]:
     """For each type of error how many were mended, kept and made; a kept error counts as what it was."""
-    told = []
+    counts = []
     for error in ERRORS:
         own = table.filter(pl.coalesce("type_before", "type_after") == error)
-        told.append({"type": error, **{fate: len(own.filter(pl.col("fate") == fate)) for fate in FATES}})
-    return told
+        counts.append({"type": error, **{fate: len(own.filter(pl.col("fate") == fate)) for fate in FATES}})
+    return counts
 
 
 def _errors(run: Run) -> dict[str, Row]:
     """Every error of a review, misses among them, by id."""
-    found = run.table().filter(~pl.col("error_type").is_in(["TP", "ignored"]))
+    wrong = run.table().filter(~pl.col("error_type").is_in(["TP", "ignored"]))
     missed = run.table("misses").with_columns(pl.lit("Miss").alias("error_type"))
-    return {row["id"]: row for table in (found, missed) for row in table.iter_rows(named=True)}
+    return {row["id"]: row for table in (wrong, missed) for row in table.iter_rows(named=True)}
 
 
 def _pairs(first: Mapping[str, Row], second: Mapping[str, Row]) -> list[tuple[str, str]]:
@@ -89,7 +89,7 @@ def _same(one: Row, other: Row) -> bool:
         return False
     if one["truth_id"] is not None or other["truth_id"] is not None:
         return bool(one["truth_id"] == other["truth_id"])
-    return bool(one["class_name"] == other["class_name"] and _overlap(one, other) >= SAME)
+    return bool(one["class_name"] == other["class_name"] and _overlap(one, other) >= SAME_ERROR_IOU)
 
 
 def _overlap(one: Row, other: Row) -> float:

@@ -1,0 +1,119 @@
+"""How maps are made: the options that belong together, checked without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from detcam.errors import UsageError
+from detcam.methods import Method, choose_method, find_method, resolve_method
+from detcam.options import check_counts, check_fusion, check_seed, check_smoothing, check_target_name
+from detcam.targets import Target, mirrored, resolve_target
+
+if TYPE_CHECKING:
+    from detcam.methods.subject import Subject
+
+ESCALATION = ("effect", "vps")
+"""The methods that take over, in turn, where a map is unsupported."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapOptions:
+    """One choice of method, target and layers; :func:`choose_map` makes it of what a caller gives.
+
+    Attributes:
+        method_name, method: the method, ``auto`` resolved.
+        target_name, target: what is explained; a name, or a function.
+        layers: as given: groups or module paths; none for a method that needs none.
+        is_auto: layers were left to detcam, which leaves out, per detection, those whose gradient reaches too little.
+        smoothing: any of ``aug``, ``eigen`` and ``noise``.
+        fusion: how several layers become one map.
+        budget: forward passes; 0 where their number is fixed.
+        verify: whether maps get full receipts.
+        escalation: methods that take over, in turn, from maps that their receipts do not support.
+        seed: of everything random.
+    """
+
+    method_name: str
+    method: Method
+    target_name: str
+    target: str | Target
+    layers: str | Sequence[str]
+    is_auto: bool
+    smoothing: frozenset[str]
+    fusion: str
+    budget: int
+    verify: bool
+    escalation: tuple[str, ...]
+    seed: int
+
+    @property
+    def works_at_layers(self) -> bool:
+        """Whether the method needs layers."""
+        return self.method.on == "layer" or self.method.layers
+
+
+def choose_map(
+    method: str | Method | Callable[[Subject], Tensor] = "auto",
+    layers: str | Sequence[str] = "auto",
+    target: str | Target = "class",
+    *,
+    smoothing: str | Sequence[str] = (),
+    fusion: str = "sum",
+    budget: int | None = None,
+    verify: bool = False,
+    escalation: Sequence[str] = ESCALATION,
+    seed: int = 0,
+) -> MapOptions:
+    """The options of a map, as in :class:`detcam.Explainer`, if they can be and fit together.
+
+    Raises:
+        UsageError: they cannot, or do not.
+    """
+    is_auto = layers in ("auto", ["auto"], ("auto",))
+    if isinstance(target, str):
+        check_target_name(target)
+    target_name, target = resolve_target(target)
+    smooth = check_smoothing(smoothing)
+    check_fusion(fusion)
+    check_seed(seed)
+    if isinstance(method, str) and method == "auto":
+        method = choose_method(target_name, not is_auto or bool(smooth) or fusion != "sum")
+    name, method = resolve_method(method)
+    _check_smoothing(name, method, smooth, target)
+    if method.explains == "detection" and target_name != "class":
+        raise UsageError(
+            f"{name!r} scores whole detections (overlap x class probability), not target {target_name!r}; "
+            "leave target out"
+        )
+    if budget is not None:
+        check_counts(budget=budget)
+        if not method.budget:
+            raise UsageError(f"{name!r} takes a fixed number of forward passes; leave budget out")
+    for other in escalation:
+        if find_method(other).on != "image":
+            raise UsageError(f"{other!r} works at layers and cannot take over from another method")
+    made = MapOptions(
+        name, method, target_name, target, layers, is_auto, smooth, fusion, budget or method.budget, verify,
+        tuple(escalation), seed,
+    )  # fmt: skip
+    if not made.works_at_layers and (not is_auto or fusion != "sum"):
+        raise UsageError(f"{name!r} works on the image, without layers; leave layers and fusion out")
+    if not isinstance(layers, str) and not layers:
+        raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
+    return made
+
+
+def _check_smoothing(name: str, method: Method, smoothing: frozenset[str], target: str | Target) -> None:
+    """Refuse what cannot be smoothed."""
+    if smoothing and method.on != "layer":
+        raise UsageError(f"smoothing is for methods at layers; {name!r} works on the image")
+    if "eigen" in smoothing and "reduce" not in method.takes:
+        raise UsageError(f"{name!r} does not sum weighted channels, so eigen smoothing cannot apply")
+    if smoothing - {"eigen"} and "gradients" not in method.takes:
+        raise UsageError(f"{name!r} takes no gradient to be smoothed; leave smoothing out")
+    if "aug" in smoothing:
+        mirrored(target)

@@ -1,0 +1,177 @@
+"""What an option may be, checked by itself: before torch is imported, and before any weights are read.
+
+Whether options fit together and fit the model is checked where both are known (``attribution/options.py``,
+``attribution/explaining.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from numbers import Integral, Real
+from typing import Any
+
+from detcam.errors import UsageError, is_count, nearest
+from detcam.registry import REGISTRIES
+
+METHOD_NAMES = (
+    *("cam", "gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "odam", "ssgradcam", "ssgradcam++"),
+    *("eigengradcam", "gradnorm", "gcame", "eigencam", "saliency", "guidedbackprop", "guidedgradcam", "fullgrad"),
+    *("smoothgrad", "integratedgradients", "scorecam", "ablationcam", "reciprocam", "occlusion", "windows"),
+    *("drise", "dcrisp", "vps", "phasewin", "guided", "effect", "box", "edges", "random"),
+)
+"""detcam's own methods, by the names of ``detcam.methods.METHODS``."""
+TARGET_NAMES = (
+    *("class", "against", "probability", "objectness", "score", "box", "left", "top", "right", "bottom", "iou", "mask"),
+)
+"""detcam's own targets, by the names of ``detcam.targets.TARGETS``."""
+FUSION_NAMES = ("sum", "mean", "max")
+SMOOTHING_NAMES = ("aug", "eigen", "noise")
+SEEDS = 2**32
+"""Seeds are smaller: not all generators take larger ones."""
+
+
+def check_method_name(name: str) -> None:
+    """Refuse a name that is no method's.
+
+    Raises:
+        UsageError: it is neither ``auto``, nor detcam's, nor registered, nor an installed package's.
+    """
+    if name != "auto" and name not in METHOD_NAMES and name not in (brought := _brought("detcam.methods")):
+        raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHOD_NAMES, *brought])}")
+
+
+def check_target_name(name: str) -> None:
+    """Refuse a name that is no target's; whether a model has the class of ``contrast:CLASS`` is not asked.
+
+    Raises:
+        UsageError: it is neither detcam's, nor registered, nor an installed package's.
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "contrast" and argument:
+        return
+    if kind == "keypoint" and argument:
+        number, _, part = argument.partition(":")
+        if number.isdigit() and part in ("", "x", "y", "visible"):
+            return
+        raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
+    if name != "combined" and name not in TARGET_NAMES and name not in (brought := _brought("detcam.targets")):
+        known = [*TARGET_NAMES, *brought, "combined", "contrast:CLASS", "keypoint:NUMBER"]
+        raise UsageError(f"no target {name!r}{nearest(name, known)}")
+
+
+def check_fusion(name: str) -> None:
+    """Refuse a name that is not in :data:`FUSION_NAMES`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name not in FUSION_NAMES:
+        raise UsageError(f"no fusion {name!r}{nearest(name, FUSION_NAMES)}")
+
+
+def check_smoothing(names: str | Sequence[str] | None) -> frozenset[str]:
+    """Smoothing by name: none, or any of :data:`SMOOTHING_NAMES`.
+
+    Raises:
+        UsageError: no such smoothing.
+    """
+    for name in (given := [names] if isinstance(names, str) else list(names or ())):
+        if name not in SMOOTHING_NAMES:
+            raise UsageError(f"no smoothing {name!r}{nearest(name, SMOOTHING_NAMES)}")
+    return frozenset(given)
+
+
+def check_counts(**counts: Any) -> None:
+    """Refuse values, by their options' names, that are not whole numbers of at least 1.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name, count in counts.items():
+        if not is_count(count):
+            raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
+
+
+def check_shares(**shares: Any) -> None:
+    """Refuse values, by their options' names, that are not numbers in [0, 1].
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name, value in shares.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+            raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
+
+
+def check_thresholds(conf: Any, iou: Any, max_det: Any) -> None:
+    """Refuse a detector's thresholds outside of [0, 1], or a cap that is no count.
+
+    Raises:
+        UsageError: one is.
+    """
+    check_shares(conf=conf, iou=iou)
+    check_counts(max_det=max_det)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that a generator does not take.
+
+    Raises:
+        UsageError: it is no whole number from 0 to 2^32 - 1.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < SEEDS:
+        raise UsageError(f"seed must be a whole number from 0 to {SEEDS - 1}, got {seed!r}")
+
+
+def check_detection(detection: Any) -> list[int] | None:
+    """The numbers of detections to explain, counted from 0; ``None`` stays.
+
+    Args:
+        detection: one number or several.
+
+    Raises:
+        UsageError: they are none.
+    """
+    if detection is None:
+        return None
+    numbers = several(detection, "detection")
+    if any(isinstance(number, bool) or not isinstance(number, Integral) or number < 0 for number in numbers):
+        raise UsageError(f"detections are whole numbers counted from 0, got {numbers}")
+    return [int(number) for number in numbers]
+
+
+def check_question(box: Sequence[float] | None, class_name: str | int | None, detection: Any = None) -> None:
+    """Refuse a box without a class, a class without a box, either beside ``detection``, and a box that is none.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    if detection is not None and box is not None:
+        raise UsageError("detection picks reported boxes and box asks about one that was not; give one of the two")
+    if box is None and class_name is None:
+        return
+    if box is None or class_name is None:
+        raise UsageError("a box to explain needs its class, and a class its box: give both")
+    if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
+        raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
+
+
+def several(value: Any, name: str) -> list[Any]:
+    """One value or several as a list.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    values = [value] if isinstance(value, str | Integral) else list(value)
+    if not values:
+        raise UsageError(f"{name} is empty: leave it out, or name at least one")
+    return values
+
+
+def _brought(group: str) -> list[str]:
+    """The names of a group that are not detcam's own: registered ones and those of entry points."""
+    if group in REGISTRIES:
+        return [name for name in REGISTRIES[group] if name not in REGISTRIES[group].builtin]
+    return [point.name for point in entry_points(group=group)]
