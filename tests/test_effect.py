@@ -8,7 +8,7 @@ import detcam
 from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
-from detcam.methods.effect import BUDGET, FEW_WINDOWS, _least_passes, ask, effect, learn_effects
+from detcam.methods.effect import BUDGET, FEW_WINDOWS, RINGS, ask, effect, learn_effects, least_passes
 from detcam.methods.outlook import Allowance, Outlook, look_outside
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import holds, precision
@@ -107,7 +107,9 @@ def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
     heat = learn_effects(frame)
     outside = heat[torch.from_numpy(~box_mask((38, 28, 74, 64), SIZE))]
     print(f"{frame.spent} passes over the frame, {float((outside > 0).float().mean()):.0%} shown")
-    assert len(outside[outside > 0].unique()) == 1, "one tile of one heat"
+    values, pixels = outside[outside > 0].unique(return_counts=True)
+    assert int(pixels[-1]) >= 20 * 20, "what is hottest is one tile of one heat"
+    assert len(values) <= 1 + len(RINGS), "and all else the rings around the box"
     assert frame.spent <= 5 + 2 + 32 + 16 + 70
 
 
@@ -131,9 +133,9 @@ def test_an_images_detections_share_a_budget(count):
     maps = effect(Crowd(frames))
     spent = [frame.spent for frame in frames]
     mask = torch.from_numpy(box_mask(cause, SIZE))
-    share = float(maps[0][mask].sum() / maps[0].sum().clamp(min=1e-9))
-    print(f"{sum(spent)} passes for {count}, {share:.0%} of the first one's heat on its cause")
-    least = _least_passes(FEW_WINDOWS)  # what is asked of each however many there are
+    share = precision(maps[0].numpy(), mask.numpy())
+    print(f"{sum(spent)} passes for {count}, {share:.0%} of the first one's hottest pixels on its cause")
+    least = least_passes(FEW_WINDOWS)  # what is asked of each however many there are
     assert sum(spent) <= max(BUDGET, count * least) + 2 * count
     if count <= 4:
         assert share > 0.5

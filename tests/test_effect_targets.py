@@ -115,8 +115,8 @@ def test_what_the_score_hangs_on_is_found_and_what_becomes_of_it_is_told(case):
     assert (e.method, e.status, e.target) == ("effect", "ok", target)
     check_map(e.heatmap.array, causes, 0.05)  # what is inside is told more cautiously than a place outside
     score = "0.91" if objectness else "0.95"
-    where = r"(inside the box|across the box's edge)"
-    told = rf"bus {score}: without the outlined \d+ x \d+ px patch above left, {where}, it is lost \(0\.0\d\)\. Surr"
+    where = r"(in the box's upper left|above left, across the box's edge,)"
+    told = rf"bus {score}: without the outlined \d+ x \d+ px patch {where} it is lost \(0\.0\d\)\. Surr"
     assert re.match(told, e.sentence)
     assert f"matter {'much' if objectness else 'little'}" in e.sentence
     x1, y1, x2, y2 = e.evidence.xyxy

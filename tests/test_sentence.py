@@ -47,7 +47,7 @@ def found(*patches, outside=0.0, control=0.8, becomes=None):
         (told(alone=0.89), "Surroundings matter little (1%)."),
         (told(alone=0.3), "Surroundings matter much (67%)."),
         (told(alone=1.0), "Its surroundings hold it down: alone it scores 1.00."),
-        (replace(told(), evidence=found((60, 30, 70, 40))), "10 x 10 px patch above left, inside the box, it is lost"),
+        (replace(told(), evidence=found((60, 30, 70, 40))), "10 x 10 px patch in the box's upper left it is lost"),
         (replace(told(), evidence=found((95, 30, 110, 40), outside=0.6)), "right, across the box's edge, it is lost"),
         (replace(told(), evidence=found((20, 30, 30, 40), outside=1.0)), "outside the box, it is lost (0.05)."),
     ],

@@ -26,6 +26,8 @@ from detcam.types import Detection, Explanation, Heatmap
 
 LIKE_THE_BOX = 0.9
 """A map that correlates more than this (Pearson) with a Gaussian in the box says nothing the box did not say."""
+STANDS = 0.5
+"""A box stands alone that keeps this share of its score, and the threshold, where all else is replaced by any fill."""
 BOX_AGAIN = "the map is no more particular than the box itself"
 LEAST_CHANGE = 0.1
 """Share of what a target changes by when everything goes that removing the hottest part has to change it by, beyond
@@ -113,7 +115,9 @@ def _conclude(
         return _of_another_target(explanation, probe, number, whole, heat)
     evidence = None
     if score >= conf:
-        evidence = find_evidence(whole, choose_frame(whole, score), heat.cpu(), letterbox, conf, score)
+        stands_alone = min(receipt.box_only.values()) >= max(conf, STANDS * score)
+        frame = choose_frame(whole, score)
+        evidence = find_evidence(whole, frame, heat.cpu(), letterbox, conf, score, outside=not stands_alone)
         if evidence is None and receipt.context_dependence >= MUCH:
             evidence = find_surroundings(whole, letterbox, conf, score)
     told = replace(explanation, evidence=evidence)

@@ -39,7 +39,7 @@ AROUND = (2.0, 0.0)
 
 
 def find_evidence(
-    whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox, conf: float, before: float
+    whole: Frame, frame: Frame, heat: Tensor, letterbox: Letterbox, conf: float, before: float, outside: bool = True
 ) -> Evidence | None:
     """The patch or two that a box hangs on, or None where none was found.
 
@@ -50,9 +50,10 @@ def find_evidence(
         letterbox: places the input in the original image.
         conf: the detector's threshold, below which a box is lost.
         before: the tracked score of the box in the whole image.
+        outside: False where the box is known to stand alone, so that no patch outside it can be what it hangs on.
     """
     over_input = F.interpolate(heat[None, None].float(), whole.inside.shape, mode="bilinear")[0, 0]
-    proposed = propose(frame, over_input)
+    proposed = propose(frame, over_input, outside)
     if not proposed or is_gone(frame.own_class_scores, conf):
         return None
     fills = list(frame.fills)
@@ -115,11 +116,8 @@ def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: f
         left, top, right, bottom = cut_to(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
         ring = [(left, top, right, y1), (left, y2, right, bottom), (left, y1, x1, y2), (x2, y1, right, y2)]
         rings.append([patch for patch in ring if area_of(patch)])
-    rings = [ring for ring in rings if ring]
-    if not rings:
-        return None
-    after = _scores_without(whole, rings, list(whole.fills))
-    for ring, scores in zip(rings, after, strict=True):
+    for ring in filter(None, rings):
+        (scores,) = _scores_without(whole, [ring], list(whole.fills))
         if all(is_gone(one, conf) for one in scores):
             return _evidence(whole, ring, scores, before, None, letterbox, conf)
     return None

@@ -43,8 +43,14 @@ Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels of a frame."""
 
 
-def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
-    """Patches, and pairs of them, around the hottest parts of a map (h, w) of the detector's input."""
+def propose(frame: Frame, heat: Tensor, outside: bool = True) -> list[list[Rectangle]]:
+    """Patches, and pairs of them, around the hottest parts of a map (h, w) of the detector's input.
+
+    Args:
+        frame: where they are.
+        heat: the map.
+        outside: look outside the box too.
+    """
     left, top, right, bottom = frame.window
     shape = frame.inside.shape
     own = F.interpolate(heat[None, None, top:bottom, left:right].float(), shape, mode="bilinear")[0, 0]
@@ -59,6 +65,8 @@ def propose(frame: Frame, heat: Tensor) -> list[list[Rectangle]]:
     spare = math.ceil(RIM * max(x2 - x1, y2 - y1))
     beyond = own.clone()
     beyond[max(y1 - spare, 0) : max(y2 + spare, 1), max(x1 - spare, 0) : max(x2 + spare, 1)] = 0
+    if not outside:
+        own, beyond = own - beyond, torch.zeros_like(own)
     if float(beyond.max()) > 0:
         for share in OUTSIDE:
             parts = _connected(frame, beyond >= share * beyond.max(), beyond)

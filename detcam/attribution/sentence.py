@@ -50,9 +50,16 @@ def _hangs_on(detection: Detection, evidence: Evidence) -> str:
         return f"without {which} {_lost_or(evidence)}"
     sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
     side = "outside the box" if evidence.outside >= 1 - BARELY else "across the box's edge"
-    side = "inside the box" if evidence.outside <= BARELY else side
-    where = place_of(detection.xyxy, evidence.patches.mean(0) if len(sizes) > 1 else evidence.xyxy)
-    name = f"the outlined {sizes[0]} patch {where}, {side}," if len(sizes) == 1 else f"both outlined patches, {side},"
+    within = evidence.outside <= BARELY
+    if len(sizes) > 1:
+        name = "both outlined patches in the box" if within else f"both outlined patches, {side},"
+    elif within:
+        x1, y1, x2, y2 = detection.xyxy
+        middle = (evidence.xyxy[:2] + evidence.xyxy[2:]) / 2
+        part = part_of((middle[1] - y1) / max(y2 - y1, 1), (middle[0] - x1) / max(x2 - x1, 1))
+        name = f"the outlined {sizes[0]} patch in the box's {part}"
+    else:
+        name = f"the outlined {sizes[0]} patch {place_of(detection.xyxy, evidence.xyxy)}, {side},"
     return f"without {name} {_lost_or(evidence)}"
 
 
@@ -123,11 +130,16 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     if max(rows.std() / max(y2 - y1, 1), columns.std() / max(x2 - x1, 1)) >= SCATTERED:
         return share, "in several places"
     down, across = (rows.mean() + 0.5) / max(y2 - y1, 1), (columns.mean() + 0.5) / max(x2 - x1, 1)
+    return share, f"mostly its {part_of(down, across)}"
+
+
+def part_of(down: float, across: float) -> str:
+    """A place in a box, from 0 at its upper left corner to 1: "upper left", "lower part", "middle"."""
     vertical = "upper" if down < 0.4 else "lower" if down > 0.6 else ""
     horizontal = "left" if across < 0.4 else "right" if across > 0.6 else ""
     if vertical and horizontal:
-        return share, f"mostly its {vertical} {horizontal}"
-    return share, f"mostly its {vertical or horizontal} part" if vertical or horizontal else "mostly its middle"
+        return f"{vertical} {horizontal}"
+    return f"{vertical or horizontal} part" if vertical or horizontal else "middle"
 
 
 def _clipped(box: Sequence[float] | NDArray[np.floating], width: int, height: int) -> tuple[int, int, int, int]:

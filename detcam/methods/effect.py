@@ -112,8 +112,8 @@ def effect(subject: Subject) -> Tensor:
     wholes = [subject.frame(number) for number in range(len(subject.boxes))]
     questions = [ask(choose_frame(whole, float(before))) for whole, before in zip(wholes, subject.before, strict=True)]
     prices = sum(one.frame.price for one in questions)
-    side = WINDOWS if _least_passes(WINDOWS) * prices <= subject.budget else FEW_WINDOWS
-    left = max(subject.budget - _least_passes(side) * prices, 0.0)
+    side = WINDOWS if least_passes(WINDOWS) * prices <= subject.budget else FEW_WINDOWS
+    left = max(subject.budget - least_passes(side) * prices, 0.0)
     looking = sum(one.looks_outside for one in questions)
     fine = subject.layer_maps("layercam") if subject.has_layers and any(one.counts for one in questions) else None
     maps = []
@@ -128,7 +128,7 @@ def effect(subject: Subject) -> Tensor:
     return torch.stack(maps)
 
 
-def _least_passes(side: int) -> int:
+def least_passes(side: int) -> int:
     """Passes over its frame that each detection costs: questions, windows, rings."""
     return ASKED + side**2 + len(RINGS) + 3
 
