@@ -153,9 +153,10 @@ _BUILTIN: dict[str, Method] = {
         "detection", "the order in which regions make or unmake the box: gradients propose, forward passes decide",
         models="any", explains="detection", budget=64),
     "effect": Method(effect.effect, "image", "detcam's own, docs/research/effect.md",
-        "about 40 forward of a crop per detection; some 70 of the image where its surroundings count", "detection",
-        "what the score gains with each region and loses without it, learned from patches tried: zero where nothing "
-        "was found", models="any", budget=effect.BUDGET, concludes=True),
+        "about 30 forward of a crop per detection, one backward; some 70 of the image where its surroundings count",
+        "detection", "what the score loses without each region, from windows that were hidden, finer by LayerCAM, and "
+        "places anywhere in the image: zero where nothing was found", models="any", budget=effect.BUDGET,
+        concludes=True),
     "box": Method(baselines.box, "image", "a baseline", "none", "detection",
         "a baseline: a Gaussian in the box, knows nothing else", models="any"),
     "edges": Method(baselines.edges, "image", "a baseline", "none", "nothing", "a baseline: the image's own edges",
