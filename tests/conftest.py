@@ -28,6 +28,14 @@ hypothesis.settings.register_profile("detcam", deadline=None)  # a busy machine 
 hypothesis.settings.load_profile("detcam")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test prints of names that are no text: as escapes, for a worker cannot send it otherwise and is lost."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture
 def doors(monkeypatch):
     """What a test registers is gone after it."""

@@ -276,34 +276,6 @@ def test_methods_that_find_a_mark_are_told_from_those_that_do_not(parts, demo_de
     assert "lead over layercam@neck +" in verdict
 
 
-def test_methods_meet_every_layer_they_take():
-    assert combine(["layercam", "guided:16", "scorecam", "box"], ["neck", "model.2+neck"]) == [
-        "layercam@neck", "layercam@model.2+neck", "guided:16", "scorecam@neck", "scorecam@model.2+neck", "box",
-    ]  # fmt: skip
-
-
-def made_rows(**ranks):
-    base = {"kind": "near", "image": "a", "status": "ok", "forwards": 1.0, **dict.fromkeys(FIGURES, 0.5)}
-    return [
-        {**base, "method": method.replace("_", "@"), "detection": n, "precision": rank}
-        for method, values in ranks.items()
-        for n, rank in enumerate(values)
-    ]
-
-
-def test_a_lead_within_noise_is_said_to_be_and_a_baseline_is_never_named():
-    sure = made_rows(box=[0.9] * 8, odam_neck=[0.5] * 8, gradcam_neck=[0.1, 0.2] * 4)
-    best, verdict = find_best(sure)
-    assert best == "odam@neck"
-    assert "lead over gradcam@neck +35.0% [+31" in verdict
-    assert "noise" not in verdict
-    assert verdict.endswith("lead over box -40.0% [-40.0%, -40.0%], which finds them better")
-    close = made_rows(odam_neck=[0.5, 0.4, 0.6, 0.5], gradcam_neck=[0.6, 0.3, 0.5, 0.5])
-    best, verdict = find_best(close)
-    assert best == "odam@neck"
-    assert verdict.endswith(", within noise")
-
-
 def random_states():
     numpys = np.random.get_state()[1].tolist()  # noqa: NPY002
     return random.getstate(), numpys, torch.get_rng_state().tolist()

@@ -13,6 +13,7 @@ from detcam.demo.causes import make_scene as make_caused
 from detcam.demo.causes import render as draw
 from detcam.demo.scenes import KITE, Scene, Thing, make_scene, render
 from detcam.errors import UsageError
+from detcam.evaluate.contestants import combine
 from detcam.evaluate.planted import cases
 from detcam.evaluate.planted.cases import planted_causes, planted_kites
 from detcam.evaluate.planted.measure import measure_causes
@@ -213,6 +214,34 @@ def test_the_verdict_leaves_textures_out_where_there_is_anything_else():
     assert best == "a"
     assert find_best(made[1::2])[0] == "b"
     assert "a finds causes best: of as many of its hottest pixels as the cause has, 60% [60%, 60%]" in verdict
+
+
+def test_methods_meet_every_layer_they_take():
+    assert combine(["layercam", "guided:16", "scorecam", "box"], ["neck", "model.2+neck"]) == [
+        "layercam@neck", "layercam@model.2+neck", "guided:16", "scorecam@neck", "scorecam@model.2+neck", "box",
+    ]  # fmt: skip
+
+
+def made_rows(**ranks):
+    base = {"kind": "near", "image": "a", "status": "ok", "forwards": 1.0, **dict.fromkeys(FIGURES, 0.5)}
+    return [
+        {**base, "method": method.replace("_", "@"), "detection": n, "precision": rank}
+        for method, values in ranks.items()
+        for n, rank in enumerate(values)
+    ]
+
+
+def test_a_lead_within_noise_is_said_to_be_and_a_baseline_is_never_named():
+    sure = made_rows(box=[0.9] * 8, odam_neck=[0.5] * 8, gradcam_neck=[0.1, 0.2] * 4)
+    best, verdict = find_best(sure)
+    assert best == "odam@neck"
+    assert "lead over gradcam@neck +35.0% [+31" in verdict
+    assert "noise" not in verdict
+    assert verdict.endswith("lead over box -40.0% [-40.0%, -40.0%], which finds them better")
+    close = made_rows(odam_neck=[0.5, 0.4, 0.6, 0.5], gradcam_neck=[0.6, 0.3, 0.5, 0.5])
+    best, verdict = find_best(close)
+    assert best == "odam@neck"
+    assert verdict.endswith(", within noise")
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from torch import nn
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledImage, LabelledSet, read_data, read_images
-from detcam.errors import InputError, UsageError, is_count
+from detcam.errors import InputError
 from detcam.evaluate.contest import Contest, Row
 from detcam.evaluate.contestants import default_methods
 from detcam.evaluate.summary import summarise
 from detcam.io.images import read_image
+from detcam.options import check_counts
 from detcam.runs.evaluation import EvaluationFolder, join_parts, write_tables
 from detcam.runs.reading import Failure
 from detcam.runs.schema import file_sha256, image_key, printable
@@ -108,9 +109,7 @@ def evaluate(
             folder that cannot be written, is in use, or holds something else.
         WeightsError: the weights cannot be used.
     """
-    for name, count in (("limit", limit), ("per_image", per_image)):
-        if not is_count(count):
-            raise UsageError(f"{name} must be a whole number, at least 1, got {count!r}")
+    check_counts(limit=limit, per_image=per_image)
     detector = load(model)
     names = list(methods or default_methods(detector))
     contest = Contest(detector, names, conf, per_image, seed, unseen)

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.data import read_data
-from detcam.errors import InputError, UsageError, is_count
+from detcam.errors import InputError, UsageError
 from detcam.io import images, video
 from detcam.io.images import read_image
 from detcam.io.sources import STDIN, Missing, expand, mode_of
 from detcam.io.video import Clip, count_frames, is_stream, is_video, read_frames
+from detcam.options import check_counts
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Outcome: TypeAlias = "Pixels | Exception"
@@ -65,7 +66,7 @@ def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> It
     Raises:
         UsageError: ``every`` is no whole number from 1 on.
     """
-    _check(every)
+    check_counts(every=every)
     return _items(sources, every, split)
 
 
@@ -81,7 +82,7 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> int | None:
     """How many items there are, failing ones included, decoding none; None where only reading tells, as of a stream."""
-    _check(every)
+    check_counts(every=every)
     total = 0
     if any(source == STDIN or _is_pipe(source) for source in sources):
         return None
@@ -184,8 +185,3 @@ def _give(outcome: Outcome) -> Pixels:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
-
-
-def _check(every: int) -> None:
-    if not is_count(every):
-        raise UsageError(f"every must be a whole number, at least 1, got {every!r}")

@@ -17,7 +17,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.attribution.prepared_image import PreparedImage, prepare_images
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS
 from detcam.demo.causes import KINDS
-from detcam.errors import UsageError, is_count, nearest
+from detcam.errors import UsageError, nearest
 from detcam.evaluate.contestants import default_methods, make_explainers
 from detcam.evaluate.planted.cases import (
     LEAST_CONFIDENCE,
@@ -30,6 +30,7 @@ from detcam.evaluate.planted.table import REFERENCES, Row, find_best, summarise
 from detcam.explainer import Explainer
 from detcam.io.files import on_this_machine
 from detcam.metrics.recovery import holds, hottest_inside
+from detcam.options import check_counts
 from detcam.types import Detection
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def measure_causes(
     Raises:
         UsageError: no such kind, method or layer, a method twice, or a limit below 1.
     """
-    if not is_count(limit):
-        raise UsageError(f"limit must be a whole number, at least 1, got {limit!r}")
+    check_counts(limit=limit)
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"no kind of cause {kind!r}{nearest(kind, KINDS)}")

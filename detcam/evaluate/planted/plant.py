@@ -23,7 +23,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.finetune import finetune, trainable
 from detcam.adapters.scoring import tracked_scores
 from detcam.data import LabelledSet
-from detcam.errors import UsageError, is_count
+from detcam.errors import UsageError
 from detcam.evaluate.contestants import combine, make_explainers
 from detcam.evaluate.planted.cases import LEAST_CONFIDENCE, MATCHED_IOU, detections_of
 from detcam.evaluate.planted.photos import LEAST_HELD_OUT, Photo, choose_class, split, views
@@ -32,6 +32,7 @@ from detcam.geometry import iou_matrix
 from detcam.io.files import on_this_machine
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import holds, recovery
+from detcam.options import check_counts
 from detcam.types import Detection
 
 SIZE_PX = 320
@@ -130,9 +131,7 @@ def plant(
         UsageError: a bad argument; too few objects; a plant that did not take, on which no method can be judged.
         WeightsError: the weights cannot be used.
     """
-    for name, number in (("epochs", epochs), ("limit", limit)):
-        if not is_count(number):
-            raise UsageError(f"{name} must be a whole number, at least 1, got {number!r}")
+    check_counts(epochs=epochs, limit=limit)
     folder = on_this_machine(out, "a planted copy is written to a folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} holds something else; choose a new or an empty folder")
