@@ -362,7 +362,7 @@ def test_methods_that_look_inside_refuse_and_name_those_that_work(scene_image):
     box = BlackBox(called(detcam.load(WEIGHTS)), ["ball", "crate", "cone", "kite", "gem"])
     with pytest.raises(
         UsageError,
-        match=r"'layercam' looks inside the model.*methods that work: occlusion, drise, dcrisp, vps, phasewin, guided",
+        match=r"'layercam' looks inside the model.*methods that work: occlusion, windows, drise, dcrisp, vps, ",
     ):
         detcam.explain(box, scene_image, method="layercam")
     with pytest.raises(UsageError, match="'eigencam' looks inside"):

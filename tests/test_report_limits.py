@@ -55,10 +55,16 @@ def test_twenty_thousand_cases_stay_fast(visit, tmp_path, images):
       }
       return [least, Gallery.shown.length];
     }"""
+    read_all = """() => {
+      const start = performance.now();
+      JSON.stringify(window.DETCAM.cases);
+      return performance.now() - start;
+    }"""
+    once = min(page.evaluate(read_all) for _ in range(5))  # a measure of the machine and of what else it does
     changes = [{"q": "sentence 19"}, {"class": "cat", "from": "0.5"}, {"size": "small"}, {"sort": "context"}, {}]
     for change in changes:
         took, left = page.evaluate(timed, change)
-        assert took < 100, change
+        assert took < 2 * once, change  # a search takes a quarter of that, other filters less
         assert left > 1000
     for _ in range(20):
         page.mouse.wheel(0, 5000)
@@ -72,7 +78,7 @@ def test_twenty_thousand_cases_stay_fast(visit, tmp_path, images):
       Verdicts.set("d00005", { note: "n" });
       return performance.now() - start;
     }"""
-    assert min(page.evaluate(judge_one) for _ in range(5)) < 100
+    assert min(page.evaluate(judge_one) for _ in range(5)) < once
 
 
 MODES = {
