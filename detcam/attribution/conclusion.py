@@ -26,7 +26,7 @@ from detcam.types import Detection, Explanation, Heatmap
 
 LIKE_THE_BOX = 0.9
 """A map that correlates more than this (Pearson) with a Gaussian in the box says nothing the box did not say."""
-STANDS = 0.5
+STANDS = 0.8
 """A box stands alone that keeps this share of its score, and the threshold, where all else is replaced by any fill."""
 BOX_AGAIN = "the map is no more particular than the box itself"
 LEAST_CHANGE = 0.1

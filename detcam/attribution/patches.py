@@ -25,7 +25,7 @@ PARTS = 2
 """Connected parts tried of each."""
 RIM = 0.04
 """What is as near to the box as this share of its longer side belongs to it."""
-OUTSIDE = (0.001, 0.1, 0.3, 0.6)
+OUTSIDE = (0.03, 0.1, 0.3, 0.6)
 """Outside the box, what is at least such a share of the hottest there is one part."""
 GROWTH = 1.8
 """The first parts outside the box are tried enlarged so many times as well."""

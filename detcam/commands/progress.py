@@ -107,7 +107,9 @@ def _line(task: Task) -> str:
 
 
 def _speed(task: Task) -> float:
-    return task.finished_speed or task.speed or 0.0
+    """Images a second: lately, or, where the last one is longer ago than rich remembers, since the start."""
+    lately = task.finished_speed or task.speed
+    return lately or (task.completed / task.elapsed if task.elapsed else 0.0)
 
 
 def progress_bar() -> Progress:
