@@ -22,7 +22,7 @@ from detcam.probing.frames import Frame, choose_frame
 from detcam.probing.probe import Probe
 from detcam.targets import Target, against, class_logit
 from detcam.tensors.fills import softened
-from detcam.types import Detection, Explanation, Heatmap
+from detcam.types import Detection, Evidence, Explanation, Heatmap
 
 LIKE_THE_BOX = 0.9
 """A map that correlates more than this (Pearson) with a Gaussian in the box says nothing the box did not say."""
@@ -128,10 +128,22 @@ def _conclude(
     elif likeness_to_box(heat.cpu(), probe, number) > LIKE_THE_BOX:
         told = replace(told, reason=BOX_AGAIN, status="no_evidence")
         if evidence is not None:
-            told = replace(told, status="ok", heatmap=_empty(told.heatmap))
+            within = _within(told.heatmap, evidence)
+            like = likeness_to_box(torch.tensor(within.raw), probe, number)
+            told = replace(told, status="ok", heatmap=_empty(within) if like > LIKE_THE_BOX else within)
     elif explanation.status == "unsupported" and evidence is not None:
         told = replace(told, status="ok")
     return replace(told, sentence=sentence_of(told))
+
+
+def _within(heatmap: Heatmap, evidence: Evidence) -> Heatmap:
+    """What of a map lies in the evidence patches; of one that is the box again, this is what is known of the inside."""
+    height, width = heatmap.raw.shape
+    rows, columns = heatmap.letterbox.network[0] / height, heatmap.letterbox.network[1] / width
+    kept = np.zeros(heatmap.raw.shape, bool)
+    for x1, y1, x2, y2 in heatmap.letterbox.to_network(evidence.patches.astype(np.float64)):
+        kept[max(round(y1 / rows), 0) : round(y2 / rows), max(round(x1 / columns), 0) : round(x2 / columns)] = True
+    return Heatmap(np.where(kept, heatmap.raw, 0).astype(np.float32), heatmap.letterbox)
 
 
 def _empty(heatmap: Heatmap) -> Heatmap:
