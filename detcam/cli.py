@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, NoReturn, TextIO, get_type_hints
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]  # from its `*`
 
 from detcam.commands.progress import shown_log
 from detcam.config import COMMANDS, keys_of
@@ -115,9 +115,9 @@ def check_options(command: str, arguments: Sequence[str]) -> None:
 class _ConfigFile(ActionConfigFile):
     """Options of a file, as if they stood where it is named."""
 
-    def __call__(self, parser: Any, cfg: Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         for key, value in read_options(values, parser.subcommand).items():
-            cfg[key] = value
+            namespace[key] = value
 
 
 class _Parser(ArgumentParser):
@@ -140,7 +140,7 @@ class _Parser(ArgumentParser):
 
 def build_parser() -> ArgumentParser:
     """The parser: one subcommand per configuration, one option per field."""
-    parser = _Parser(prog="detcam", version=__version__, add_help=False)
+    parser = _Parser(prog="detcam", version=__version__, add_help=False, allow_abbrev=True)
     commands = parser.add_subcommands(required=True)
     for command, config in COMMANDS.items():
         sub = _Parser(add_help=False)
