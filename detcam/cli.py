@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, NoReturn, TextIO, get_type_hints
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]  # from its `*`
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
 from detcam.commands.progress import shown_log
 from detcam.config import COMMANDS, keys_of
