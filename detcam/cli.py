@@ -8,68 +8,54 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from itertools import pairwise
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, NoReturn, TextIO, Union, get_args, get_origin, get_type_hints
+from functools import partial
+from typing import Any, NoReturn, TextIO, get_type_hints
 
-import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
 from detcam.commands.progress import shown_log
-from detcam.config import (
-    BenchConfig,
-    DemoConfig,
-    EvaluateConfig,
-    ExplainConfig,
-    ExportConfig,
-    LayersConfig,
-    MethodsConfig,
-    PlantConfig,
-    ReportConfig,
-    ReviewConfig,
-)
+from detcam.config import COMMANDS, keys_of
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
+from detcam.help_pages import command_page, overview
 from detcam.options import check_seed
+from detcam.values import check_value, read_document, read_options, read_value
 from detcam.version import __version__
 
-CONFIGS: dict[str, Any] = {
-    "explain": ExplainConfig,
-    "evaluate": EvaluateConfig,
-    "plant": PlantConfig,
-    "review": ReviewConfig,
-    "report": ReportConfig,
-    "export": ExportConfig,
-    "layers": LayersConfig,
-    "methods": MethodsConfig,
-    "bench": BenchConfig,
-    "demo": DemoConfig,
-}
+HELP = ("-h", "--help", "--help-all")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (argument errors exit with 2)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["run"]:
+    command = given[0] if given else None
+    if command is not None and not command.startswith("-") and command not in (*COMMANDS, "run"):
+        _refuse("detcam", f"no command {command!r}{nearest(command, [*COMMANDS, 'run'])}")
+    if asked := set(HELP).intersection(given):
+        known = command is not None and not command.startswith("-")
+        sys.stdout.write(command_page(str(command), "--help-all" in asked) if known else overview())
+        return 0
+    if command is None:
+        _refuse("detcam", f"name a command: {', '.join([*COMMANDS, 'run'])}")
+    if command.startswith("-") and command != "--version":
+        _refuse("detcam", f"no option {command}{nearest(command, ['--help', '--version'])}")
+    if command == "run":
         given = _from_file(given[1:])
+        command = given[0]
     try:
+        if command in COMMANDS:
+            check_options(command, given[1:])
         parsed = build_parser().parse_args(given)
-    except (UsageError, UnicodeDecodeError, yaml.YAMLError) as error:  # of a file given with --config
-        file = next((name for flag, name in pairwise(given) if flag == "--config"), "--config")
-        _say(f"detcam {given[0]}: {file}: {_line(str(error))}")
-        return 2
-    command, stdout, config = parsed.subcommand, sys.stdout, None
+    except UsageError as error:
+        _refuse(f"detcam {command}", str(error))
+    stdout, config = sys.stdout, None
     # Ultralytics logs to stdout, and binds the stream it finds at its first import: stdout is for results alone.
     with contextlib.redirect_stdout(sys.stderr), shown_log():
         try:
-            if parsed[command].command != command:
-                raise UsageError(f"the file says `command: {parsed[command].command}`; detcam run takes what it says")
-            config = to_config(CONFIGS[command], parsed[command])
+            config = to_config(COMMANDS[command], parsed[command])
             return _commands()[command](config, stdout)
         except DetcamError as error:
             _say(f"detcam {command}: {error}")
@@ -89,83 +75,91 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _from_file(arguments: Sequence[str]) -> list[str]:
     """``CONFIG.yaml [--key value ...]`` as the command that the file names."""
     if not arguments or arguments[0].startswith("-"):
-        _say("detcam run: usage: detcam run CONFIG.yaml [--key value ...]")
-        sys.exit(2)
+        _refuse("detcam run", "usage: detcam run CONFIG.yaml [--key value ...]")
     try:
-        document = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        _say(f"detcam run: {arguments[0]}: cannot be read: {getattr(error, 'strerror', None) or _line(str(error))}")
-        sys.exit(2)
+        document = read_document(arguments[0])
+    except UsageError as error:
+        _refuse("detcam run", str(error))
     command = document.get("command") if isinstance(document, dict) else None
-    if not isinstance(command, str) or command not in CONFIGS:
-        _say(f"detcam run: {arguments[0]} must say `command:`, got {command!r}{nearest(str(command), CONFIGS)}")
-        sys.exit(2)
+    if not isinstance(command, str) or command not in COMMANDS:
+        wanted = f"must say `command:`, got {command!r}{nearest(str(command), COMMANDS)}"
+        _refuse("detcam run", f"{arguments[0]} {wanted}")
     return [command, "--config", *arguments]
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
-_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
-_MODE = "detcam"
+def check_options(command: str, arguments: Sequence[str]) -> None:
+    """Refuse options that a command does not have, and switches with a value: argparse tells of both in words alone.
+
+    Raises:
+        UsageError: there is one.
+    """
+    config = COMMANDS[command]
+    hints = {_flag(key): get_type_hints(config)[name] for name, key in keys_of(config).items()}
+    known = [name for name in hints if name not in ("--source", "--run")]
+    known += ["--config", "--print_config", *HELP[1:]]
+    for argument in arguments:
+        if argument == "--":
+            return
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or " " in name:
+            continue
+        meant = [name] if name in known else [other for other in known if other.startswith(name)]
+        if not meant:
+            raise UsageError(f"no option {name}{nearest(name, known)}")
+        if len(meant) > 1:
+            raise UsageError(f"{name} can be short for {' or '.join(meant)}: write it out")
+        if equals and hints.get(meant[0]) is bool:
+            raise UsageError(f"{meant[0]} is a switch and takes no value, got {value!r}")
+
+
+class _ConfigFile(ActionConfigFile):
+    """Options of a file, as if they stood where it is named."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        for key, value in read_options(values, parser.subcommand).items():
+            namespace[key] = value
 
 
 class _Parser(ArgumentParser):
     """Says what is wrong with the options in one line."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        wrong, prog = _line(message), self.prog.replace(" [options]", "")
-        if unknown := re.search(r"unrecognized arguments: (--[\w-]+)", wrong):
-            names = [name for name in self._option_string_actions if name.startswith("--") and not name.endswith("+")]
-            wrong = f"no option {unknown[1]}{nearest(unknown[1], names)}"
-        elif unknown := re.search(r"invalid choice: '([^']*)'", wrong):
-            wrong = f"no command {unknown[1]!r}{nearest(unknown[1], CONFIGS)}"
-        elif unknown := re.search(r"'(\w+)' does not accept option '([^']*)'", wrong):
-            prog, keys = f"detcam {unknown[1]}", _names(CONFIGS[unknown[1]])
-            wrong = f"no option {unknown[2]!r}{nearest(keys.get(unknown[2], unknown[2]), keys.values())}"
-        elif mistyped := re.match(r'Parser key "(\w+)": .*(?:Got|Given) value: (.*)', wrong):
-            config, key = CONFIGS[prog.split()[-1]], mistyped[1]
-            hints = {known: get_type_hints(config)[name] for name, known in _names(config).items()}
-            wrong = f"{key} must be {_wanted(hints.get(key, str))}, got {mistyped[2]}"
-        elif wrong.startswith("Unexpected config:"):
-            wrong = "the file given with --config holds no options"
-        elif missing := re.search(r"(File does not exist|Path is not a file): '([^']*)'", wrong):
-            wrong = f"{missing[2]}: {'no such file' if 'exist' in missing[1] else 'a folder, not a file'}"
-        elif given := re.search(r"argument (--[\w-]+): ignored explicit argument (.*)", wrong):
-            wrong = f"{given[1]} is a switch and takes no value, got {given[2]}"
-        elif given := re.search(r"unrecognized arguments: (.*)", wrong):
-            wrong = f"nothing is asked for by {given[1]!r}; switches take no value, lists are written with commas"
-        elif 'expected "subcommand"' in wrong:
-            wrong = f"name a command: {', '.join(CONFIGS)}"
-        _say(f"{prog}: {wrong}")
-        sys.exit(2)
+    def error(self, message: str, ex: BaseException | None = None) -> NoReturn:
+        """End with the ``UsageError`` of :func:`~detcam.values.read_value` behind ``ex``, where there is one.
+
+        Arguments that are left over come without an ``ex``: argparse lists them in its message alone, behind a colon.
+        """
+        prog = self.prog.replace(" [options]", "")
+        if ex is None:
+            left = message.partition(": ")[2]
+            _refuse(prog, f"nothing is asked for by {left!r}; switches take no value, lists are written with commas")
+        cause: BaseException | None = ex
+        while cause is not None and not isinstance(cause, UsageError):
+            cause = cause.__cause__ or cause.__context__
+        _refuse(prog, str(cause or message))
 
 
 def build_parser() -> ArgumentParser:
     """The parser: one subcommand per configuration, one option per field."""
-    set_loader(_MODE, _load_yaml)
-    parser = _Parser(
-        prog="detcam", parser_mode=_MODE, description="Why did the detector put that box there?", version=__version__
-    )
+    parser = _Parser(prog="detcam", version=__version__, add_help=False, allow_abbrev=True)
     commands = parser.add_subcommands(required=True)
-    for command, config in CONFIGS.items():
-        summary = config.__doc__ or ""
-        sub = _Parser(description=summary, parser_mode=_MODE)
-        sub.add_argument("--config", action="config", help="read options from this YAML file")
-        sub.add_argument("--command", type=str, default=command, help="in a file: what `detcam run` starts with it")
+    for command, config in COMMANDS.items():
+        sub = _Parser(add_help=False)
+        sub.add_argument("--config", action=_ConfigFile)
+        sub.add_argument("--command", type=str, default=command)
         hints = get_type_hints(config)
         for item in fields(config):
-            name = (item.metadata["flag"] or item.name).replace("_", "-")
-            text = item.metadata["help"]
+            key = keys_of(config)[item.name]
             if item.name == "run":
-                sub.add_argument("run", type=str, default=SUPPRESS, nargs="?", help=text)
+                sub.add_argument("run", type=str, default=SUPPRESS, nargs="?")
             elif item.name == "source":
                 # Suppressed, because the empty list of an absent positional would replace the configuration file's.
-                sub.add_argument("source", nargs="*", type=str, default=SUPPRESS, help=text)
+                sub.add_argument("source", nargs="*", type=str, default=SUPPRESS)
             elif hints[item.name] is bool:
-                sub.add_argument(f"--{name}", action="store_true", help=text)
+                sub.add_argument(_flag(key), action="store_true")
             else:
                 default = None if item.default is MISSING else item.default
-                sub.add_argument(f"--{name}", type=hints[item.name], default=default, help=text)
-        commands.add_subcommand(command, sub, help=summary)
+                sub.add_argument(_flag(key), type=partial(read_value, key, hints[item.name]), default=default)
+        commands.add_subcommand(command, sub)
     return parser
 
 
@@ -175,51 +169,25 @@ def to_config(config: Any, parsed: Namespace) -> Any:
     Raises:
         UsageError: a switch is neither true nor false, null where a value is needed, a seed that no generator takes.
     """
-    given, hints, names = vars(parsed), get_type_hints(config), _names(config)
-    for name, key in names.items():
-        value, hint = given.get(key, False), hints[name]
-        if (value is None and NoneType not in get_args(hint)) or (hint is bool and not isinstance(value, bool)):
-            raise UsageError(f"{key} must be {_wanted(hint)}, got {'null' if value is None else repr(value)}")
+    given, hints, keys = vars(parsed), get_type_hints(config), keys_of(config)
+    for name, key in keys.items():
+        check_value(key, hints[name], given.get(key, False))
     check_seed(given.get("seed", 0))
-    return config(**{name: given[key] for name, key in names.items() if key in given})
+    return config(**{name: given[key] for name, key in keys.items() if key in given})
 
 
-def _names(config: Any) -> dict[str, str]:
-    """The keys in a file, by the names of a configuration's fields."""
-    return {item.name: item.metadata["flag"] or item.name for item in fields(config)}
-
-
-def _wanted(hint: Any) -> str:
-    """A type in words."""
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_wanted(part) for part in get_args(hint))
-    if get_origin(hint) is list:
-        parts = get_args(get_args(hint)[0]) or get_args(hint)
-        return f"a list of {' and '.join(_MANY[part] for part in parts)}"
-    return _WORDS[hint]
-
-
-def _load_yaml(text: str) -> Any:
-    """YAML as jsonargparse reads it, where ``source: photos/`` is a list of one.
-
-    Raises:
-        UsageError: sources that are neither text nor a list of texts.
-    """
-    found = get_loader("yaml")(text)
-    if isinstance(found, dict) and "source" in found:
-        given = found["source"]
-        found["source"] = [given] if isinstance(given, str) else given
-        if not isinstance(given, str | list) or not all(isinstance(one, str) for one in found["source"]):
-            raise UsageError(f"source must be text or a list of texts, got {given!r}")
-    return found
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
 
 
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+def _refuse(prog: str, what: str) -> NoReturn:
+    """End with what is wrong in one line."""
+    _say(f"{prog}: {' '.join(what.split())}")
+    sys.exit(2)
 
 
 def _commands() -> dict[str, Callable[[Any, TextIO], int]]:

@@ -300,9 +300,9 @@ def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
     [
         (b"command: review", "detcam explain: the file says `command: review`; detcam run takes what it says"),
         (b"command: [1]", "detcam explain: command must be text, got [1]"),
-        (b"conf: \xff", "detcam explain: {file}: 'utf-8' codec can't decode"),
-        (b"conf: [", "detcam explain: {file}: while parsing"),
-        (b"", "detcam explain: the file given with --config holds no options"),
+        (b"conf: \xff", "detcam explain: {file}: cannot be read: 'utf-8' codec can't decode"),
+        (b"conf: [", "detcam explain: {file}: cannot be read: while parsing"),
+        (b"", "detcam explain: {file} holds no options"),
     ],
 )
 def test_a_file_given_with_config_that_is_wrong_is_told_so(tmp_path, capsys, content, message):
@@ -320,7 +320,7 @@ def test_a_file_given_with_config_that_is_wrong_is_told_so(tmp_path, capsys, con
         (["methods", "x"], "detcam methods: nothing is asked for by 'x'; switches take no value"),
         (["explain", "--overwrite=1"], "detcam explain: --overwrite is a switch and takes no value, got '1'"),
         (["explain", "--config", "/nowhere/job.yaml"], "detcam explain: /nowhere/job.yaml: no such file"),
-        (["run", "/nowhere/job.yaml"], "detcam run: /nowhere/job.yaml: cannot be read: No such file or directory"),
+        (["run", "/nowhere/job.yaml"], "detcam run: /nowhere/job.yaml: no such file"),
         (["explain", "a.jpg", "--weights", WEIGHTS, "--class", "kite"], "a class its box: give both"),
     ],
 )

@@ -25,12 +25,14 @@ from detcam.io.video import Clip, VideoWriter, is_stream
 from detcam.runs.engine import Done, Pictures, cluster, run_here, run_on_ray
 from detcam.runs.folder import RunFolder
 from detcam.runs.loading import Item, batches, count_items, find_items
-from detcam.runs.schema import file_sha256, image_key
+from detcam.runs.schema import file_sha256, image_key, slug
 
 PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")
 NOT_EXPLAINED = ("out", "overwrite", "json", "engine", "ray_address", "workers")
 """Options that a run's rows do not depend on."""
+JSON_COLUMNS = ("letterbox", "receipt", "evidence")
+"""Columns whose text is JSON."""
 GAP = 1000
 """Frames in a row without a picture after which a video is taken to have ended."""
 
@@ -79,7 +81,7 @@ def _explain_into(
 ) -> int:
     """The images that are not done yet, into a folder that is held."""
     clips: dict[str, Clip] = {}
-    complete, earlier, failed = False, 0, 0
+    complete, earlier, failed, picture = False, 0, 0, ""
     try:
         with progress_bar() as progress:
             task = progress.add_task("explaining", total=None, failed=0)
@@ -108,6 +110,8 @@ def _explain_into(
                     complain(done.name, done.reason)
                 elif config.json:
                     _print_rows(done.rows, stdout)
+                else:
+                    picture = picture or _first_picture(done.rows, pictures)
                 progress.update(task, advance=1, failed=failed)
         for clip in clips.values() if "video" in pictures.save else ():
             _write_video(folder.path / "overlays", clip, config.every)
@@ -115,6 +119,9 @@ def _explain_into(
     finally:
         counts = folder.finish(complete)
     logger.info("%s", _summary(counts, earlier, config.out))
+    overlays = folder.path / "overlays"
+    if not config.json and pictures.save and overlays.is_dir():
+        logger.info("pictures are in %s%s", overlays, f"; open for example {overlays / picture}" if picture else "")
     return 1 if counts["failed"] else 0
 
 
@@ -126,6 +133,15 @@ def _summary(counts: Mapping[str, int], earlier: int, out: str) -> str:
     silent += f", {counts['unsupported']} unsupported by their receipts" if counts["unsupported"] else ""
     lost = f"; {inputs} failed, see {out}/errors.jsonl" if counts["failed"] else ""
     return f"{_many(counts['detections'], 'detection')} in {images} explained{done_before}{silent} -> {out}{lost}"
+
+
+def _first_picture(rows: Sequence[Mapping[str, Any]], pictures: Pictures) -> str:
+    """The name of the picture of an image that shows most; empty where none was drawn."""
+    if not rows:
+        return ""
+    image, detection = rows[0]["id"].rpartition("-")[0], f"{rows[0]['id']}-{slug(rows[0]['class_name'])}"
+    names = {"panel": f"{image}-panel.png", "overlay": f"{detection}.png", "heatmap": f"{detection}-heatmap.png"}
+    return next((name for kind, name in names.items() if kind in pictures.save), "")
 
 
 def _many(count: int, what: str) -> str:
@@ -198,7 +214,8 @@ def _fetched(picture: Path, spare: Path) -> Path:
 
 def _print_rows(rows: Sequence[dict[str, Any]], stdout: TextIO) -> None:
     for row in rows:
-        stdout.write(json.dumps({**row, "layers": row["layers"].split(",")}) + "\n")
+        parsed = {name: json.loads(row[name]) for name in JSON_COLUMNS if row[name] is not None}
+        stdout.write(json.dumps({**row, **parsed, "layers": row["layers"].split(",")}) + "\n")
     stdout.flush()
 
 

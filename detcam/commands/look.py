@@ -16,7 +16,7 @@ from detcam.evaluate import bench as measure
 from detcam.evaluate import soak
 from detcam.io.images import read_image
 from detcam.io.sources import find_images
-from detcam.methods import METHODS, table_row
+from detcam.methods import RECOMMENDED, ordered_names, table_row
 
 
 def layers(config: LayersConfig, stdout: TextIO) -> int:
@@ -40,17 +40,27 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
 
 
 def methods(config: MethodsConfig, stdout: TextIO) -> int:
-    """Print every method."""
-    rows = [table_row(name) for name in METHODS]
+    """Print the methods to start with, and the others' names or, where asked, every method."""
+    names = ordered_names()
+    rows = [table_row(name) for name in names]
     if config.json:
         for told in rows:
             stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
         return 0
-    table = Table(*(title for title in rows[0] if title not in ("paper", "cost")), show_lines=True)
-    for told in rows:
-        table.add_row(*(text for title, text in told.items() if title not in ("paper", "cost")))
+    shown = rows if config.all else rows[: len(RECOMMENDED)]
+    titles = [title for title in rows[0] if title not in ("paper", "cost")]
+    table = Table(*(title.replace("-", "-\n") for title in titles), show_lines=True)
+    table.columns[0].min_width = max(len(told["method"]) for told in shown)  # a name is no use where it is cut
+    for told in shown:
+        table.add_row(*(told[title] for title in titles))
     console = Console(file=stdout)
     console.print(table)
+    if not config.all:
+        console.print(
+            "these are ahead of a Gaussian in the box where it was measured (docs/benchmark.md)", highlight=False
+        )
+        others = ", ".join(names[len(RECOMMENDED) :])
+        console.print(f"others, described by `detcam methods --all`: {others}", highlight=False)
     console.print("papers and costs: `detcam methods --json`, or docs/methods.md", highlight=False)
     return 0
 

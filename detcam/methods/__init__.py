@@ -174,6 +174,17 @@ DEFAULT, AT_LAYERS = "effect", "layercam"
 the best of those that work at layers, for what the first cannot answer."""
 
 
+RECOMMENDED = (DEFAULT, AT_LAYERS, "guided", "hirescam")
+"""The methods to start with: those that beat a Gaussian in the box in at least one table of ``docs/benchmark.md`` that
+no method searches for (planted causes, unseen fills), by intervals that do not meet; first what ``auto`` stands for.
+The others lose to it everywhere or are not measured there."""
+
+
+def ordered_names() -> list[str]:
+    """Every method's name, :data:`RECOMMENDED` first."""
+    return [*RECOMMENDED, *(name for name in METHODS if name not in RECOMMENDED)]
+
+
 def choose_method(target: str, at_layers: bool) -> str:
     """The method that ``auto`` stands for.
 

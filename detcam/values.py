@@ -1,0 +1,106 @@
+"""Options' values, from words of the command line and from YAML files, checked against the types of a configuration."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from detcam.config import COMMANDS, keys_of
+from detcam.errors import UsageError, nearest
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
+_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+def read_value(key: str, hint: Any, value: Any) -> Any:
+    """A value of the type that ``hint`` names, as jsonargparse understands it: text is read as YAML where that fits.
+
+    Raises:
+        UsageError: it is none; ``key`` is the option's.
+    """
+    try:
+        return _reader(hint).parse_object({"value": value}).value
+    except ArgumentError as error:
+        raise UsageError(f"{key} must be {type_in_words(hint)}, got {value}") from error
+
+
+@cache
+def _reader(hint: Any) -> ArgumentParser:
+    """A parser of one value; its one error says that the value does not fit."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    return parser
+
+
+def check_value(key: str, hint: Any, value: Any) -> None:
+    """Refuse what an option cannot be at the end: null where a value is needed, a switch that is no truth value.
+
+    Raises:
+        UsageError: it is that.
+    """
+    if (value is None and NoneType not in get_args(hint)) or (hint is bool and not isinstance(value, bool)):
+        raise UsageError(f"{key} must be {type_in_words(hint)}, got {'null' if value is None else repr(value)}")
+
+
+def read_document(path: str) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        UsageError: it cannot be read, or is no YAML.
+    """
+    if Path(path).is_dir():
+        raise UsageError(f"{path}: a folder, not a file")
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def read_options(path: str, command: str) -> dict[str, Any]:
+    """The options of a command that a YAML file holds, by their keys; ``source: photos/`` is a list of one.
+
+    Raises:
+        UsageError: the file cannot be read or holds no options, an unknown one, a value of another type, or another
+            command.
+    """
+    document = read_document(path)
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} holds no options")
+    config = COMMANDS[command]
+    hints = {key: get_type_hints(config)[name] for name, key in keys_of(config).items()} | {"command": str}
+    options = {}
+    for given, value in document.items():
+        key = str(given).replace("-", "_")
+        if key not in hints:
+            raise UsageError(f"no option {given!r}{nearest(keys_of(config).get(key, key), hints)}")
+        options[key] = _read_source(value) if key == "source" else read_value(key, hints[key], value)
+        check_value(key, hints[key], options[key])
+    if options.get("command", command) != command:
+        raise UsageError(f"the file says `command: {options['command']}`; detcam run takes what it says")
+    return options
+
+
+def _read_source(given: Any) -> list[str]:
+    sources = [given] if isinstance(given, str) else given
+    if not isinstance(sources, list) or not all(isinstance(one, str) for one in sources):
+        raise UsageError(f"source must be text or a list of texts, got {given!r}")
+    return sources
+
+
+def type_in_words(hint: Any) -> str:
+    """A type as messages name it: ``a whole number or null``."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(type_in_words(part) for part in get_args(hint))
+    if get_origin(hint) is list:
+        parts = get_args(get_args(hint)[0]) or get_args(hint)
+        return f"a list of {' and '.join(_MANY[part] for part in parts)}"
+    return _WORDS[hint]
