@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detcam.adapters.base import RawOutput
+from detcam.adapters.base import RawOutput, describe
 from detcam.errors import UsageError, nearest
 from detcam.options import check_target_name
 from detcam.registry import Registry, name_of
@@ -292,8 +292,7 @@ def _checked(name: str, target: Target) -> Target:
     def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:
         told = target(raw, index, detection)
         if not isinstance(told, Tensor) or told.ndim:
-            what = f"a tensor {tuple(told.shape)}" if isinstance(told, Tensor) else f"a {type(told).__name__}"
-            raise UsageError(f"target {name!r} has to give a scalar tensor, and gave {what}")
+            raise UsageError(f"target {name!r} has to give a scalar tensor, and gave {describe(told)}")
         return told
 
     return value

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from detcam.data import labels, read_data
+from detcam.data import LabelledImage, LabelledSet, Truth, check_classes, labels, read_data
 from detcam.data.labels import image_size
 from detcam.errors import UsageError
 from detcam.io.images import read_image
@@ -133,3 +133,31 @@ def test_animal_photographs():
     assert sum(len(image.truths) for image in found.images) == 126
     assert not found.problems
     assert all(len(read_data(real("hog/data.yaml"), split).images) == 89 for split in ("train", "val"))
+
+
+@pytest.mark.parametrize(
+    ("class_id", "class_name", "message"),
+    [
+        (
+            2,
+            "cat",
+            r"a\.png: truth 'a:1' has class 2, 'cat', and the model has none of that number: truths need .* names=",
+        ),
+        (0, "cat", r"has class 0, 'cat', and the model's 0 is 'dog'"),
+    ],
+)
+def test_a_set_whose_classes_are_not_the_models_is_refused(tmp_path, class_id, class_name, message):
+    def made(*truths):
+        return LabelledSet((LabelledImage(tmp_path / "a.png", (4, 4), truths),), {})
+
+    model = {0: "dog", 1: "cat"}
+    right = Truth("a:0", [0, 0, 2, 2], 1, "cat")
+    check_classes(made(right), model)
+    with pytest.raises(UsageError, match=message):
+        check_classes(made(right, Truth("a:1", [0, 0, 2, 2], class_id, class_name)), model)
+
+
+def test_a_truths_box_is_two_corners():
+    assert Truth("a", [3, 3, 3, 5], 0, "dog").xyxy.tolist() == [3, 3, 3, 5]
+    with pytest.raises(ValueError, match=r"two corners, x1 <= x2 and y1 <= y2, .*\[60, 60, 20, 90\]"):
+        Truth("a", [60, 60, 20, 90], 0, "dog")

@@ -10,7 +10,7 @@ from PIL import Image
 from polars.testing import assert_frame_equal
 
 import detcam
-from detcam.data import read_data, read_images
+from detcam.data import LabelledImage, LabelledSet, Truth, read_data, read_images
 from detcam.demo import WEIGHTS
 from detcam.demo.causes import KINDS
 from detcam.demo.scenes import make_scene, render
@@ -22,6 +22,7 @@ from detcam.runs.evaluation import EvaluationFolder
 
 METHODS = ["random", "box"]
 SEEDS = (300_004, 300_025, 300_032)
+OTHER = LabelledSet((LabelledImage("a.png", (9, 9), (Truth("a:1", [0, 0, 2, 2], 7, "zebra"),)),), {7: "zebra"})
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,7 @@ def test_nothing_measured_is_an_empty_result(demo_detector, photos, tmp_path):
         ({"per_image": True}, "per_image must be a whole number, at least 1, got True"),
         ({"conf": 2}, r"conf must lie in \[0, 1\], got 2"),
         ({"methods": ["layercan"]}, "no method 'layercan'; did you mean 'layercam'"),
+        ({"data": OTHER}, "has class 7, 'zebra', and the model has none of that number"),
         ({"data": "nowhere"}, "nowhere: no such file or folder"),
         ({"data": ["nowhere.png"]}, "the images that were given: no image that can be read: nowhere.png: "),
     ],

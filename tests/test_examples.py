@@ -54,6 +54,12 @@ def test_own_method(image, tmp_path, capsys, doors):
     assert (tmp_path / "hidden-cells.png").is_file()
 
 
+def test_own_layer_method(image, tmp_path, capsys, doors):
+    run_example("own_layer_method.py", WEIGHTS, image, tmp_path)
+    assert re.fullmatch(r"\w+ 0\.\d\d, near-the-box at model\.\d.*: ok\n", capsys.readouterr().out)
+    assert (tmp_path / "near-the-box.png").is_file()
+
+
 def test_own_target(image, tmp_path, capsys, doors):
     run_example("own_target.py", WEIGHTS, image, tmp_path)
     lines = capsys.readouterr().out.splitlines()
@@ -90,6 +96,16 @@ def test_own_torch_adapter(tmp_path, capsys, doors):
     assert (tmp_path / "bright.png").is_file()
 
 
+def test_own_data(image, tmp_path, capsys):
+    labels = image.parent / "labels.txt"
+    labels.write_text(f"{image.name} kite 0 0 9 9\n{image.name} gem 20 20 40 40\n")
+    run_example("own_data.py", WEIGHTS, labels, tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mAP50 0.00"
+    assert len(lines) == 5
+    assert all(re.fullmatch(r"\w+ 0\.\d\d \w+ (no map|\(\d+, \d+\))", line) for line in lines[1:])
+
+
 def test_review(tmp_path, capsys):
     data = write_dataset(
         tmp_path / "set", range(0), range(630_002, 630_003), lambda seed: make_scene(seed).with_marks(True, GEM)
@@ -104,7 +120,7 @@ def test_review(tmp_path, capsys):
 def test_the_page_on_extending_shows_what_the_examples_run():
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.S)
     run = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("own_*.py"))
-    assert len(shown) == 3
+    assert len(shown) == 5
     assert all(part in run for part in shown)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import detcam
 from detcam.cli import main
-from detcam.data import read_data
+from detcam.data import LabelledImage, LabelledSet, Truth, read_data
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS
 from detcam.demo.scenes import GEM, make_scene, write_dataset
 from detcam.errors import UsageError
@@ -18,6 +18,7 @@ from detcam.review import ReviewResult, compare, run_review
 from detcam.runs.folder import RunFolder
 
 SEEDS = range(630_000, 630_003)
+OTHER = LabelledSet((LabelledImage("a.png", (9, 9), (Truth("a:1", [0, 0, 2, 2], 7, "zebra"),)),), {7: "zebra"})
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +184,11 @@ def test_two_reviews_are_compared(result, data, tmp_path):
         ({"iou": -1}, r"iou must lie in \[0, 1\], got -1"),
         ({"method": "windoes"}, "no method 'windoes'; did you mean 'windows'"),
         ({"out": "memory://bucket/review"}, "a review keeps its folder on this machine"),
+        ({"data": OTHER}, "has class 7, 'zebra', and the model has none of that number"),
     ],
 )
 def test_what_is_wrong_is_said_in_words_for_python(data, tmp_path, changes, message):
-    options = {"out": tmp_path / "run", **changes}
+    options = {"data": data, "out": tmp_path / "run", **changes}
     with pytest.raises(UsageError, match=message) as caught:
-        run_review(WEIGHTS, data, **options)
+        run_review(WEIGHTS, options.pop("data"), **options)
     assert "--" not in str(caught.value)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def describe(value: object) -> str:
+    """What something from outside is, for a message: ``a tensor (3, 4)``, ``a float``."""
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 @dataclass(frozen=True, eq=False)
 class RawOutput:
     """Every raw prediction of a batch, before any threshold or suppression, still attached to the autograd graph.

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detcam.adapters.base import Layer, RawOutput
+from detcam.adapters.base import Layer, RawOutput, describe
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.layers import LayerIndex
 from detcam.adapters.settings import check_device, check_one_shape, check_place, check_sides, private_copy
@@ -225,6 +225,7 @@ class TorchDetector(ABC):
             capture({name: self._layer_index.modules[name] for name in layers}, instead) as activations,
         ):
             raw = self.run_model(batch)
+        _check_raw(raw, len(batch))
         if unused := [name for name in layers if name not in activations]:
             raise UsageError(f"layer {unused[0]!r} takes no part in the forward pass that made the detections")
         return replace(raw, activations=activations, size=(batch.shape[2], batch.shape[3]))
@@ -264,3 +265,23 @@ class TorchDetector(ABC):
             )
             if outline.polygons != ()
         )
+
+
+def _check_raw(raw: RawOutput, count: int) -> None:
+    """Refuse a family's raw output whose parts do not fit together: it would be read as other predictions.
+
+    Raises:
+        UsageError: it is none, or a part has another shape than :class:`~detcam.adapters.base.RawOutput` says.
+    """
+    if not isinstance(raw, RawOutput):
+        raise UsageError(f"run_model has to give a detcam.RawOutput, and gave {describe(raw)}")
+    if not isinstance(raw.logits, Tensor) or raw.logits.ndim != 3 or len(raw.logits) != count:
+        raise UsageError(f"run_model has to give logits ({count}, anchor, class), and gave {describe(raw.logits)}")
+    anchors = raw.logits.shape[1]
+    for name, shape in {"boxes": (count, anchors, 4), "sides": (count, anchors, 4), "strides": (anchors,)}.items():
+        part = getattr(raw, name)
+        if not isinstance(part, Tensor) or part.shape != shape:
+            raise UsageError(
+                f"run_model gave logits {tuple(raw.logits.shape)}, read as (batch, anchor, class), so its {name} have "
+                f"to be a tensor {shape}, and are {describe(part)}"
+            )

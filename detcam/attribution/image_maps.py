@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.base import DetectorAdapter, describe
 from detcam.attribution.layer_maps import LayerMaps, RawMap
 from detcam.attribution.prepared_image import PreparedImage
 from detcam.attribution.receipt import check, verify
@@ -102,7 +102,8 @@ def _checked(maps: Tensor, method: Method, count: int) -> Tensor:
         UsageError: it is not one map (h, w) for each scalar asked about.
     """
     if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != count:
-        what = f"a tensor {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
         name = method.name or name_of(method.function)
-        raise UsageError(f"method {name!r} has to give maps ({count}, h, w), one for each scalar, and gave {what}")
+        raise UsageError(
+            f"method {name!r} has to give maps ({count}, h, w), one for each scalar, and gave {describe(maps)}"
+        )
     return maps.detach()

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detcam.adapters.base import DetectorAdapter, RawOutput
+from detcam.adapters.base import DetectorAdapter, RawOutput, describe
 from detcam.attribution.augmentation import mirror, views
+from detcam.errors import UsageError
 from detcam.methods import Method
 from detcam.methods.cam import positive_component
+from detcam.registry import name_of
 from detcam.targets import Target, find_target, mirrored, target_parts
 from detcam.tensors.fusion import box_reach, combine_maps, fuse_maps, gradient_support
 from detcam.types import Detection
@@ -172,5 +174,12 @@ class LayerMaps:
             if "eigen" in self.smoothing:
                 available["reduce"] = positive_component
             with torch.no_grad():
-                maps.append(self.method.layer_map(available))
+                made = self.method.layer_map(available)
+            if not isinstance(made, Tensor) or made.ndim != 2:
+                called = self.method.name or name_of(self.method.function)
+                raise UsageError(
+                    f"method {called!r} has to give one map (h, w) of a layer's activations {tuple(layer.shape)}, and "
+                    f"gave {describe(made)}"
+                )
+            maps.append(made)
         return fuse_maps(maps, self.fusion)

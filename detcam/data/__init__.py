@@ -11,6 +11,8 @@ from detcam.data.labels import LabelledImage as LabelledImage
 from detcam.data.labels import LabelledSet as LabelledSet
 from detcam.data.labels import Problem, Reader
 from detcam.data.labels import Truth as Truth
+from detcam.data.labels import check_classes as check_classes
+from detcam.data.labels import image_size as image_size
 from detcam.data.yolo import read_yolo
 from detcam.errors import UsageError
 from detcam.io.sources import find_images

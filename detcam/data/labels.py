@@ -56,6 +56,8 @@ class Truth:
         box = np.array(self.xyxy, np.float32)
         if box.shape != (4,) or not np.isfinite(box).all():
             raise ValueError(f"xyxy must be four finite numbers x1, y1, x2, y2, got {self.xyxy!r}")
+        if (box[2:] < box[:2]).any():
+            raise ValueError(f"xyxy is two corners, x1 <= x2 and y1 <= y2, no width and height, got {self.xyxy!r}")
         box.flags.writeable = False
         object.__setattr__(self, "xyxy", box)
 
@@ -106,9 +108,33 @@ class LabelledSet:
 
     images: tuple[LabelledImage, ...]
     names: Mapping[int, str]
-    problems: tuple[Problem, ...]
-    labelled: bool
-    unmapped: Mapping[str, int]
+    problems: tuple[Problem, ...] = ()
+    labelled: bool = True
+    unmapped: Mapping[str, int] = field(default_factory=dict)
+
+
+def check_classes(labelled: LabelledSet, names: Mapping[int, str]) -> None:
+    """Refuse a set whose truths count classes otherwise than a model does: every one would be taken for another class.
+
+    Args:
+        labelled: a set, read for this model or not.
+        names: the model's classes by index.
+
+    Raises:
+        UsageError: a truth's ``class_id`` is no class of the model's, or one of another name.
+    """
+    for image in labelled.images:
+        for truth in image.truths:
+            if (known := names.get(truth.class_id)) != truth.class_name:
+                model = (
+                    "the model has none of that number"
+                    if known is None
+                    else f"the model's {truth.class_id} is {known!r}"
+                )
+                raise UsageError(
+                    f"{image.path}: truth {truth.id!r} has class {truth.class_id}, {truth.class_name!r}, and {model}: "
+                    "truths need the model's class numbers and names: detcam.data.read_data(path, names=model.names)"
+                )
 
 
 class Label(NamedTuple):

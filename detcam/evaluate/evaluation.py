@@ -17,7 +17,7 @@ from torch import nn
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
-from detcam.data import LabelledImage, LabelledSet, read_data, read_images
+from detcam.data import LabelledImage, LabelledSet, check_classes, read_data, read_images
 from detcam.errors import InputError
 from detcam.evaluate.contest import Contest, Row
 from detcam.evaluate.contestants import default_methods
@@ -83,7 +83,8 @@ def evaluate(
     Args:
         model: what :func:`detcam.load` gives or takes.
         data: a COCO ``.json``, a ``data.yaml`` (its split ``val``), a folder or a glob of images; or what
-            :func:`detcam.data.read_data` gives; or several paths of images. Labels matter to the figures of masks
+            :func:`detcam.data.read_data` gives for this model, or a :class:`detcam.data.LabelledSet` made by hand; or
+            several paths of images. Labels matter to the figures of masks
             alone.
         methods: each ``NAME[@LAYERS][:BUDGET]``, as ``layercam@neck``, ``guided:256``, names that
             :func:`detcam.register_method` made known among them; None or none takes what
@@ -186,9 +187,10 @@ def _labelled(data: Data, model: DetectorAdapter) -> LabelledSet:
     """The data as a labelled set.
 
     Raises:
-        UsageError: nothing is there that can be read.
+        UsageError: nothing is there that can be read, or a set's classes are not the model's.
     """
     if isinstance(data, LabelledSet):
+        check_classes(data, model.names)
         return data
     if isinstance(data, str | PathLike):
         return read_data(fspath(data), names=model.names)

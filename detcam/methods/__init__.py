@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from detcam.methods.subject import Subject
 
 
+LAYER_INPUTS = ("activations", "gradients", "box", "anchor", "stride", "seed")
+"""What a function that works at layers may ask for by name; and, with a default, ``reduce``, for eigen smoothing."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A map-making function, what it takes, and what its maps can say.
 
     Attributes:
-        function: for ``layer``, one layer's ``activations`` and any of ``gradients``, ``box``, ``anchor``, ``stride``
-            and ``seed`` by name -> a map (..., h, w); for ``image``, a :class:`~detcam.methods.subject.Subject` ->
-            maps (detection, h, w) over the input.
+        function: for ``layer``, any of these by name -> a map (h, w): ``activations`` and the target's ``gradients``
+            there, both float32 (channel, h, w); ``box``, float32 (4,) xyxy, and ``anchor``, float32 (2,) x, y, both in
+            cells of the layer; its ``stride`` in pixels of the input; ``seed``. For ``image``, a
+            :class:`~detcam.methods.subject.Subject` -> maps (detection, h, w) over the input.
         on: what it works on.
         paper: authors, year and where it is found.
         cost: passes beyond the one that found the detections; K detections.
@@ -38,6 +43,9 @@ class Method:
         concludes: whether its maps come with a quick receipt, the evidence patch and a sentence.
         pixelwise: whether gradients at the pixels are held for every detection, so that they are taken 16 at a time.
         name: what rows and pictures call a method that is not registered; without one, the function's ``__name__``.
+
+    Raises:
+        UsageError: ``on`` is neither of the two, or the function cannot be called so.
     """
 
     function: Callable[..., Tensor]
@@ -55,6 +63,30 @@ class Method:
     concludes: bool = False
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if self.on not in ("layer", "image"):
+            raise UsageError(f"a method works on 'layer' or on 'image', got on={self.on!r}")
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # not every callable tells what it takes
+            return
+        name = self.name or name_of(self.function)
+        if self.on == "layer":
+            needed = [
+                key for key, one in signature.parameters.items()
+                if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+            ]  # fmt: skip
+            if unknown := [key for key in needed if key not in LAYER_INPUTS]:
+                raise UsageError(
+                    f"method {name!r} asks for {unknown[0]!r}, which no layer has; a function that works at layers "
+                    f"takes any of {', '.join(LAYER_INPUTS)}, by these names"
+                )
+        elif "activations" in signature.parameters or not _takes_one(signature):
+            raise UsageError(
+                f"method {name!r} is a function of {signature}, and one that works on the image is a function of a "
+                "detcam.Subject alone; one that works at layers is given as detcam.Method(function, on='layer')"
+            )
+
     @property
     def takes(self) -> frozenset[str]:
         """The names of the function's arguments."""
@@ -63,6 +95,15 @@ class Method:
     def layer_map(self, available: dict[str, Any]) -> Tensor:
         """One layer's map from what of ``available`` the function takes."""
         return self.function(**{name: available[name] for name in self.takes & available.keys()})
+
+
+def _takes_one(signature: inspect.Signature) -> bool:
+    """Whether a function can be called with one argument."""
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 _ONE = "K backward"
@@ -76,7 +117,7 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
     Of a function alone the label is the first line of its docstring, and any model is let through.
 
     Raises:
-        UsageError: neither of the two.
+        UsageError: neither of the two, or a function of something else.
     """
     if isinstance(given, Method):
         return given
@@ -213,6 +254,7 @@ def register_method(name: str, method: Method | Callable[[Subject], Tensor]) -> 
         name: letters, digits and any of ``_ . + -``.
         method: a :class:`Method`; or a function of a :class:`~detcam.methods.subject.Subject`, which holds one image
             (3, h, w) and K scalars to explain, that gives maps (K, h', w') over the detector's input, of any size.
+            A function that works at layers is given as a :class:`Method` with ``on="layer"``.
 
     Raises:
         UsageError: the name is taken or cannot be one, or ``method`` is none.

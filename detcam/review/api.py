@@ -12,7 +12,7 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
-from detcam.data import LabelledSet, read_data
+from detcam.data import LabelledSet, check_classes, read_data
 from detcam.errors import InputError, UsageError
 from detcam.io.files import on_this_machine
 from detcam.options import check_thresholds
@@ -64,7 +64,8 @@ def run_review(
 
     Args:
         model: what :func:`detcam.load` gives or takes.
-        data: a COCO instances ``.json``, an Ultralytics ``data.yaml``, or what :func:`detcam.data.read_data` gave.
+        data: a COCO instances ``.json``, an Ultralytics ``data.yaml``, or what :func:`detcam.data.read_data` gave
+            for this model, or a :class:`detcam.data.LabelledSet` made by hand, for labels of another format.
         out: the run folder, on this machine.
         split: which images of a ``data.yaml``.
         rename: names of the set's classes -> the model's, where the two call them differently.
@@ -84,8 +85,8 @@ def run_review(
         The review, read from its folder when it is asked for something.
 
     Raises:
-        UsageError: a value out of range; no such method, data or class; the set has no labels; the folder holds
-            something else, is in use, or cannot be written.
+        UsageError: a value out of range; no such method, data or class; the set has no labels, or classes that are
+            not the model's; the folder holds something else, is in use, or cannot be written.
         WeightsError: the weights cannot be used.
     """
     check_thresholds(conf, iou, max_det)
@@ -97,6 +98,7 @@ def run_review(
     if not labelled.labelled:
         name = "the set" if isinstance(data, LabelledSet) else data
         raise UsageError(f"{name}: no labels there, so nothing is right or wrong; name a labelled set")
+    check_classes(labelled, detector.names)
     explainer = ErrorExplainer(detector, method, seed)
     explainer.check()
     if configuration is None:
