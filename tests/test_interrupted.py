@@ -133,7 +133,7 @@ def test_the_reader_of_its_lines_goes_away(images, whole, tmp_path, capsys):
 
 
 def test_images_that_share_a_batch_share_it_again(images, tmp_path, capsys, monkeypatch):
-    """What shares a forward pass changes the last bits of its results; so a batch half done is done again."""
+    """Results differ in the last bits between batches, so a batch that was half finished is computed again whole."""
     options = ["--method", "layercam", "--batch", "4"]
     assert main(command(images, tmp_path / "whole", *options)) == 0
     real = RunFolder.add

@@ -11,7 +11,7 @@ from detcam.drawing.fonts import typeface, wrapped
 from detcam.drawing.labels import letter_size
 from detcam.drawing.overlays import overlay
 from detcam.drawing.reduced import resized
-from detcam.drawing.words import note_of, sentence_of
+from detcam.drawing.words import note_of, shown_sentence
 from detcam.drawing.zooms import is_small, zoom
 from detcam.types import ImageResult
 
@@ -49,7 +49,7 @@ def captioned(explanation: Explanation, colormap: str = "inferno", opacity: floa
     pad, small = round(size * 0.7), small_letters(size)
     close = zoom(explanation, colormap, opacity, wide // 3) if is_small(explanation) else None
     left = pad if close is None else 2 * pad + close.shape[1]
-    lines = wrapped(sentence_of(explanation), size, wide - left - pad, MOST_LINES)
+    lines = wrapped(shown_sentence(explanation), size, wide - left - pad, MOST_LINES)
     notes = wrapped(note_of(explanation), small, wide - left - pad, MOST_LINES)
     down = line_height(size) * len(lines) + line_height(small) * len(notes)
     down = max(down, 0 if close is None else len(close)) + 2 * pad

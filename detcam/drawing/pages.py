@@ -17,7 +17,7 @@ from detcam.drawing.key import draw_key
 from detcam.drawing.overlays import draw_things, draw_view
 from detcam.drawing.reduced import reduced
 from detcam.drawing.view import View
-from detcam.drawing.words import note_of, sentence_of
+from detcam.drawing.words import note_of, shown_sentence
 from detcam.drawing.zooms import zoom_window
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _tile(number: int, explanation: Explanation, small: Explanation, width: int,
     return Tile(
         wrapped(f"{number} \N{MIDDLE DOT} {explanation.detection.caption}", TEXT, width, 1),
         Image.fromarray(framed),
-        wrapped(sentence_of(explanation), TEXT, width, 5),
+        wrapped(shown_sentence(explanation), TEXT, width, 5),
         wrapped(note_of(explanation), SMALL_TEXT, width, 2),
     )
 

@@ -29,13 +29,13 @@ from detcam.tensors.fills import averaged, softened
 from detcam.types import Detection
 
 AREA_SHARES = (0.04, 0.12, 0.35)
-"""How much of the box's area the hottest pixels cover whose connected parts are tried as patches."""
+"""Shares of the box's area: so many of the hottest pixels are taken, and their connected parts tried as patches."""
 PARTS_PER_SHARE = 2
 """Connected parts tried for each share, by the heat in them."""
 PATCH_GROWTHS = (1.0, 1.6, 2.4)
-"""Sizes in which the window that costs an error most is tried as a patch."""
+"""The window whose removal lowers the score most is tried as a patch at its own size and enlarged by these factors."""
 SCORE_TOLERANCE = 0.05
-"""Of patches that cost an error as much, within this, the smallest is its evidence."""
+"""Among patches within this score of the best, the smallest is taken."""
 SAME_PATCH_IOU = 0.7
 """Patches that overlap more than this (IoU) are one."""
 CONTROL_REACH = 2.0
@@ -204,7 +204,7 @@ def find_evidence(
     parts = torch.stack([rectangle_mask(patch, scene.inside) for patch in patches])
     scores = scene.without(parts, boxes, ids)
     best = _most(scores, patches)
-    # As many patches of its size elsewhere, and of those too the one that costs most: a choice alone is no cause.
+    # The control is the worst of as many random patches as candidates were tried: choosing alone must not make a cause.
     controls = _elsewhere(scene, box, [patches[best]] * len(patches), seed)
     others = torch.stack([rectangle_mask(patch, scene.inside) for patch in controls])
     control_scores = scene.without(others, boxes, ids)

@@ -85,10 +85,21 @@ def explain_batches(
     write: Callable[[ImageResult], list[Row]],
     done: Container[str],
 ) -> Iterator[Done]:
-    """Explain batches of items and write each one's result; ``workers`` threads decode ahead of the detector.
+    """Explain batches of items and write each one's result.
 
-    An item that is ``done``, by its name, only keeps the others company: what shares a forward pass changes the last
-    bits of its results.
+    Finished images are computed again with their batch, but not written: results differ in the last bits between
+    batches of different images, and a resumed run should end with the same bytes. A batch of finished images alone is
+    skipped.
+
+    Args:
+        explainer: makes the maps.
+        batches: items that share a forward pass.
+        workers: threads that decode images ahead of the detector.
+        write: writes one image's result and returns its rows.
+        done: names of the images that are finished.
+
+    Yields:
+        What became of each image that was not finished, in order.
     """
     sizes: SimpleQueue[int] = SimpleQueue()
 
