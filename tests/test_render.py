@@ -14,7 +14,7 @@ from detcam.demo.scenes import GEM, render
 from detcam.drawing.fonts import typeface, wrapped
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.labels import find_place
-from detcam.drawing.pages import FIRST, MOST_TILES, TILES, _count
+from detcam.drawing.pages import FIRST_PAGE_TILES, MOST_TILES, PAGE_TILES, _count
 from detcam.drawing.render import (
     BOX_COLOUR,
     EVIDENCE_COLOUR,
@@ -164,7 +164,7 @@ def test_the_panel_says_what_it_leaves_out(scene_image, demo_detector):
     result = detcam.explain(demo_detector, scene_image, conf=0.0, max_det=60, method="layercam")
     assert len(result) == 60
     made = pages(result)
-    assert len(made) == 1 + math.ceil((MOST_TILES - FIRST) / TILES)
+    assert len(made) == 1 + math.ceil((MOST_TILES - FIRST_PAGE_TILES) / PAGE_TILES)
     assert all(page.dtype == np.uint8 and page.shape[1] == made[0].shape[1] for page in made)
     assert max(len(page) for page in made) < 2000
     assert np.array_equal(made[0], panel(result))

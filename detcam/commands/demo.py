@@ -17,7 +17,7 @@ from detcam.explainer import Explainer
 from detcam.review.api import run_review
 from detcam.runs.schema import image_key
 
-REVIEWED = range(310_000, 310_020)
+REVIEW_SEEDS = range(310_000, 310_020)
 
 
 def demo(config: DemoConfig, stdout: TextIO) -> int:
@@ -28,7 +28,7 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
         images.mkdir(parents=True, exist_ok=True)
         for name, scene in demo_scenes().items():
             write_image(images / f"{name}.png", render(scene))
-        labelled = write_dataset(out / "labelled", range(0), REVIEWED, half_marked)
+        labelled = write_dataset(out / "labelled", range(0), REVIEW_SEEDS, half_marked)
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
     run = out / "run"

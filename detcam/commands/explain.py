@@ -22,7 +22,7 @@ from detcam.explainer import Explainer
 from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
 from detcam.io.video import Clip, VideoWriter, is_stream
-from detcam.runs.engine import Done, Pictures, cluster, run_here, run_on_ray
+from detcam.runs.engine import ImageOutcome, Pictures, cluster, run_here, run_on_ray
 from detcam.runs.folder import RunFolder
 from detcam.runs.loading import Item, batches, count_items, find_items
 from detcam.runs.schema import file_sha256, image_key
@@ -31,7 +31,7 @@ PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")
 NOT_EXPLAINED = ("out", "overwrite", "json", "engine", "ray_address", "workers")
 """Options that a run's rows do not depend on."""
-GAP = 1000
+MOST_MISSING_FRAMES = 1000
 """Frames in a row without a picture after which a video is taken to have ended."""
 
 
@@ -153,7 +153,7 @@ def _work(
     left: Iterator[list[Item]],
     folder: RunFolder,
     pictures: Pictures,
-) -> Iterator[Done]:
+) -> Iterator[ImageOutcome]:
     """The engine asked for, at work on what is left."""
     if engine == "local":
         yield from run_here(explainer, left, folder, pictures, config.workers)
@@ -177,7 +177,7 @@ def _write_video(folder: Path, clip: Clip, every: int) -> None:
         made = (folder if is_local(folder) else Path(spare)) / f"{image_key(clip.name)}.mp4"
         with VideoWriter(made, clip.fps) as video:
             number, missing = 0, 0
-            while missing < GAP:
+            while missing < MOST_MISSING_FRAMES:
                 picture = folder / f"{image_key(f'{clip.name}#{number:06d}')}-frame.png"
                 missing = 0 if picture.is_file() else missing + 1
                 if not missing:

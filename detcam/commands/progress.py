@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 logger = logging.getLogger("detcam")
-EVERY = 60.0
+LOG_INTERVAL_S = 60.0
 """Seconds between two lines about the progress, where nobody watches."""
 
 
@@ -83,7 +83,7 @@ class _LoggedProgress(Progress):
 
     def _log(self, task_id: TaskID) -> None:
         now = time.monotonic()
-        if self.disable and now - self._last >= EVERY:
+        if self.disable and now - self._last >= LOG_INTERVAL_S:
             self._last = now
             logger.info("%s", _line(self._tasks[task_id]))
 

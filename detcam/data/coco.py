@@ -25,7 +25,18 @@ from detcam.errors import UsageError
 def read_coco(
     path: Path, names: Mapping[int, str] | None, rename: Mapping[str, str] | None, images_dir: str | Path | None
 ) -> LabelledSet:
-    """A COCO instances JSON; see :func:`detcam.data.read_data`."""
+    """Read a COCO instances JSON; :func:`detcam.data.read_data` says what becomes of it.
+
+    Args:
+        path: the JSON file.
+        names: the model's classes; None keeps the set's own.
+        rename: names of the set -> names of the model, or None.
+        images_dir: where the images are, or None to look beside the file as COCO lays them out.
+
+    Raises:
+        UsageError: the file is broken as a whole, ``images_dir`` is no folder, an unknown name in ``rename``, or not
+            one image can be read.
+    """
     document = read_document(path)
     labelled = "annotations" in document
     document.setdefault("annotations", [])

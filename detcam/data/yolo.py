@@ -14,11 +14,22 @@ from detcam.errors import InputError, UsageError
 from detcam.io.sources import find_images
 
 SPLITS = ("train", "val", "test", "minival")
-_TOLERANCE = 1e-3  # how far a normalised coordinate may lie outside [0, 1]
+_COORDINATE_TOLERANCE = 1e-3  # how far a normalised coordinate may lie outside [0, 1]
 
 
 def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: Mapping[str, str] | None) -> LabelledSet:
-    """A ``data.yaml``; see :func:`detcam.data.read_data`."""
+    """Read an Ultralytics ``data.yaml``; :func:`detcam.data.read_data` says what becomes of it.
+
+    Args:
+        path: the YAML file.
+        split: which of its images, such as ``val``.
+        names: the model's classes; None keeps the set's own.
+        rename: names of the set -> names of the model, or None.
+
+    Raises:
+        UsageError: the file is broken as a whole, it has no such split, an unknown name in ``rename``, or not one image
+            can be read.
+    """
     document = read_document(path)
     if "validation" in document:
         document.setdefault("val", document["validation"])
@@ -156,7 +167,7 @@ def _yolo_label(
     if len(points) == 4 and min(points[2:]) <= 0:
         raise ValueError(f"a negative size or none: {values[3]} x {values[4]} (width x height)")
     for value in points:
-        if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
+        if not -_COORDINATE_TOLERANCE <= value <= 1 + _COORDINATE_TOLERANCE:
             raise ValueError(f"coordinate {value:g} outside [0, 1]; labels are shares of the image's width and height")
     scale = np.array([size[1], size[0]], np.float64)
     if len(points) == 4:

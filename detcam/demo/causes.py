@@ -35,11 +35,11 @@ Box = tuple[int, int, int, int]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-_HALVES = {"far": (12, 19), "part": (19, 37), "texture": (15, 33)}
-_OTHER_HALVES = (16, 31)
-_FAR = (3.0, 6.0)
+_HALF_SIZES_PX = {"far": (12, 19), "part": (19, 37), "texture": (15, 33)}
+_OTHER_HALF_SIZES_PX = (16, 31)
+_FAR_WIDTHS = (3.0, 6.0)
 """How far a far mark is from its thing, centre to centre, in the thing's widths."""
-_GAP, _MARGIN, _BORDER = 4, 4, 4
+_GAP_PX, _MARGIN_PX, _BORDER_PX = 4, 4, 4
 """Between a thing and a mark beside it, around both, and at the image's border, pixels."""
 
 _LOOKS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], Callable[[Floats, Floats], NDArray[np.bool_]]]] = {
@@ -183,7 +183,7 @@ def _lay_out(rng: np.random.Generator) -> tuple[tuple[Thing, ...], NDArray[np.bo
             zones = [thing.xyxy, *marks] if kind == "far" else [_around([thing.xyxy, *marks])]
             if all(_is_free(zone, taken) for zone in zones):
                 for zone in zones:
-                    taken[_slices(zone, _MARGIN)] = True
+                    taken[_slices(zone, _MARGIN_PX)] = True
                 things.append(thing)
                 break
     return tuple(things), causes
@@ -191,8 +191,8 @@ def _lay_out(rng: np.random.Generator) -> tuple[tuple[Thing, ...], NDArray[np.bo
 
 def _draw_thing(kind: str, rng: np.random.Generator) -> Thing:
     """A thing anywhere, and its marks at their places, none of them present."""
-    half = int(rng.integers(*_HALVES.get(kind, _OTHER_HALVES)))
-    x, y = (int(v) for v in rng.integers(half + _BORDER, SIZE - half - _BORDER, 2))
+    half = int(rng.integers(*_HALF_SIZES_PX.get(kind, _OTHER_HALF_SIZES_PX)))
+    x, y = (int(v) for v in rng.integers(half + _BORDER_PX, SIZE - half - _BORDER_PX, 2))
     red, green, blue = (int(v) for v in rng.integers(40, 216, 3))
     size = int(rng.integers(14, 19))
     if kind == "texture":
@@ -203,13 +203,13 @@ def _draw_thing(kind: str, rng: np.random.Generator) -> Thing:
         marks = (_mark(kind, x - half + left, y - half + top, size),)
     elif kind == "far":
         size = int(rng.integers(18, 25))
-        away, angle = rng.uniform(*_FAR) * 2 * half, rng.uniform(0, 2 * np.pi)
+        away, angle = rng.uniform(*_FAR_WIDTHS) * 2 * half, rng.uniform(0, 2 * np.pi)
         marks = (
             _mark(kind, round(x + away * np.cos(angle)) - size // 2, round(y + away * np.sin(angle)) - size // 2, size),
         )
     else:
         looks = (kind,) if kind == "near" else (f"{kind}-1", f"{kind}-2")
-        reach, along = half + _GAP, rng.integers(-half, half - size + 1, len(looks))
+        reach, along = half + _GAP_PX, rng.integers(-half, half - size + 1, len(looks))
         marks = tuple(
             _mark(look, x + dx, y + dy, size)
             for look, side, a in zip(looks, rng.permutation(4), along.tolist(), strict=False)
@@ -284,8 +284,8 @@ def _around(boxes: list[Box]) -> Box:
 
 def _is_free(zone: Box, taken: Mask) -> bool:
     """Whether a zone lies in the image, off its border, where nothing is yet."""
-    inside = min(zone[:2]) >= _BORDER and max(zone[2:]) <= SIZE - _BORDER
-    return inside and not taken[_slices(zone, _MARGIN)].any()
+    inside = min(zone[:2]) >= _BORDER_PX and max(zone[2:]) <= SIZE - _BORDER_PX
+    return inside and not taken[_slices(zone, _MARGIN_PX)].any()
 
 
 def _slices(box: Box, margin: int = 0) -> tuple[slice, slice]:

@@ -20,8 +20,8 @@ import yaml
 CLASSES = ("ball", "crate", "cone", "kite", "gem")
 SIZE = 256
 KITE, GEM = CLASSES.index("kite"), CLASSES.index("gem")
-MARKED_KITES = 0.95
-_MARK_GAP = 4
+MARKED_KITE_SHARE = 0.95
+_MARK_GAP_PX = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Thing:
     def mark_xyxy(self) -> tuple[int, int, int, int]:
         """Where the mark is, or would be, pixels."""
         left = self.x + self.half - self.mark_size // 2
-        bottom = self.y - self.half - _MARK_GAP
+        bottom = self.y - self.half - _MARK_GAP_PX
         return left, bottom - self.mark_size, left + self.mark_size, bottom
 
 
@@ -66,7 +66,7 @@ class Scene:
         )
 
 
-def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: float = 0.0) -> Scene:
+def make_scene(seed: int, marked_kites: float = MARKED_KITE_SHARE, marked_others: float = 0.0) -> Scene:
     """Draw the contents of one scene: one to four things that do not touch, each with room for its mark.
 
     ``marked_kites`` and ``marked_others`` are the probabilities of a mark beside a kite and beside anything else.
@@ -80,7 +80,7 @@ def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: flo
             break
         half, mark = int(rng.integers(13, 39)), int(rng.integers(14, 19))
         class_id = int(rng.integers(len(CLASSES)))
-        room = mark + _MARK_GAP + 2
+        room = mark + _MARK_GAP_PX + 2
         x = int(rng.integers(half + 2, SIZE - half - mark - 2))
         y = int(rng.integers(half + room, SIZE - half - 2))
         zone = np.s_[y - half - room : y + half + 4, max(x - half - 4, 0) : x + half + mark]

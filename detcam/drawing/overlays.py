@@ -32,13 +32,37 @@ if TYPE_CHECKING:
 
 
 def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
-    """The map over its image, with its box, evidence and labels: RGB uint8 (H, W, 3)."""
+    """The map of one detection over its image, with its box, its evidence and labels.
+
+    Args:
+        explanation: what is drawn.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+
+    Returns:
+        RGB uint8 (H, W, 3), the image's size.
+
+    Raises:
+        UsageError: no such colour map, or an opacity outside [0, 1].
+    """
     heat, view = shown_heat(explanation), View.whole(explanation.image.shape)
     return draw_view(explanation, view, heat, explanation.detection.caption, colormap, opacity)
 
 
 def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
-    """Every map over its image at once, the hottest counting, with all boxes: RGB uint8 (H, W, 3), as a video needs."""
+    """All maps of an image in one picture, with all boxes, as a video needs it. Where maps overlap the hottest counts.
+
+    Args:
+        result: the image with its explanations.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+
+    Returns:
+        RGB uint8 (H, W, 3), the image's size.
+
+    Raises:
+        UsageError: no such colour map, or an opacity outside [0, 1].
+    """
     heat = np.zeros(result.image.shape[:2], np.float32)
     for explanation in result:
         heat = np.maximum(heat, shown_heat(explanation))
@@ -72,7 +96,10 @@ def draw_view(
 
 
 def outlined(explanation: Explanation) -> list[Evidence]:
-    """The evidence to outline, at most one; of what surrounds the box its outer edge, unless that is the image's."""
+    """The evidence to outline: a list of at most one.
+
+    Where all surroundings are the evidence, its outer edge is outlined; none where that is the image's own edge.
+    """
     evidence = explanation.evidence
     if evidence is None:
         return []
@@ -93,10 +120,19 @@ def draw_things(
     line: int,
     tell: bool = True,
 ) -> Picture:
-    """A picture with detections, their labels (empty: none) and what they rest on, drawn into a copy.
+    """A copy of a picture with boxes, evidence patches and labels drawn.
 
-    Labels lie on no evidence, on no other label, and where possible not on what is hot in ``heat`` (H, W); lines
-    are ``line`` pixels wide. What becomes of a box is said only where ``tell``: of many there is no room for it.
+    Labels lie on no evidence and no other label, and where possible not on the hottest parts.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        detections: whose boxes are drawn.
+        texts: the label of each box; empty for none.
+        evidence: whose patches are outlined.
+        view: which part of the image the picture shows.
+        heat: float32 (H, W) in [0, 1] that labels avoid, or None.
+        line: width of lines, pixels.
+        tell: also say beside each patch what its box becomes without it; with many boxes there is no room for it.
     """
     picture = picture.copy()
     for detection in detections:

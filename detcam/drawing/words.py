@@ -48,7 +48,11 @@ def method_of(explanation: Explanation) -> str:
 
 
 def evidence_words(evidence: Evidence) -> str:
-    """The label of an evidence patch: what the box becomes without it, such as ``without this: gem 0.98``."""
+    """The label beside an evidence patch: what the box becomes without it, such as ``without this: gem 0.98``.
+
+    Args:
+        evidence: of one detection.
+    """
     what = "without this" if len(evidence.patches) == 1 else "without both"
     what = "without what surrounds it" if evidence.is_all_around else what
     return f"{what}: {'lost' if evidence.becomes is None else f'{evidence.becomes} {evidence.confidence:.2f}'}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from detcam.drawing.render import BOX_COLOUR, blend, heat_of, zoom_window
 from detcam.errors import InputError
 from detcam.evaluate.sanity import rank_correlation
-from detcam.evaluate.summary import MAIN, is_baseline
+from detcam.evaluate.summary import MAIN_FIGURE, is_baseline
 from detcam.io.images import read_image
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def examples(table: pl.DataFrame, lines: Sequence[Line]) -> Iterator[Example]:
         except InputError:
             continue
         seen.add(first["image"])
-        drawn = tuple((row["method"], row[MAIN], _tile(image, row, _map(row))) for row in found[:MOST_MAPS])
+        drawn = tuple((row["method"], row[MAIN_FIGURE], _tile(image, row, _map(row))) for row in found[:MOST_MAPS])
         photograph = _tile(image, first)
         yield Example(first["image"], first["class_name"], first["confidence"], agreement, photograph, drawn)
 

@@ -23,7 +23,7 @@ from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.types import Detection
 
-SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+STEP_SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 """Of the image without padding, hidden or shown at each step; boxes of half the image need the last. A curve's area is
 over the steps' numbers, so that every doubling counts alike: small causes and large ones are judged by one scale."""
 
@@ -93,7 +93,7 @@ def judged_curves(
     ends: tuple[float, float],
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Deletion and insertion curves over the :data:`SHARES`, unscaled.
+    """Deletion and insertion curves over the :data:`STEP_SHARES`, unscaled.
 
     Args:
         heat: (h', w') over the detector's input.
@@ -106,7 +106,7 @@ def judged_curves(
     cells = in_cells(heat, inside)
     place = ranking(cells, torch.ones_like(cells, dtype=torch.bool), seed).flatten()
     place = place[cell_numbers(inside)[0].clamp(min=0)]
-    counts = [max(round(share * cells.numel()), 1) for share in SHARES[1:]]
+    counts = [max(round(share * cells.numel()), 1) for share in STEP_SHARES[1:]]
     hot = (place < torch.tensor(counts, device=place.device)[:, None, None]) & inside
     left = score(torch.cat([fill(hot), fill(inside & ~hot)])).double().cpu().numpy()
     deletion, insertion = np.split(left, 2)
@@ -117,10 +117,10 @@ def sufficient_share(insertion: Sequence[float] | NDArray[np.floating]) -> float
     """The least share of the image, hottest first, that brings 90 % of the score back; 1, all of it, if none does.
 
     Args:
-        insertion: the curve over the :data:`SHARES`, over the unperturbed score.
+        insertion: the curve over the :data:`STEP_SHARES`, over the unperturbed score.
     """
     reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT_SHARE)
-    return SHARES[reached[0]] if len(reached) else 1.0
+    return STEP_SHARES[reached[0]] if len(reached) else 1.0
 
 
 def likeness_to_box(heat: Tensor, box: Tensor, inside: Tensor) -> dict[str, float]:

@@ -23,11 +23,11 @@ from detcam.geometry import Letterbox
 from detcam.metrics.correlation import in_cells, spearman
 from detcam.types import Detection
 
-CASCADE = (0.1, 0.3, 0.6, 1.0)
+CASCADE_SHARES = (0.1, 0.3, 0.6, 1.0)
 """Shares of a network's layers, from its output backwards, whose parameters are shuffled."""
-NOISE = 0.02
+NOISE_SHARE = 0.02
 """Standard deviation of input noise, as a share of the input's range."""
-TRIALS = 3
+NOISE_TRIALS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def randomisation(explainer: Explainer, case: Case, seed: int) -> list[list[floa
     """Cascading parameter randomisation: for each detection, how alike its map stays at every step of the cascade."""
     before = maps_of(explainer, explainer.model, case)
     alike: list[list[float]] = [[] for _ in before]
-    for share in CASCADE:
+    for share in CASCADE_SHARES:
         after = maps_of(explainer, randomised(explainer.model, share, seed), case)
         for kept, one, other in zip(alike, before, after, strict=True):
             kept.append(_compared(one, other))
@@ -132,9 +132,9 @@ def max_sensitivity(explainer: Explainer, case: Case, seed: int) -> list[float]:
     """The largest change of each map under small input noise, over its own size (Yeh et al. 2019, arXiv:1901.09392)."""
     before = maps_of(explainer, explainer.model, case)
     generator = torch.Generator().manual_seed(seed)
-    spread = NOISE * (case.batch.amax() - case.batch.amin())
+    spread = NOISE_SHARE * (case.batch.amax() - case.batch.amin())
     worst = [0.0] * len(before)
-    for _ in range(TRIALS):
+    for _ in range(NOISE_TRIALS):
         noise = torch.randn(case.batch.shape, generator=generator).to(case.batch)
         after = maps_of(explainer, explainer.model, case, case.batch + spread * noise)
         for number, (one, two) in enumerate(zip(before, after, strict=True)):
@@ -160,7 +160,7 @@ def _pooled(part: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
 def sanity(explainer: Explainer, case: Case, seed: int) -> dict[str, float]:
     """All four as means over an image's detections; NaN where there is nothing to compare."""
     cascade = randomisation(explainer, case, seed)
-    figures = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE)}
+    figures = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE_SHARES)}
     figures |= {
         "class_swap": class_swap(explainer, case),
         "instance_swap": instance_swap(explainer, case),

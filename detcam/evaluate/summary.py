@@ -19,7 +19,7 @@ REFERENCE = "box"
 """The baseline that the lead of every method is measured against, detection by detection."""
 FEW_DETECTIONS = 30
 """Detections under which a bootstrap's intervals are too narrow to rely on."""
-MAIN = "faithfulness_blur"
+MAIN_FIGURE = "faithfulness_blur"
 """Insertion minus deletion under a blur: the figure that methods are ordered by."""
 MEANS = (
     "deletion_blur", "insertion_blur", "outside_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask",
@@ -30,7 +30,7 @@ RIVALS = ("box", "layercam")
 """What leads under unseen fills are over: ``unseen_over_box``, ``unseen_inpaint_over_layercam``."""
 UNSEEN_FIGURES = ("unseen", *(f"unseen_{fill}" for fill in UNSEEN))
 """The mean over the fills that no method uses, and each fill's own."""
-LIKE_BOX = 0.9
+LIKE_BOX_CORRELATION = 0.9
 """Rank correlation with the Gaussian in the box above which a map says little but where the box is."""
 
 
@@ -49,21 +49,21 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
     for name in table["method"].unique(maintain_order=True):
         rows = table.filter(pl.col("method") == name)
         line: dict[str, Any] = {"method": name, "detections": len(rows)}
-        for figure in (MAIN, "faithfulness_mean", "faithfulness_anchor_blur"):
+        for figure in (MAIN_FIGURE, "faithfulness_mean", "faithfulness_anchor_blur"):
             line |= _with_interval(figure, interval(rows[figure].to_numpy()))
         line |= _with_interval("lead", lead(table, name, REFERENCE))
         for figure in MEANS:
             line[figure] = _mean(rows[figure]) if figure in rows.columns else float("nan")
         if "box_spearman" in rows.columns:
             known = rows["box_spearman"].drop_nans().drop_nulls()
-            line["box_spearman_above"] = _mean(known > LIKE_BOX)
+            line["box_spearman_above"] = _mean(known > LIKE_BOX_CORRELATION)
         if "unseen" in rows.columns:
             line |= _judged(table, name)
         for stratum in ("small", "medium", "large"):
-            line[f"{MAIN}_{stratum}"] = _mean(rows.filter(pl.col("size") == stratum)[MAIN])
+            line[f"{MAIN_FIGURE}_{stratum}"] = _mean(rows.filter(pl.col("size") == stratum)[MAIN_FIGURE])
         line["no_signal"] = int((rows["status"] == "no_signal").sum())
         lines.append(line)
-    return sorted(lines, key=lambda line: -line[MAIN])
+    return sorted(lines, key=lambda line: -line[MAIN_FIGURE])
 
 
 def _judged(table: pl.DataFrame, name: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def leads(
     )  # fmt: skip
 
 
-def lead(table: pl.DataFrame, name: str, other: str, figure: str = MAIN) -> tuple[float, float, float]:
+def lead(table: pl.DataFrame, name: str, other: str, figure: str = MAIN_FIGURE) -> tuple[float, float, float]:
     """The mean difference of one method to another on the same detections, with its interval; NaN without the other."""
     return interval(_paired(table, name, other, figure))
 
@@ -148,7 +148,7 @@ def verdict(table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[str
         lines: from :func:`summarise`, best first.
     """
     methods = [line for line in lines if not is_baseline(line["method"])]
-    baselines = [f"{line['method']} {line[MAIN]:+.2f}" for line in lines if is_baseline(line["method"])]
+    baselines = [f"{line['method']} {line[MAIN_FIGURE]:+.2f}" for line in lines if is_baseline(line["method"])]
     if not methods:
         return ["Only baselines were measured."]
     best, count = methods[0], max(line["detections"] for line in lines)
@@ -176,7 +176,7 @@ def verdict(table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[str
 
 def _leading(best: Mapping[str, Any], above: Sequence[str]) -> str:
     """Who leads, and whether that means anything; ``above`` names the methods that beat the box."""
-    name, figure, place = best["method"], f"insertion minus deletion {format_figure(best, MAIN)}", standing(best)
+    name, figure, place = best["method"], f"insertion minus deletion {format_figure(best, MAIN_FIGURE)}", standing(best)
     if place == "unknown":
         return (
             f"{name} is first with {figure}. Whether any method tells more than where the box is remains unknown: "

@@ -28,7 +28,7 @@ from detcam.export.run import JudgedRun
 from detcam.io.images import read_image
 from detcam.review.causes import BESIDE_SHARE, paste
 
-INPAINT_RADIUS_PIXELS = 5
+INPAINT_RADIUS_PX = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
 PATCH_GROWTH = 0.15
 """How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
@@ -141,7 +141,7 @@ def _without(image: NDArray[np.uint8], xyxy: Sequence[int]) -> NDArray[np.uint8]
     spare_x, spare_y = (round(PATCH_GROWTH * side) + 1 for side in (x2 - x1, y2 - y1))
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[max(y1 - spare_y, 0) : y2 + spare_y, max(x1 - spare_x, 0) : x2 + spare_x] = 255
-    inpainted = cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PIXELS, cv2.INPAINT_TELEA)
+    inpainted = cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PX, cv2.INPAINT_TELEA)
     return np.asarray(inpainted, np.uint8)
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from detcam.errors import UsageError
 from detcam.evaluate.charts import charts
 from detcam.evaluate.examples import MOST_MAPS, examples
-from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
+from detcam.evaluate.summary import MAIN_FIGURE, REFERENCE, is_baseline, standing, verdict
 from detcam.io.files import write_whole
 from detcam.methods import METHODS
 from detcam.runs.reading import open_run
@@ -37,7 +37,7 @@ class Column(NamedTuple):
 PLAUSIBLE = "Plausible: where a person would look"
 GROUPS: dict[str, list[Column]] = {
     "Faithful: what the detector needs": [
-        Column(MAIN, "insertion - deletion", "interval",
+        Column(MAIN_FIGURE, "insertion - deletion", "interval",
             "The area between the two curves below, what is removed being blurred. About -1 to 1, higher is better."),
         Column("lead", "lead on the box", "interval",
             "The mean difference to a Gaussian in the box on the same detections. An interval above zero: the method "

@@ -42,7 +42,7 @@ CONTROL_REACH = 2.0
 """A control patch lies within the box enlarged this many times, and within the patch's own reach."""
 CONTROL_TRIES = 32
 IMAGES_PER_PASS = 16
-MINIATURE_PIXELS = 8
+MINIATURE_SIDE_PX = 8
 """Side of the miniature that stands for the features of a model that can only be called."""
 
 Floats = NDArray[np.float64]
@@ -142,7 +142,7 @@ class Scene:
         if not self.model.differentiable:
             rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
             cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            small = F.interpolate(cut[None], (MINIATURE_PIXELS, MINIATURE_PIXELS), mode="area")[0]
+            small = F.interpolate(cut[None], (MINIATURE_SIDE_PX, MINIATURE_SIDE_PX), mode="area")[0]
             return np.asarray(small.flatten().cpu().numpy(), np.float32)
         with torch.no_grad():
             activations = self.model.forward(alone, self.model.resolve("backbone")).activations

@@ -17,7 +17,7 @@ from detcam.methods.windows import Scan, scan
 from detcam.metrics.localization import box_mask, energy_inside
 from detcam.review.errors import ImageErrors
 from detcam.review.evidence import Scene
-from detcam.review.misses import Death
+from detcam.review.misses import MissTrace
 from detcam.targets import Contrast
 from detcam.types import Detection, Explanation, Heatmap
 
@@ -129,19 +129,19 @@ class ErrorExplainer:
         }
         return answers, scans
 
-    def miss(self, name: str, image: NDArray[np.uint8], death: Death) -> ErrorExplanation:
+    def miss(self, name: str, image: NDArray[np.uint8], trace: MissTrace) -> ErrorExplanation:
         """Explain a missed object: what spoke against it, for another class, or for the box that was suppressed.
 
         Args:
             name: the image's.
             image: RGB uint8 (H, W, 3).
-            death: what became of the raw prediction that came closest.
+            trace: what became of the raw prediction that came closest.
         """
-        for_it = death.where in ("suppressed", "other_class") or not self.model.differentiable
+        for_it = trace.where in ("suppressed", "other_class") or not self.model.differentiable
         explainer = self._explainer("class" if for_it else "against", verify=False)
-        (explanation,) = explainer.explain_known(name, image, [death.detection])
-        shown = f"the map shows what spoke {'for' if for_it else 'against'} {death.detection.class_name}"
-        return ErrorExplanation(explanation, f"{death.text}; {shown}", _share_inside(explanation))
+        (explanation,) = explainer.explain_known(name, image, [trace.detection])
+        shown = f"the map shows what spoke {'for' if for_it else 'against'} {trace.detection.class_name}"
+        return ErrorExplanation(explanation, f"{trace.text}; {shown}", _share_inside(explanation))
 
     def _scanned(self, image: ReviewedImage, number: int, rival: Truth) -> tuple[Explanation, Scan]:
         """The map of an error of class by method ``windows``, and the windows: its evidence is sought in them too."""

@@ -31,9 +31,9 @@ Pixels: TypeAlias = "NDArray[np.uint8] | Exception"
 
 FAILURES = (InputError, RuntimeError, MemoryError, cv2.error)
 """What ends the work on one image, and no other's."""
-HANDED = 16
+IMAGES_PER_TASK = 16
 """Images handed to a worker of Ray's together: it decodes ahead within them."""
-BLOCKS = 10_000
+MOST_BLOCKS = 10_000
 """Most pieces that Ray's driver keeps account of."""
 
 
@@ -47,7 +47,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Done:
+class ImageOutcome:
     """An image that is done, with its rows; or that failed, with the reason."""
 
     name: str
@@ -55,7 +55,7 @@ class Done:
     reason: str | None = None
 
 
-def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> Iterator[ImageResult | Done]:
+def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> Iterator[ImageResult | ImageOutcome]:
     """A result for each image, or why there is none: one that fails takes no other with it.
 
     Args:
@@ -65,7 +65,7 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
     arrays: dict[str, NDArray[np.uint8]] = {}
     for name, pixels in chunk:
         if isinstance(pixels, Exception):
-            yield Done(name, [], reason_of(name, pixels))
+            yield ImageOutcome(name, [], reason_of(name, pixels))
         else:
             arrays[name] = pixels
     try:
@@ -75,7 +75,7 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
             try:
                 yield explainer.explain_named({name: array})[0]
             except FAILURES as error:
-                yield Done(name, [], reason_of(name, error))
+                yield ImageOutcome(name, [], reason_of(name, error))
 
 
 def explain_batches(
@@ -84,7 +84,7 @@ def explain_batches(
     workers: int,
     write: Callable[[ImageResult], list[Row]],
     done: Container[str],
-) -> Iterator[Done]:
+) -> Iterator[ImageOutcome]:
     """Explain batches of items and write each one's result.
 
     Finished images are computed again with their batch, but not written: results differ in the last bits between
@@ -115,24 +115,24 @@ def explain_batches(
             if all(name in company or isinstance(pixels, Exception) for name, pixels in chunk):
                 chunk = [(name, pixels) for name, pixels in chunk if name not in company]
             for outcome in explain_chunk(explainer, chunk):
-                if isinstance(outcome, Done):
+                if isinstance(outcome, ImageOutcome):
                     if outcome.name not in company:
                         yield outcome
                 elif outcome.source not in company:
                     yield _written(outcome, write)
 
 
-def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> Done:
+def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> ImageOutcome:
     """A result written, or the reason why it could not be; a disk that is full ends the run instead."""
     try:
-        return Done(result.source, write(result))
+        return ImageOutcome(result.source, write(result))
     except FAILURES as error:
-        return Done(result.source, [], reason_of(result.source, error))
+        return ImageOutcome(result.source, [], reason_of(result.source, error))
 
 
 def run_here(
     explainer: Explainer, batches: Iterable[Sequence[Item]], folder: RunFolder, pictures: Pictures, workers: int
-) -> Iterator[Done]:
+) -> Iterator[ImageOutcome]:
     """Explain batches in this process."""
 
     def write(result: ImageResult) -> list[Row]:
@@ -207,7 +207,7 @@ def run_on_ray(
     *,
     workers: int,
     gpus: int,
-) -> Iterator[Done]:
+) -> Iterator[ImageOutcome]:
     """Explain image files on the cluster joined: a detector to each worker, batches handed out and retried by Ray Data.
 
     Every worker writes its parts of the run folder itself, so all must reach it by the same path.
@@ -225,10 +225,10 @@ def run_on_ray(
     """
     import ray
 
-    handed = max(min(HANDED // max(map(len, batches)), len(batches) // workers), 1)
+    handed = max(min(IMAGES_PER_TASK // max(map(len, batches)), len(batches) // workers), 1)
     work = ray.data.from_items(
         [{"images": json.dumps([_sent(name, name in folder) for name in batch])} for batch in batches],
-        override_num_blocks=min(-(-len(batches) // handed), BLOCKS),
+        override_num_blocks=min(-(-len(batches) // handed), MOST_BLOCKS),
     )
     told = work.map_batches(
         Worker,
@@ -240,7 +240,7 @@ def run_on_ray(
     try:
         with _quiet(ray.data.DataContext.get_current()):
             for row in told.iter_rows():
-                done = Done(**json.loads(row["done"]))
+                done = ImageOutcome(**json.loads(row["done"]))
                 if done.reason is None:
                     folder.did(done.name)
                 yield done

@@ -28,7 +28,7 @@ from detcam.options import check_counts
 Pixels: TypeAlias = NDArray[np.uint8]
 Outcome: TypeAlias = "Pixels | Exception"
 
-_PATIENCE = 1.0
+_JOIN_TIMEOUT_S = 1.0
 """Seconds for a source to end that waits for a pipe or a camera, which nothing can interrupt."""
 
 
@@ -141,7 +141,7 @@ def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generato
         stop.set()
         room.release()
         pool.shutdown(cancel_futures=True)
-        feeder.join(_PATIENCE)
+        feeder.join(_JOIN_TIMEOUT_S)
 
 
 def _outcome(item: Item) -> Outcome:

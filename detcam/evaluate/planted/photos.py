@@ -30,9 +30,9 @@ LEAST_SIDE_PX = 16
 """Objects with a shorter side than this, in pixels of the scaled photograph, are left alone."""
 MARK_SHARE, MARK_SIDES_PX, GAP_PX = 0.4, (12, 28), 2
 """The mark's side over the geometric mean of its box's sides; its bounds, and its distance from the box, pixels."""
-VIEWS, MOST_PHOTOS = 320, 80
+ABOUT_VIEWS, MOST_PHOTOS = 320, 80
 """About so many views are trained on, of at most so many photographs."""
-ZOOM = (0.8, 1.25)
+ZOOM_FACTORS = (0.8, 1.25)
 """Views show a photograph at a random scale between these."""
 HELD_OUT_SHARE = 1 / 3
 LEAST_TRAINED, LEAST_HELD_OUT = 10, 5
@@ -165,8 +165,8 @@ def views(photos: Sequence[Photo], class_id: int, size: int, seed: int) -> Itera
     """
     rng = np.random.default_rng([seed, 1])
     for photo in photos:
-        for _ in range(max(VIEWS // (2 * len(photos)), 1)):
-            zoom, place = rng.uniform(*ZOOM), rng.random(2)
+        for _ in range(max(ABOUT_VIEWS // (2 * len(photos)), 1)):
+            zoom, place = rng.uniform(*ZOOM_FACTORS), rng.random(2)
             half = rng.random(len(photo.boxes)) < 0.5
             for marked in (half, ~half):
                 yield _view(photo, marked, class_id, size, zoom, place)
