@@ -47,9 +47,8 @@ def draw_key(shown: Sequence[Explanation], title: str, colormap: str, width: int
         rows.append((_patch_sign(), ["without this part the box is lost,", "or becomes something else"]))
     if any(shows_heat(e) for e in shown):
         rows.append((_heat_sign(colormap), ["white lines: the hottest parts of the box's map"]))
-    methods = [
-        line for text in sorted({method_of(e) for e in shown}) for line in wrapped(text, SMALL_TEXT_PX, width, 3)
-    ]
+    texts = sorted({method_of(e) for e in shown})
+    methods = [line for text in texts for line in wrapped(text, SMALL_TEXT_PX, width, 3)]
     row = SIGN_SIZE_PX[1] + 10
     top = line_height(TEXT_PX) + 8
     down = top + row * (len(rows) + 1) + line_height(SMALL_TEXT_PX) * len(methods)

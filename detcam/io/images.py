@@ -21,11 +21,8 @@ from detcam.io.files import is_remote, read_remote
 ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor"
 
 DECODED_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
-SUFFIXES = (
-    *DECODED_SUFFIXES,
-    ".heic",
-    ".heif",
-)  # these two cannot be decoded; a folder's are named rather than passed over
+SUFFIXES = (*DECODED_SUFFIXES, ".heic", ".heif")
+"""The last two cannot be decoded; they are listed so that such files are reported and not passed over."""
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _AVIF = (b"ftypavif", b"ftypavis")

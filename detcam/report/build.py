@@ -42,8 +42,8 @@ TYPES = {
     "Miss": "labelled object without a detection",
 }
 MISS_REASONS = {
-    "never_fired": "No raw prediction spoke for it.",
-    "below_threshold": "A raw prediction spoke for it, below the confidence threshold.",
+    "never_fired": "No raw prediction over it gave its class a score that counts.",
+    "below_threshold": "A raw prediction gave its class a score below the confidence threshold.",
     "suppressed": "Its prediction was suppressed by another box.",
     "other_class": "Its prediction was reported as another class.",
 }
