@@ -53,7 +53,17 @@ CONFIGS: dict[str, Any] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (argument errors exit with 2)."""
+    """Run one command.
+
+    Args:
+        arguments: the command and its options; None takes the process's own.
+
+    Returns:
+        The exit code, see the module; 130 after Ctrl-C. ``DetcamError`` is printed, not raised.
+
+    Raises:
+        SystemExit: with 2, where an option cannot be parsed; with 0 after ``--help``.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
         given = _from_file(given[1:])
@@ -172,8 +182,12 @@ def build_parser() -> ArgumentParser:
 def to_config(config: Any, parsed: Namespace) -> Any:
     """The typed configuration of parsed options.
 
+    Args:
+        config: the command's configuration class.
+        parsed: its options.
+
     Raises:
-        UsageError: a switch is neither true nor false, null where a value is needed, a seed that no generator takes.
+        UsageError: a switch that is neither true nor false, null where a value is needed, or a seed out of range.
     """
     given, hints, names = vars(parsed), get_type_hints(config), _names(config)
     for name, key in names.items():

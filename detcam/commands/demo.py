@@ -21,7 +21,19 @@ REVIEW_SEEDS = range(310_000, 310_020)
 
 
 def demo(config: DemoConfig, stdout: TextIO) -> int:
-    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open."""
+    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if something failed.
+
+    Raises:
+        UsageError: the folder cannot be written.
+        WeightsError: the weights cannot be used.
+    """
     out = Path(config.out)
     images = out / "images"
     try:

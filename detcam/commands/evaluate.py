@@ -34,7 +34,19 @@ Line = Mapping[str, Any]
 
 
 def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
-    """Measure methods; 1 if some images could not be."""
+    """Measure methods against each other and print their table.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if some images could not be measured.
+
+    Raises:
+        UsageError: no data, a bad option, or not one detection was measured.
+        WeightsError: the weights cannot be used.
+    """
     if config.planted:
         return _evaluate_planted(config, stdout)
     if not config.data:

@@ -20,7 +20,19 @@ from detcam.methods import METHODS, table_row
 
 
 def layers(config: LayersConfig, stdout: TextIO) -> int:
-    """Print the layers that can be explained."""
+    """Print the layers that can be explained.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        UsageError: no weights were named.
+        WeightsError: the weights cannot be used.
+    """
     found = load_model(config).layers()
     if config.json:
         for layer in found:
@@ -40,15 +52,23 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
 
 
 def methods(config: MethodsConfig, stdout: TextIO) -> int:
-    """Print every method."""
+    """Print every method.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0.
+    """
     rows = [table_row(name) for name in METHODS]
     if config.json:
-        for told in rows:
-            stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        for row in rows:
+            stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         return 0
     table = Table(*(title for title in rows[0] if title not in ("paper", "cost")), show_lines=True)
-    for told in rows:
-        table.add_row(*(text for title, text in told.items() if title not in ("paper", "cost")))
+    for row in rows:
+        table.add_row(*(text for title, text in row.items() if title not in ("paper", "cost")))
     console = Console(file=stdout)
     console.print(table)
     console.print("papers and costs: `detcam methods --json`, or docs/methods.md", highlight=False)
@@ -56,7 +76,19 @@ def methods(config: MethodsConfig, stdout: TextIO) -> int:
 
 
 def bench(config: BenchConfig, stdout: TextIO) -> int:
-    """Print what was measured."""
+    """Measure speed and memory, and print the figures.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        UsageError: not exactly one image, or no weights were named.
+        WeightsError: the weights cannot be used.
+    """
     images, missing = find_images(config.source)
     if missing or len(images) != 1:
         reason = f"{missing[0].source}: {missing[0].reason}" if missing else f"{len(images)} images were named"

@@ -301,13 +301,13 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def shortened(value: object) -> str:
-    """A value's ``repr``, cut to 80 characters, for messages."""
+    """The ``repr`` of ``value``, cut to 80 characters, for messages."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite ``int`` or ``float``; ``True`` and ``False`` are not."""
+    """Whether ``value`` is a finite ``int`` or ``float``; ``True`` and ``False`` are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

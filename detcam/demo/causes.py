@@ -38,7 +38,7 @@ Floats = NDArray[np.float32]
 _HALF_SIZES_PX = {"far": (12, 19), "part": (19, 37), "texture": (15, 33)}
 _OTHER_HALF_SIZES_PX = (16, 31)
 _FAR_WIDTHS = (3.0, 6.0)
-"""How far a far mark is from its thing, centre to centre, in the thing's widths."""
+"""Distance of a far mark from its thing, centre to centre, in the thing's widths: least and most."""
 _GAP_PX, _MARGIN_PX, _BORDER_PX = 4, 4, 4
 """Between a thing and a mark beside it, around both, and at the image's border, pixels."""
 
@@ -66,7 +66,13 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """A tile that can be drawn: how it looks, where, xyxy pixels, and whether it is there."""
+    """A tile that can be drawn.
+
+    Attributes:
+        look: its pattern and colours.
+        xyxy: where it goes, pixels.
+        present: whether it is drawn.
+    """
 
     look: str
     xyxy: Box
@@ -75,7 +81,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: kind, centre and half-size in pixels, fill colour, and the marks it hangs on; none for texture."""
+    """One object of a scene.
+
+    Attributes:
+        kind: of cause, one of :data:`KINDS`.
+        x, y: its centre, pixels.
+        half: half of its side, pixels.
+        colour: RGB.
+        marks: what its class depends on; empty for ``texture``.
+    """
 
     kind: str
     x: int
@@ -92,19 +106,33 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background, given by its seed, with dots or without, and before it at most one thing of each kind."""
+    """A background with at most one thing of each kind before it.
+
+    Attributes:
+        seed: of the background.
+        things: the objects.
+        dotted: whether the background has dots, the cause of kind ``texture``.
+    """
 
     seed: int
     things: tuple[Thing, ...]
     dotted: bool = False
 
     def has_cause(self, thing: Thing) -> bool:
-        """Whether the thing's cause is there, so that it is the first class of its kind."""
+        """Whether a thing's cause is there, so that it is the first class of its kind.
+
+        Args:
+            thing: of this scene.
+        """
         present = [mark.present for mark in thing.marks]
         return self.dotted if thing.kind == "texture" else any(present) if thing.kind == "either" else all(present)
 
     def class_of(self, thing: Thing) -> int:
-        """The index of the thing's class in :data:`CLASSES`."""
+        """The index of a thing's class in :data:`CLASSES`.
+
+        Args:
+            thing: of this scene.
+        """
         return 2 * KINDS.index(thing.kind) + (not self.has_cause(thing))
 
     def with_cause(self, kind: str, *present: bool) -> Scene:
@@ -119,7 +147,11 @@ class Scene:
         return replace(self, things=tuple(_set(t, *present) if t.kind == kind else t for t in self.things))
 
     def causes(self, thing: Thing) -> tuple[Mask, ...]:
-        """What decides the thing's class, bool (SIZE, SIZE): each of its marks, or all of the background that shows."""
+        """What decides a thing's class, bool (SIZE, SIZE): each mark, or for a texture all of the background that shows.
+
+        Args:
+            thing: of this scene.
+        """
         if thing.kind == "texture":
             black, white = (_paint(self, np.full((SIZE, SIZE, 3), v, np.float32)) for v in (0, 255))
             return ((black != white).any(-1),)
@@ -139,6 +171,9 @@ def make_scene(seed: int) -> Scene:
 
     An even seed and the odd one after it give the same things before the same background, each with its cause in one of
     the two scenes and without it in the other.
+
+    Args:
+        seed: from 0.
     """
     rng, layout = np.random.default_rng([seed, 2]), seed // 2
     things, first = _lay_out(np.random.default_rng([layout, 3]))
@@ -151,7 +186,14 @@ def make_scene(seed: int) -> Scene:
 
 
 def render(scene: Scene) -> NDArray[np.uint8]:
-    """Draw a scene: RGB uint8 (SIZE, SIZE, 3); the same scene gives the same bytes."""
+    """Draw a scene; the same scene gives the same bytes.
+
+    Args:
+        scene: what to draw.
+
+    Returns:
+        RGB uint8 (SIZE, SIZE, 3).
+    """
     rng = np.random.default_rng([scene.seed, 1])
     image, dots = draw_background(rng), _dots(rng)
     if scene.dotted:
@@ -161,7 +203,16 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 
 def write_dataset(folder: Path, train: range, val: range) -> Path:
-    """Write the scenes of seeds as a YOLO data set (images, labels, YAML); returns the YAML."""
+    """Write scenes as a YOLO data set: images, labels and a YAML file.
+
+    Args:
+        folder: created where it does not exist.
+        train: seeds of the training scenes.
+        val: seeds of the held-out scenes.
+
+    Returns:
+        The YAML file.
+    """
 
     def draw(seed: int) -> tuple[NDArray[np.uint8], list[tuple[int, Box]]]:
         scene = make_scene(seed)

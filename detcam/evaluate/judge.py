@@ -1,7 +1,7 @@
-"""A judge that no method can have been made for: unseen fills, and steps in shares of the image.
+"""Maps judged under fills that no method uses, in steps of the image's area.
 
-Hidden and shown are not pixels but cells, 48 along the image's longer side: where a hole is painted over from what is
-around it, dust of single pixels would hide nothing and show everything.
+Cells are hidden and shown, 48 along the image's longer side, and not pixels: inpainting restores single missing pixels
+from their neighbours, so that hiding scattered pixels would hide nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from detcam.targets import class_logit
 from detcam.types import Detection
 
 STEP_SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
-"""Of the image without padding, hidden or shown at each step; boxes of half the image need the last. A curve's area is
-over the steps' numbers, so that every doubling counts alike: small causes and large ones are judged by one scale."""
+"""Shares of the image without padding that are hidden or shown at each step; boxes of half the image need the last. The
+area under a curve counts every step alike, so that each doubling has the same weight, for small causes and large."""
 
 Figures = dict[str, float | list[float]]
 
@@ -38,7 +38,7 @@ class Judge:
         seed: of ties, and of fills.
 
     Attributes:
-        forwards: images passed through the detector by it so far.
+        forwards: images it has passed through the detector so far.
     """
 
     def __init__(self, probe: Probe, seed: int = 0) -> None:

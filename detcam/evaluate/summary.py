@@ -18,7 +18,7 @@ BASELINES = ("box", "edges", "random")
 REFERENCE = "box"
 """The baseline that the lead of every method is measured against, detection by detection."""
 FEW_DETECTIONS = 30
-"""Detections under which a bootstrap's intervals are too narrow to rely on."""
+"""With fewer detections, bootstrap intervals are too narrow to rely on."""
 MAIN_FIGURE = "faithfulness_blur"
 """Insertion minus deletion under a blur: the figure that methods are ordered by."""
 MEANS = (
@@ -31,7 +31,7 @@ RIVALS = ("box", "layercam")
 UNSEEN_FIGURES = ("unseen", *(f"unseen_{fill}" for fill in UNSEEN))
 """The mean over the fills that no method uses, and each fill's own."""
 LIKE_BOX_CORRELATION = 0.9
-"""Rank correlation with the Gaussian in the box above which a map says little but where the box is."""
+"""Above this rank correlation with the Gaussian in the box, a map says little more than where the box is."""
 
 
 def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -107,7 +107,17 @@ def leads(
 
 
 def lead(table: pl.DataFrame, name: str, other: str, figure: str = MAIN_FIGURE) -> tuple[float, float, float]:
-    """The mean difference of one method to another on the same detections, with its interval; NaN without the other."""
+    """The mean difference of a method to another on the same detections, and its bootstrap 95 % interval.
+
+    Args:
+        table: the rows of an evaluation.
+        name: the method.
+        other: the method it is compared with.
+        figure: a column of the table.
+
+    Returns:
+        The mean, the lower and the upper end; NaN where the other was not measured.
+    """
     return interval(_paired(table, name, other, figure))
 
 
@@ -124,14 +134,20 @@ def _with_interval(name: str, figure: tuple[float, float, float]) -> dict[str, f
 
 
 def is_baseline(name: str) -> bool:
-    """Whether a contestant is a baseline, whatever its layers: ``random@neck``."""
+    """Whether a contestant is a baseline, whatever its layers, as in ``random@neck``."""
     return re.split("[@:]", name)[0] in BASELINES
 
 
 def standing(line: Mapping[str, Any]) -> str:
-    """A method beside the Gaussian in the box, by the interval of its lead: above, level (it holds zero) or below.
+    """How a method compares with the Gaussian in the box, by the interval of its lead.
 
-    ``baseline`` for the baselines themselves; ``unknown`` where the box was not measured.
+    Args:
+        line: from :func:`summarise`.
+
+    Returns:
+        ``above``, ``level`` (the interval holds zero) or ``below``; ``baseline`` for the baselines themselves;
+        ``unknown``
+        where the Gaussian was not measured.
     """
     if is_baseline(line["method"]):
         return "baseline"
@@ -194,7 +210,12 @@ def _leading(best: Mapping[str, Any], above: Sequence[str]) -> str:
 
 
 def format_figure(line: Mapping[str, Any], key: str) -> str:
-    """A figure with its interval: ``+0.123 [-0.01, +0.25]``."""
+    """A figure with its interval as text: ``+0.123 [-0.01, +0.25]``.
+
+    Args:
+        line: from :func:`summarise`.
+        key: of a figure that has an interval.
+    """
     return f"{line[key]:+.3f} [{line[f'{key}_low']:+.2f}, {line[f'{key}_high']:+.2f}]"
 
 

@@ -45,12 +45,21 @@ TrainingImage = tuple[str, str, str, NDArray[np.uint8]]
 
 
 def write_counterfactuals(run: JudgedRun, out: Path) -> str:
-    """Write the set for a review's confirmed causes; labels are the review's own truths, which stay right.
+    """Write the training set for a review's confirmed causes; labels are the review's own truths, which stay right.
 
-    ``hard``: every image with an error that belongs to such a cause, as it is. ``removed``: the same image, the cause's
-    patch inpainted. ``pasted``: the patch put beside objects that were judged rightly, where it was beside its own.
-    A patch within an object that only has the wrong class is part of what makes the object what it is: it is neither
-    taken out nor put elsewhere. Errors judged to be label errors are left out.
+    ``hard``: every image with an error of such a cause, as it is. ``removed``: the same image, the cause's patch
+    inpainted. ``pasted``: the patch pasted beside objects that were judged rightly, where it was beside its own. A
+    patch
+    within an object that only has the wrong class is part of the object: it is neither removed nor pasted. Errors
+    judged
+    to be label errors are left out.
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+
+    Returns:
+        What was written, in a sentence.
 
     Raises:
         UsageError: the run is no review, or has no confirmed cause.

@@ -58,7 +58,11 @@ class JudgedRun:
         return {image: size or _file_size(image) for image, size in sizes.items()}
 
     def heatmap(self, row: Mapping[str, Any]) -> Heatmap | None:
-        """The map of a row of ``detections`` or ``misses``; None where the run has none that can be read."""
+        """The map of a row; None where the run has none that can be read.
+
+        Args:
+            row: of ``detections`` or ``misses``, by its columns.
+        """
         try:
             return self.run.heatmap(row)
         except UsageError:
@@ -67,6 +71,9 @@ class JudgedRun:
 
 def read_run(path: str | Path) -> JudgedRun:
     """Read a run folder with its verdicts.
+
+    Args:
+        path: the run folder, local or an address of fsspec's.
 
     Raises:
         UsageError: no run of detcam, or one without its table of detections; a file of it that is damaged.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 FIGURES = ("precision", "auroc", "peak")
-"""What :func:`recovery` tells of a map."""
+"""The keys that :func:`recovery` returns."""
 LEAST_HELD_SHARE = 0.5
 """A patch holds a mark where it holds at least this share of its area."""
 MOST_TIMES_CAUSE, SPARE_PX = 4, 200

@@ -51,15 +51,24 @@ CASE_COLUMNS = (
     "id", "confidence", "iou", "anchor", "stride", "method", "layers", "target", "status", "reason",
     "supported", "explanation", "cause", "context_dependence", "evidence_inside",
 )  # fmt: skip
-"""Columns that go into a case as they are."""
+"""Columns of a row that a case has unchanged."""
 CONTEXT_BINS = 10
 CASES_PER_CAUSE = 12
-"""Most cases of a cause shown on its page."""
+"""Cases shown of each cause at most."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """What the run folder of a review holds, read."""
+    """What the run folder of a review holds.
+
+    Attributes:
+        name: of the folder.
+        description: ``run.json``.
+        summary: ``summary.json``.
+        causes: ``causes.json``.
+        verdicts: ``verdicts.json``, by id.
+        detections, truths, misses: rows of the tables.
+    """
 
     name: str
     description: Row
@@ -133,10 +142,17 @@ def run_key(description: Row) -> str:
 
 
 def make_cases(review: Review) -> tuple[list[Row], dict[str, list[CasePicture]]]:
-    """Every error and miss as the page wants it, and for each image what to draw of its cases.
+    """Every error and miss as the page needs it, and for each image what to draw of its cases.
 
-    Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that took
-    the truth or suppressed the prediction. What is not known is left out.
+    Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that
+    claimed
+    the truth or suppressed the prediction. Unknown values are left out.
+
+    Args:
+        review: the run folder's contents.
+
+    Returns:
+        The cases; and by image's name the pictures of its cases.
     """
     detections = {row["id"]: row for row in review.detections}
     truths = {row["id"]: row for row in review.truths}
@@ -173,13 +189,21 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[CasePicture]]]
 
 
 def as_script(data: object) -> str:
-    """Data as ASCII JavaScript that no element, comment or line separator can end early."""
+    """Data as ASCII JavaScript that no element, comment or line separator can end early.
+
+    Args:
+        data: of mappings, lists and what JSON has.
+    """
     text = json.dumps(_plain(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return f"window.DETCAM = {text.replace('<', chr(92) + 'u003c')};\n"
 
 
 def context_figures(cases: Sequence[Row]) -> Row:
-    """How much errors lean on what is around their boxes: counts by tenth, and for each type its median."""
+    """How much errors depend on what is around their boxes: counts by tenth, and the median of each type.
+
+    Args:
+        cases: from :func:`make_cases`.
+    """
     measured = [case for case in cases if "context_dependence" in case]
     bins = [0] * CONTEXT_BINS
     for case in measured:

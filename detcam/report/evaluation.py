@@ -26,7 +26,14 @@ from detcam.runs.reading import open_run
 
 
 class Column(NamedTuple):
-    """A column of the table: the figure's name in the summary, its heading, how it is written, what it means."""
+    """A column of the table.
+
+    Attributes:
+        key: the figure's name in the summary.
+        heading: of the column.
+        form: how it is written: ``interval``, ``signed``, ``share``, ``count`` or ``plain``.
+        meaning: one or two sentences.
+    """
 
     key: str
     heading: str
@@ -178,7 +185,7 @@ def _facts(run: Mapping[str, Any], table: pl.DataFrame, lines: Sequence[Mapping[
     """What was measured, by what it is called."""
     configuration = run.get("configuration", {})
     found = table.unique(["image", "detection"])
-    told = {
+    facts = {
         "Weights": " ".join(
             str(part) for part in (configuration.get("weights"), _short(configuration.get("sha256"))) if part
         ),
@@ -195,7 +202,7 @@ def _facts(run: Mapping[str, Any], table: pl.DataFrame, lines: Sequence[Mapping[
         ),
         "Versions": ", ".join(f"{name} {number}" for name, number in run.get("versions", {}).items()),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in facts.items() if text}
 
 
 def _short(digest: str | None) -> str:

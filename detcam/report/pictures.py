@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     Box = Sequence[float]
 
 PHOTOGRAPH_SIDE_PX = 1280
-"""Longest side of a photograph in the report, pixels."""
+"""Longer side of a photograph in the report at most."""
 THUMBNAIL_SIDE_PX = 160
 THUMBNAIL_REACH = 2
-"""Side of what a thumbnail shows, in sides of the boxes: causes are often beside them."""
+"""Side of the part that a thumbnail shows, over that of the boxes: causes are often beside them."""
 MOST_MAP_CELLS = 160
-"""Most cells along a side of a stored map; finer maps are averaged, single pixels cannot be seen over a photograph."""
+"""Cells along a map's longer side at most; finer maps are averaged, as single pixels cannot be seen over a photograph."""
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 84, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 """Colour at full resolution: the lines of boxes are thin."""
 TRUTH_COLOUR = (255, 255, 255)
 HEAT_COLOURS = colourmap("inferno").astype(np.uint8)
 HEAT_OPACITY = np.rint(255 * np.sqrt(np.linspace(0, 1, 256))).astype(np.uint8)
-"""What is cold stays a photograph: alpha of each of the ramp's colours."""
+"""Alpha of each of these colours, 0 for the coldest: where the map is zero, the photograph shows."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,14 @@ class CasePicture:
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """What came of one image: its size in original pixels, why it could not be read, and the cases with a map."""
+    """What came of drawing one image.
+
+    Attributes:
+        width: original pixels; 0 where it is not known.
+        height: likewise.
+        problem: why the image could not be read, or empty.
+        heats: numbers of the cases that have a map.
+    """
 
     width: int = 0
     height: int = 0
@@ -93,7 +100,16 @@ def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequen
 
 
 def thumbnail(picture: NDArray[np.uint8], predicted: Box | None, truth: Box | None) -> NDArray[np.uint8]:
-    """The part around the boxes, RGB uint8, its longer side ``THUMBNAIL_SIDE_PX`` pixels, with both boxes drawn."""
+    """The part of an image around a case's boxes, with both boxes drawn.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        predicted: xyxy, original pixels, or None.
+        truth: likewise; one of the two is there.
+
+    Returns:
+        RGB uint8, its longer side 160 pixels.
+    """
     height, width = picture.shape[:2]
     boxes = [_ordered(box) for box in (truth, predicted) if box is not None]
     low, high = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
@@ -130,7 +146,15 @@ def heat_values(raw: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.ui
 
 
 def write_patch(source: Path, path: Path) -> bool:
-    """Copy a small picture as PNG; whether it could be read."""
+    """Copy a small picture as PNG.
+
+    Args:
+        source: the picture.
+        path: where to.
+
+    Returns:
+        Whether it could be read.
+    """
     try:
         write_image(path, read_image(source))
     except InputError:

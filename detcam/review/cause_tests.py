@@ -45,6 +45,9 @@ def write_causes(
         errors: their types.
         conf: the detector's threshold, in [0, 1].
         advance: called after each cause with how many there are so far.
+
+    Returns:
+        The causes, the one with the most errors first.
     """
     folder.gather()
     pictures = folder.path / "causes"
@@ -63,7 +66,13 @@ def write_causes(
 
 
 def suspects_of(rows: Iterable[Row], predictions: Predictions, errors: Errors) -> list[Suspect]:
-    """The false positives among a review's rows that hang on a patch."""
+    """The false positives of a review that hang on a patch.
+
+    Args:
+        rows: of the review's detections.
+        predictions: what was detected.
+        errors: their types.
+    """
     by_key = {image_key(str(image.path)): number for number, image in enumerate(predictions.images)}
     suspects = []
     for row in rows:
@@ -83,9 +92,19 @@ def suspects_of(rows: Iterable[Row], predictions: Predictions, errors: Errors) -
 def tried_elsewhere(
     model: DetectorAdapter, cause: Cause, predictions: Predictions, errors: Errors, conf: float
 ) -> Cause:
-    """A cause whose patch was put beside objects of its rival class that were judged rightly, in other images.
+    """A cause, tested by pasting its patch beside objects of its rival class that were judged rightly, in other images.
 
-    Causes of errors without a rival stay as they are, and so do patches inside the box, which are the thing itself.
+    Causes of errors without a rival stay as they are, and so do patches inside the box, which are the object itself.
+
+    Args:
+        model: the detector.
+        cause: not changed.
+        predictions: what was detected.
+        errors: their types.
+        conf: the detector's threshold, in [0, 1].
+
+    Raises:
+        InputError: an image cannot be read any more.
     """
     first = cause.members[0]
     if first.rival is None or not cause.beside:
@@ -109,6 +128,9 @@ def tried_elsewhere(
 
 def crop(suspect: Suspect) -> NDArray[np.uint8]:
     """The evidence patch of a false positive, RGB uint8 (h, w, 3).
+
+    Args:
+        suspect: the false positive.
 
     Raises:
         InputError: its image cannot be read any more.

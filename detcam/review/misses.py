@@ -1,4 +1,4 @@
-"""Where a missed object died: among the raw predictions, before any threshold or suppression."""
+"""Where a missed object was lost: traced through the raw predictions, before any threshold or suppression."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEAR_IOU = 0.5
 IOU_SLACK = 0.02
 """Boxes are cut to the image and scaled back after suppression, so their overlap is not quite what it was."""
 FIRED_PROBABILITY = 0.05
-"""A class probability below this is no answer at all."""
+"""Below this probability, a raw prediction does not count as one of the class."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Outcome: TypeAlias = "Pixels | Exception"
 
 _JOIN_TIMEOUT_S = 1.0
-"""Seconds for a source to end that waits for a pipe or a camera, which nothing can interrupt."""
+"""How long to wait for the thread that finds items: one that reads a pipe or a camera cannot be interrupted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,13 @@ def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> It
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items that follow each other, at most ``size`` of them: files, frames, or sources that give nothing.
+    """Consecutive items in batches: files with files, frames with those of their video, failed sources by themselves.
 
-    The same sources give the same batches in every run, whoever explains them.
+    The same sources give the same batches in every run, on every engine.
+
+    Args:
+        items: of a run, in order.
+        size: items in a batch at most.
     """
     for _, alike in groupby(items, lambda item: (item.found, item.clip)):
         while batch := list(islice(alike, size)):
@@ -81,7 +85,16 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> int | None:
-    """How many items there are, failing ones included, decoding none; None where only reading tells, as of a stream."""
+    """How many items there are, failing ones included, without decoding any; None where only reading can tell.
+
+    Args:
+        sources: as for :func:`find_items`.
+        every: of a video, frames 0, ``every``, 2 ``every``, ...
+        split: of a ``data.yaml``.
+
+    Raises:
+        UsageError: ``every`` is no whole number from 1 on.
+    """
     check_counts(every=every)
     total = 0
     if any(source == STDIN or _is_pipe(source) for source in sources):
@@ -105,9 +118,13 @@ def _is_pipe(source: str) -> bool:
 def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generator[tuple[Item, Outcome], None, None]:
     """Each item with its pixels, or with the error of reading it, in order.
 
-    Items are found in a thread of their own and decoded in ``workers`` threads (OpenCV lets go of the interpreter), at
-    most ``ahead`` of them before they are asked for, so at most ``ahead + 1`` images are held. Threads and files are
-    closed when the generator is, at its end, or by an exception; what ``items`` raises is raised here.
+    Items are found in a thread of their own and decoded in others. Threads and files are closed when the generator is
+    closed, ends, or raises; what ``items`` raises is raised here.
+
+    Args:
+        items: of a run.
+        workers: threads that decode.
+        ahead: items decoded at most before they are asked for; so at most ``ahead + 1`` images are in memory.
     """
     queue: SimpleQueue[tuple[Item, Future[Outcome]] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(ahead)

@@ -87,7 +87,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that failed: its path as the run names it, and why."""
+    """An input that failed.
+
+    Attributes:
+        path: as the run names it.
+        reason: why.
+    """
 
     path: str
     reason: str
@@ -97,7 +102,7 @@ class Failure:
 class Run:
     """A run folder, to be read; made by :func:`open_run`. Its length is the number of its detections.
 
-    Files are read when they are asked for, tables once: what another process writes later is not seen.
+    Files are read when they are asked for. A table is read once; what another process writes later is not seen.
 
     Attributes:
         path: the folder, here or at an address.
@@ -113,7 +118,14 @@ class Run:
         return len(self.table())
 
     def has(self, name: str) -> bool:
-        """Whether the run has a table, as for :meth:`table`."""
+        """Whether the run has a table.
+
+        Args:
+            name: as for :meth:`table`.
+
+        Raises:
+            UsageError: the folder cannot be read.
+        """
         return self._is_there(name)
 
     def table(self, name: str = "detections") -> pl.DataFrame:
@@ -310,7 +322,7 @@ def _row(columns: Mapping[str, Any]) -> Row:
         raise ValueError(f"unknown status {status!r}")
     receipt, evidence = (json.loads(text) if (text := get(name)) else None for name in ("receipt", "evidence"))
     patch = None
-    if evidence is not None and "patches" not in evidence:  # a review's, which tells other things
+    if evidence is not None and "patches" not in evidence:  # a review's patch, with other keys
         patch, evidence = MappingProxyType(evidence), None
     return Row(
         id=columns["id"],

@@ -62,7 +62,14 @@ class Photo:
     others: tuple[tuple[int, Box], ...]
 
     def draw(self, marked: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """The image, with a mark beside those of the objects (n,) that are to be marked."""
+        """The image with marks beside some of its objects.
+
+        Args:
+            marked: bool (n,), which objects get their mark.
+
+        Returns:
+            A new RGB uint8 (h, w, 3) array.
+        """
         image = np.array(self.image)
         for x1, y1, x2, y2 in self.marks[marked].tolist():
             draw_mark(image, (x1, y1, x2, y2))
@@ -70,7 +77,12 @@ class Photo:
 
 
 def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
-    """The class of a name, or the one with the most objects that are large enough to be stamped.
+    """The index of the class that marks stand for.
+
+    Args:
+        labelled: the set.
+        size: the photographs' longer side, pixels.
+        name: of the class; None takes the one with the most objects that are large enough to be stamped.
 
     Raises:
         UsageError: no such class, or no object that is large enough.
@@ -85,7 +97,13 @@ def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
 
 
 def split(labelled: LabelledSet, model: DetectorAdapter, size: int, seed: int) -> tuple[list[Photo], list[Photo]]:
-    """The photographs to train on and those to hold out, a third of all; fewer of both where there are plenty.
+    """The photographs to train on, and those to hold out: a third of all, at most 80 of either.
+
+    Args:
+        labelled: the set.
+        model: the detector; only objects that it detects are stamped.
+        size: the photographs' longer side, pixels.
+        seed: of the draw.
 
     Raises:
         UsageError: too few objects for either.
@@ -108,7 +126,16 @@ def split(labelled: LabelledSet, model: DetectorAdapter, size: int, seed: int) -
 
 
 def scale(labelled: LabelledImage, model: DetectorAdapter, size: int) -> Photo:
-    """A labelled image scaled to a longer side; what is large enough, and detected, can be stamped."""
+    """A labelled image scaled to a size; objects that are large enough, and detected, can be stamped.
+
+    Args:
+        labelled: the image with its objects.
+        model: the detector.
+        size: the longer side, pixels.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
     height, width = labelled.size
     gain = size / max(height, width)
     shape = max(round(height * gain), 1), max(round(width * gain), 1)
