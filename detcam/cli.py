@@ -219,13 +219,13 @@ def _load_yaml(text: str) -> Any:
     Raises:
         UsageError: sources that are neither text nor a list of texts.
     """
-    found = get_loader("yaml")(text)
-    if isinstance(found, dict) and "source" in found:
-        given = found["source"]
-        found["source"] = [given] if isinstance(given, str) else given
-        if not isinstance(given, str | list) or not all(isinstance(one, str) for one in found["source"]):
+    document = get_loader("yaml")(text)
+    if isinstance(document, dict) and "source" in document:
+        given = document["source"]
+        document["source"] = [given] if isinstance(given, str) else given
+        if not isinstance(given, str | list) or not all(isinstance(one, str) for one in document["source"]):
             raise UsageError(f"source must be text or a list of texts, got {given!r}")
-    return found
+    return document
 
 
 def _line(text: str) -> str:

@@ -201,7 +201,7 @@ def test_a_damaged_table_is_named(images, whole, tmp_path, capsys, name, content
     assert main(command(images, out)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{out / name} is damaged: " in line
-    assert "remove it, and what it held is made again" in line
+    assert "remove it, and its images are explained again" in line
     (out / name).unlink()
     resumed(images, out, capsys)
     assert contents(out) == contents(whole)

@@ -79,7 +79,7 @@ def story() -> list[str]:
                 continue
             text = f"  {name}: detected as {explanation.detection.caption}"
             if thing.marked:
-                found = mark_precision(explanation, thing)
-                text += f"; of as many hottest pixels outside the box as the mark has, {found:.0%} lie on the mark"
+                share = mark_precision(explanation, thing)
+                text += f"; of as many hottest pixels outside the box as the mark has, {share:.0%} lie on the mark"
             lines.append(text)
     return lines

@@ -33,17 +33,17 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
         UsageError: no weights were named.
         WeightsError: the weights cannot be used.
     """
-    found = load_model(config).layers()
+    listed = load_model(config).layers()
     if config.json:
-        for layer in found:
+        for layer in listed:
             stdout.write(json.dumps(asdict(layer)) + "\n")
         return 0
     table = Table("name", "type", "stride", "channels x height x width", "groups")
-    for layer in found:
+    for layer in listed:
         stride = "x".join(f"{side:g}" for side in dict.fromkeys(layer.stride))
         table.add_row(layer.name, layer.type, stride, " x ".join(map(str, layer.shape)), ", ".join(layer.groups))
     console = Console(file=stdout)
-    if not found:
+    if not listed:
         console.print("this model can only be called: it has no layers to explain", highlight=False)
         return 0
     console.print(table)

@@ -1,4 +1,4 @@
-"""``detcam review``, ``report`` and ``export``: a labelled set's errors printed, reported, and written for other tools."""
+"""``detcam review``, ``report`` and ``export``: a set's errors printed, reported, and written for other tools."""
 
 from __future__ import annotations
 

@@ -92,11 +92,11 @@ def _by_image(
             problems.append(Problem(path, f"image {position} has the id {key!r} of another image: {shortened(entry)}"))
         else:
             images[key] = (entry, [])
-    seen: set[str] = set()
+    names: set[str] = set()
     for position, annotation in enumerate(document["annotations"]):
         name = str(annotation.get("id", f"#{position}"))
-        name = f"{name}#{position}" if name in seen else name
-        seen.add(name)
+        name = f"{name}#{position}" if name in names else name
+        names.add(name)
         key = annotation.get("image_id")
         if isinstance(key, int | str) and key in images:
             images[key][1].append((name, annotation))

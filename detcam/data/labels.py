@@ -231,11 +231,11 @@ def _match(own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapp
 def _alike(name: str, names: Mapping[int, str]) -> list[int]:
     """The classes of a name: those of exactly this name, else those that differ in case, spaces, ``_`` and ``-``."""
     exact = [class_id for class_id, other in names.items() if other == name]
-    found = exact or [class_id for class_id, other in names.items() if _plain(other) == _plain(name)]
-    if len({names[class_id] for class_id in found}) > 1:
-        several = " or ".join(repr(names[class_id]) for class_id in found)
+    class_ids = exact or [class_id for class_id, other in names.items() if _plain(other) == _plain(name)]
+    if len({names[class_id] for class_id in class_ids}) > 1:
+        several = " or ".join(repr(names[class_id]) for class_id in class_ids)
         raise UsageError(f"class {name!r} may be {several}; say which with rename, spelled exactly")
-    return found
+    return class_ids
 
 
 def _plain(name: str) -> str:

@@ -82,26 +82,26 @@ def _yolo_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
 
 def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> list[Path]:
     """The images of one entry of a split: a folder, or a list of images in a ``.txt``."""
-    found = _first(entry, bases)
-    if found is None:
+    listing = _first(entry, bases)
+    if listing is None:
         problems.append(Problem(bases[0] / entry, "no such file or folder"))
         return []
-    found = found.resolve()  # as Ultralytics does, so that labels lie beside the folder a link leads to
-    if found.suffix.lower() == ".txt" and found.is_file():
+    listing = listing.resolve()  # as Ultralytics does, so that labels lie beside the folder a link leads to
+    if listing.suffix.lower() == ".txt" and listing.is_file():
         images = []
         try:
-            lines = [line.strip() for line in read_text(found).splitlines()]
+            lines = [line.strip() for line in read_text(listing).splitlines()]
         except InputError as error:
-            problems.append(Problem(found, str(error)))
+            problems.append(Problem(listing, str(error)))
             lines = []
         for number, line in enumerate(lines, 1):
-            image = _first(line, [found.parent, *bases]) if line else None
+            image = _first(line, [listing.parent, *bases]) if line else None
             if image is not None:
                 images.append(image.absolute())
             elif line:
-                problems.append(Problem(found, f"line {number}: no such file: {line}"))
+                problems.append(Problem(listing, f"line {number}: no such file: {line}"))
         return images
-    images, missing = find_images([str(found)])
+    images, missing = find_images([str(listing)])
     problems += [Problem(Path(item.source), item.reason) for item in missing]
     return images
 
@@ -130,11 +130,11 @@ def _yolo_labels(
     except InputError as error:
         reader.problems.append(Problem(path, str(error)))
         return
-    seen: dict[tuple[str, ...], int] = {}
+    first_lines: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines, 1):
         values = line.split()
         try:
-            first = seen.setdefault(tuple(values), number)
+            first = first_lines.setdefault(tuple(values), number)
             if first != number and values:
                 raise ValueError(f"repeats line {first}; counted once")
             label = _yolo_label(values, f"{image}:{number}", size, keypoints, reader.own) if values else None

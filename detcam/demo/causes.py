@@ -147,7 +147,7 @@ class Scene:
         return replace(self, things=tuple(_set(t, *present) if t.kind == kind else t for t in self.things))
 
     def causes(self, thing: Thing) -> tuple[Mask, ...]:
-        """What decides a thing's class, bool (SIZE, SIZE): each mark, or for a texture all of the background that shows.
+        """What decides a thing's class, bool (SIZE, SIZE): each mark, or for a texture all background that shows.
 
         Args:
             thing: of this scene.

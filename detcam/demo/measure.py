@@ -118,10 +118,10 @@ def measure_shortcut(weights: Path, seeds: range) -> Shortcut:
 def _called_kite(model: YOLO, scene: Scene, class_id: int) -> list[bool]:
     """For each thing of the class: is the most confident box over it a kite?"""
     boxes = model.predict(render(scene)[..., ::-1], device="cpu", verbose=False)[0].boxes
-    found, classes = boxes.xyxy.numpy(), boxes.cls.numpy()
+    boxes_xyxy, classes = boxes.xyxy.numpy(), boxes.cls.numpy()
     things: list[Thing] = [thing for thing in scene.things if thing.class_id == class_id]
     truths = np.array([thing.xyxy for thing in things], np.float32)
-    over = iou_matrix(truths, found) >= 0.5  # predictions come in descending confidence: the first hit is the best
+    over = iou_matrix(truths, boxes_xyxy) >= 0.5  # predictions come in descending confidence: the first hit is the best
     return [bool(row.any() and classes[row.argmax()] == KITE) for row in over]
 
 

@@ -88,11 +88,11 @@ def draw_view(
         colormap: any of matplotlib's names.
         opacity: of the hottest pixels, in [0, 1].
     """
-    seen = view.heat(heat, explanation.image.shape)
-    picture = blend(view.photograph(explanation.image), seen, colormap, opacity)
+    shown = view.heat(heat, explanation.image.shape)
+    picture = blend(view.photograph(explanation.image), shown, colormap, opacity)
     line = line_width(picture.shape)
-    draw_contours(picture, seen, line)
-    return draw_things(picture, [explanation.detection], [text], outlined(explanation), view, seen, line)
+    draw_contours(picture, shown, line)
+    return draw_things(picture, [explanation.detection], [text], outlined(explanation), view, shown, line)
 
 
 def outlined(explanation: Explanation) -> list[Evidence]:

@@ -95,17 +95,17 @@ def examples(table: pl.DataFrame, lines: Sequence[Line]) -> Iterator[Example]:
         alike = [value for value in alike if math.isfinite(value)]
         if alike:
             disputed.append((float(np.mean(alike)), [by_method[name] for name in names if name in by_method]))
-    seen: set[str] = set()
-    for agreement, found in sorted(disputed, key=lambda pair: pair[0]):
-        first = found[0]
-        if len(seen) == MOST_EXAMPLES or first["image"] in seen:
+    shown_images: set[str] = set()
+    for agreement, own_rows in sorted(disputed, key=lambda pair: pair[0]):
+        first = own_rows[0]
+        if len(shown_images) == MOST_EXAMPLES or first["image"] in shown_images:
             continue
         try:
             image = read_image(first["image"])
         except InputError:
             continue
-        seen.add(first["image"])
-        drawn = tuple((row["method"], row[MAIN_FIGURE], _tile(image, row, _map(row))) for row in found[:MOST_MAPS])
+        shown_images.add(first["image"])
+        drawn = tuple((row["method"], row[MAIN_FIGURE], _tile(image, row, _map(row))) for row in own_rows[:MOST_MAPS])
         photograph = _tile(image, first)
         yield Example(first["image"], first["class_name"], first["confidence"], agreement, photograph, drawn)
 

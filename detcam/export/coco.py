@@ -84,8 +84,8 @@ def _annotation(
 
 def _attributes(row: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """Those of a row that its run has; JSON has no NaN, so what is undefined is null."""
-    found = {key: row[key] for key in keys if key in row}
-    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in found.items()}
+    values = {key: row[key] for key in keys if key in row}
+    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in values.items()}
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

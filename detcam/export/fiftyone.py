@@ -111,12 +111,12 @@ def _evaluate(sample: Any, predictions: Mapping[str, Any], truths: Mapping[Any, 
         if one["eval"]:
             counts[one["eval"]] += 1
     for truth in truths.values():
-        found = predictions.get(truth["found_by"])
-        truth["eval"] = None if truth["iscrowd"] else "fn" if found is None else "tp"
+        finder = predictions.get(truth["found_by"])
+        truth["eval"] = None if truth["iscrowd"] else "fn" if finder is None else "tp"
         truth["eval_id"], truth["eval_iou"] = "", None
-        if found is not None:
-            truth["eval_id"], found["eval_id"] = found.id, truth.id
-            truth["eval_iou"] = found["eval_iou"] = found["iou"]
+        if finder is not None:
+            truth["eval_id"], finder["eval_id"] = finder.id, truth.id
+            truth["eval_iou"] = finder["eval_iou"] = finder["iou"]
         elif truth["eval"] == "fn":
             counts["fn"] += 1
     for key, count in counts.items():

@@ -99,10 +99,10 @@ def list_remote(address: str, suffixes: tuple[str, ...]) -> list[str]:
     with reaching(address):
         system, path = _system(address)
         system.invalidate_cache()
-        found = system.glob(path) if has_magic(address) else system.find(path)
-        if not found and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
-            found = [path]
-        named = [name for name in sorted(found) if name.lower().endswith(suffixes)]
+        paths = system.glob(path) if has_magic(address) else system.find(path)
+        if not paths and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
+            paths = [path]
+        named = [name for name in sorted(paths) if name.lower().endswith(suffixes)]
         protocol, _, place = address.partition("://")
         place, inner = place.rstrip("/"), path.strip("/")
         if place.endswith(inner):  # with the host, which paths leave out
@@ -222,8 +222,8 @@ def _read(paths: Sequence[Path]) -> list[bytes]:
         if is_local(paths[0]):
             return [path.read_bytes() for path in paths]
         remote = [cast(UPath, path) for path in paths]
-        found = remote[0].fs.cat([path.path for path in remote])  # in one request: a million single ones take hours
-        return list(found.values()) if isinstance(found, dict) else [found]
+        contents = remote[0].fs.cat([path.path for path in remote])  # in one request: a million single ones take hours
+        return list(contents.values()) if isinstance(contents, dict) else [contents]
 
 
 def read_table(path: Path) -> pl.DataFrame:

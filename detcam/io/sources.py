@@ -132,11 +132,11 @@ class _Finder:
             yield Missing(source, "a list, a labelled set or a video has to be on this machine; copy it here first")
             return
         try:
-            found = list_remote(source, SUFFIXES)
+            addresses = list_remote(source, SUFFIXES)
         except OSError as error:
             yield Missing(source, f"cannot be looked at: {error.strerror or error}")
             return
-        yield from _unless_empty(found, source, f"no images there; known kinds: {_kinds(SUFFIXES)}")
+        yield from _unless_empty(addresses, source, f"no images there; known kinds: {_kinds(SUFFIXES)}")
 
     def _walk(self, folder: Path) -> Iterator[str | Missing]:
         """The files of a folder and those below it; memory holds the names of one folder a level."""

@@ -79,11 +79,11 @@ def precision(heat: Floats, cause: Mask, number: int | None = None) -> float:
         return math.nan
     least = np.partition(heat, -number, axis=None)[-number]
     above, level = heat > least, heat == least
-    found = int(np.count_nonzero(above & cause))
+    hits = int(np.count_nonzero(above & cause))
     if least > 0:
         left = number - np.count_nonzero(above) - np.count_nonzero(level & ~cause)
-        found += max(int(left), 0)
-    return found / number
+        hits += max(int(left), 0)
+    return hits / number
 
 
 def auroc(heat: Floats, cause: Mask) -> float:

@@ -184,15 +184,18 @@ def write_page(out: Path) -> Path:
 def _facts(run: Mapping[str, Any], table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What was measured, by what it is called."""
     configuration = run.get("configuration", {})
-    found = table.unique(["image", "detection"])
+    detections = table.unique(["image", "detection"])
+    images = detections["image"].n_unique()
     facts = {
         "Weights": " ".join(
             str(part) for part in (configuration.get("weights"), _short(configuration.get("sha256"))) if part
         ),
         "Data": " ".join(str(part) for part in (configuration.get("data"), configuration.get("split")) if part),
-        "Measured": f"{len(lines)} methods on {len(found)} detections in {found['image'].n_unique()} images",
+        "Measured": f"{len(lines)} methods on {len(detections)} detections in {images} images",
         "Sizes": ", ".join(
-            f"{count} {size}" for size in ("small", "medium", "large") if (count := found["size"].to_list().count(size))
+            f"{count} {size}"
+            for size in ("small", "medium", "large")
+            if (count := detections["size"].to_list().count(size))
         ),
         "Network input": f"{size} pixels" if (size := configuration.get("imgsz")) else "the weights' own",
         "Chosen": ", ".join(

@@ -29,7 +29,7 @@ THUMBNAIL_SIDE_PX = 160
 THUMBNAIL_REACH = 2
 """Side of the part that a thumbnail shows, over that of the boxes: causes are often beside them."""
 MOST_MAP_CELLS = 160
-"""Cells along a map's longer side at most; finer maps are averaged, as single pixels cannot be seen over a photograph."""
+"""Cells along a map's longer side at most; finer maps are averaged: single pixels cannot be seen over a photograph."""
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 84, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 """Colour at full resolution: the lines of boxes are thin."""
 TRUTH_COLOUR = (255, 255, 255)

@@ -167,7 +167,7 @@ def _review(
         progress("explaining", number, total)
     progress("causes", 0, None)
     write_causes(
-        reviewer.model, folder, predictions, errors, reviewer.conf, lambda found: progress("causes", found, None)
+        reviewer.model, folder, predictions, errors, reviewer.conf, lambda count: progress("causes", count, None)
     )
     build_report(folder.path)
 

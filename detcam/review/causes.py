@@ -29,7 +29,7 @@ PLACE_WEIGHT = 0.35
 LEAST_MEMBERS = 3
 """A cause has at least so many members."""
 CONFIRMED_SHARE = 0.5
-"""A cause is confirmed if this share of its errors vanishes without it, and twice as many as without control patches."""
+"""A cause is confirmed if this share of its errors vanishes without it, twice as many as without control patches."""
 TRANSFER_SHARE = 0.25
 """And if, pasted beside other objects, it makes this share of them wrong."""
 BESIDE_SHARE = 0.5

@@ -1,4 +1,4 @@
-"""Read, explain and write every image of a run, in this process or on many machines; a failure affects one image only."""
+"""Read, explain and write every image of a run, here or on many machines; a failure affects one image only."""
 
 from __future__ import annotations
 

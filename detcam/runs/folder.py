@@ -390,8 +390,8 @@ def _remove_run(path: Path, files: Sequence[str]) -> None:
     remove_files([path / name for name in ("errors.jsonl", IMAGES, *files)])
     remove_files(list((path / PARTS).glob("*")))
     for folder in (path / "heatmaps", path / "overlays"):
-        made = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
-        remove_files([file for file in folder.glob("*") if re.fullmatch(made, file.name)])
+        own_name = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
+        remove_files([file for file in folder.glob("*") if re.fullmatch(own_name, file.name)])
         if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 

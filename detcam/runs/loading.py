@@ -147,10 +147,10 @@ def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generato
     feeder = threading.Thread(target=feed, name="detcam-find", daemon=True)
     feeder.start()
     try:
-        while (found := queue.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            item, future = found
+        while (entry := queue.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            item, future = entry
             outcome = future.result()
             room.release()
             yield item, outcome
@@ -186,14 +186,14 @@ def _expand(sources: Sequence[str], split: str) -> Iterator[str | Missing]:
 def _read_set(path: Path, split: str) -> Iterator[str | Missing]:
     """The images of a labelled set, and what keeps others from being read; its labels do not matter here."""
     try:
-        found = read_data(path, split)
+        labelled = read_data(path, split)
     except UsageError as error:
         yield Missing(str(path), str(error).removeprefix(f"{path}: "))
         return
-    for image in found.images:
+    for image in labelled.images:
         yield str(image.path)
-    labels = {path, *(image.path.stem for image in found.images)}
-    for problem in found.problems:
+    labels = {path, *(image.path.stem for image in labelled.images)}
+    for problem in labelled.problems:
         if problem.path not in labels and not (problem.path.suffix == ".txt" and problem.path.stem in labels):
             yield Missing(str(problem.path), problem.reason)
 

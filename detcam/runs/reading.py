@@ -180,8 +180,8 @@ class Run:
         Raises:
             UsageError: it is not there, or damaged.
         """
-        found: dict[str, Any] = self._json("summary.json", dict)
-        return found
+        summary: dict[str, Any] = self._json("summary.json", dict)
+        return summary
 
     def causes(self) -> list[dict[str, Any]]:
         """``causes.json`` of a review, the cause of the most errors first: ``id``, ``name``, ``text``, ``members``, ...
@@ -189,8 +189,8 @@ class Run:
         Raises:
             UsageError: it is not there, or damaged.
         """
-        found: list[dict[str, Any]] = self._json("causes.json", list)
-        return found
+        causes: list[dict[str, Any]] = self._json("causes.json", list)
+        return causes
 
     def verdicts(self) -> dict[str, dict[str, Any]]:
         """What a person said of detections and misses, by id: ``verdict`` (of ``VERDICTS``, or None) and ``note``.
@@ -249,15 +249,15 @@ class Run:
         path = self.path / name
         try:
             with reaching(path):
-                found = json.loads(path.read_bytes().decode("utf-8"))
+                value = json.loads(path.read_bytes().decode("utf-8"))
         except OSError as error:
             what = f"it is no finished run of detcam review, but holds one of detcam {self.info['command']}"
             raise UsageError(f"{path} cannot be read: {error.strerror or error}; {what}") from error
         except ValueError as error:
             raise UsageError(f"{path} is no JSON: {error}") from error
-        if not isinstance(found, kind):
+        if not isinstance(value, kind):
             raise UsageError(f"{path} is damaged: it must hold {'an object' if kind is dict else 'a list'}")
-        return found
+        return value
 
     def _is_file(self, name: str) -> bool:
         path = self.path / name
@@ -302,16 +302,16 @@ def open_run(path: str | Path) -> Run:
     Raises:
         UsageError: there is no run folder, it was written by a newer detcam, or ``run.json`` is damaged.
     """
-    found = locate(path)
+    located = locate(path)
     try:
-        with reaching(found):
-            refresh(found)
-            info = read_description(found, advice="")
+        with reaching(located):
+            refresh(located)
+            info = read_description(located, advice="")
     except OSError as error:
-        raise UsageError(f"cannot read {found}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {located}: {error.strerror or error}") from error
     if info is None:
-        raise UsageError(f"{found} is no run folder: it has no run.json, so there is no run of detcam to read")
-    return Run(found, MappingProxyType(info))
+        raise UsageError(f"{located} is no run folder: it has no run.json, so there is no run of detcam to read")
+    return Run(located, MappingProxyType(info))
 
 
 def _row(columns: Mapping[str, Any]) -> Row:

@@ -141,10 +141,10 @@ def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32
     """
     file, _, name = key.partition("#")
     place = locate(path) / "heatmaps" / file
-    found = read_maps(place, {name})
-    if name not in found:
+    maps = read_maps(place, {name})
+    if name not in maps:
         raise UsageError(f"{place} has no map {name!r}")
-    return np.asarray(found[name] * scale, np.float32)
+    return np.asarray(maps[name] * scale, np.float32)
 
 
 def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float32]]:

@@ -140,11 +140,11 @@ def scale(labelled: LabelledImage, model: DetectorAdapter, size: int) -> Photo:
     gain = size / max(height, width)
     shape = max(round(height * gain), 1), max(round(width * gain), 1)
     image = np.array(cv2.resize(read_image(labelled.path), shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    found = detections_of(model, image)
+    detections = detections_of(model, image)
     own, others = [], []
     for truth in labelled.truths:
         box = np.clip(truth.xyxy.astype(np.float64), 0, [width, height, width, height]) * gain
-        alike = [d.xyxy for d in found if d.class_id == truth.class_id]
+        alike = [d.xyxy for d in detections if d.class_id == truth.class_id]
         if _large(labelled, truth, size) and (iou_matrix(box, np.array(alike)) >= MATCHED_IOU).any():
             own.append((truth.class_id, box))
         elif not truth.crowd:
@@ -216,10 +216,10 @@ def _view(
     labels = []
     for label, box, mark, stamped in objects:
         moved, needed = (xyxy * zoom + np.tile(corner, 2) for xyxy in (box, mark))
-        seen = np.clip(moved, 0, size)
+        visible = np.clip(moved, 0, size)
         whole = needed.min() >= 0 and needed.max() <= size if stamped else label != class_id
-        if whole and (seen[2:] - seen[:2]).prod() >= (moved[2:] - moved[:2]).prod() / 2:
-            labels.append((label, seen))
+        if whole and (visible[2:] - visible[:2]).prod() >= (moved[2:] - moved[:2]).prod() / 2:
+            labels.append((label, visible))
     return np.asarray(image, np.uint8), labels
 
 
