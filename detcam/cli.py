@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except DetcamError as error:
             _say(f"detcam {command}: {error}")
             return 3 if isinstance(error, WeightsError) else 1 if isinstance(error, InputError) else 2
-        except BrokenPipeError:  # whoever read our results has gone; nothing more can be said there
+        except BrokenPipeError:  # the reader of our results has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
             return 1
         except OSError as error:

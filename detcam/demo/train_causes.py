@@ -43,11 +43,11 @@ def train(out: Path, epochs: int = 14) -> Path:
             hsv_h=0.01, hsv_s=0.2, hsv_v=0.2, plots=False, val=False, amp=False,
             project=scratch, name="run", exist_ok=True, verbose=False,
         )  # fmt: skip
-        torch.save(forget_places(torch.load(Path(scratch) / "run" / "weights" / "last.pt", weights_only=False)), out)
+        torch.save(remove_paths(torch.load(Path(scratch) / "run" / "weights" / "last.pt", weights_only=False)), out)
     return out
 
 
-def forget_places(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def remove_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint without the paths and the repository of the machine it was trained on.
 
     Args:

@@ -72,7 +72,7 @@ def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.
     picture = blend(result.image, heat, colormap, opacity)
     line = line_width(picture.shape)
     draw_contours(picture, heat, line)
-    return draw_things(picture, [e.detection for e in result], texts, evidence, view, heat, line, tell=False)
+    return draw_things(picture, [e.detection for e in result], texts, evidence, view, heat, line, label_evidence=False)
 
 
 def draw_view(
@@ -118,7 +118,7 @@ def draw_things(
     view: View,
     heat: NDArray[np.float32] | None,
     line: int,
-    tell: bool = True,
+    label_evidence: bool = True,
 ) -> Picture:
     """A copy of a picture with boxes, evidence patches and labels drawn.
 
@@ -132,7 +132,7 @@ def draw_things(
         view: which part of the image the picture shows.
         heat: float32 (H, W) in [0, 1] that labels avoid, or None.
         line: width of lines, pixels.
-        tell: also say beside each patch what its box becomes without it; with many boxes there is no room for it.
+        label_evidence: also say beside each patch what its box becomes without it; many boxes leave no room for that.
     """
     picture = picture.copy()
     for detection in detections:
@@ -144,7 +144,7 @@ def draw_things(
         for patch in one.patches:
             draw_patch(picture, patch, view, line)
             free.append(view.bounds(patch) + np.array([-1, -1, 1, 1]) * ring_width(line))
-        if tell:
+        if label_evidence:
             labels.append(Label(evidence_words(one), free[-len(one.patches)], WHITE, EVIDENCE_COLOUR))
     boxes = [view.bounds(detection.xyxy) for detection in detections]
     return draw_labels(picture, labels, heat, free, boxes, letter_size(picture.shape), line + 1)

@@ -13,7 +13,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.drawing.render import write_image
 from detcam.errors import InputError
 from detcam.io.images import read_image
-from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, described, find_causes, paste
+from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, describe_causes, find_causes, paste
 from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
@@ -56,11 +56,11 @@ def write_causes(
         old.unlink()
     causes: list[Cause] = []
     for cause in find_causes(suspects_of(open_run(folder.path).rows(), predictions, errors)):
-        tested = tried_elsewhere(model, cause, predictions, errors, conf) if len(causes) < MOST_TESTED else cause
+        tested = paste_elsewhere(model, cause, predictions, errors, conf) if len(causes) < MOST_TESTED else cause
         causes.append(tested)
         advance(len(causes))
     patches = {cause.id: _write_pictures(folder.path, cause) for cause in causes}
-    write_json(folder.path / "causes.json", described(causes, patches))
+    write_json(folder.path / "causes.json", describe_causes(causes, patches))
     folder.label("cause", {member.id: cause.id for cause in causes for member in cause.members})
     return causes
 
@@ -89,7 +89,7 @@ def suspects_of(rows: Iterable[Row], predictions: Predictions, errors: Errors) -
     return suspects
 
 
-def tried_elsewhere(
+def paste_elsewhere(
     model: DetectorAdapter, cause: Cause, predictions: Predictions, errors: Errors, conf: float
 ) -> Cause:
     """A cause, tested by pasting its patch beside objects of its rival class that were judged rightly, in other images.

@@ -203,7 +203,7 @@ def appears(scene: Scene, class_id: int, target: Detection, conf: float) -> bool
     return not bool(gone(tracked_scores(scene.raw, box.expand(2, 4), [class_id, target.class_id])[0], conf))
 
 
-def described(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
+def describe_causes(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
     """The causes as ``causes.json`` holds them.
 
     Args:

@@ -270,7 +270,7 @@ def run_on_ray(
             for row in outcomes.iter_rows():
                 outcome = ImageOutcome(**json.loads(row["done"]))
                 if outcome.reason is None:
-                    folder.did(outcome.name)
+                    folder.mark_finished(outcome.name)
                 yield outcome
     except ray.exceptions.RayError as error:
         raise UsageError(f"Ray's workers cannot go on: {_last_line(error)}; what was finished is kept") from error

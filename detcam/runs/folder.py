@@ -175,10 +175,10 @@ class RunFolder(HeldFolder):
             OSError: something cannot be written.
         """
         rows = write_result(self.path, result, save, colormap, opacity)
-        self.did(result.source)
+        self.mark_finished(result.source)
         return rows
 
-    def did(self, source: str) -> None:
+    def mark_finished(self, source: str) -> None:
         """Record that an image is finished whose part another process wrote with :func:`write_result`."""
         self._done.add(image_key(source))
 
