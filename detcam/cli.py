@@ -29,7 +29,17 @@ HELP = ("-h", "--help", "--help-all")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (argument errors exit with 2)."""
+    """Run one command.
+
+    Args:
+        arguments: the command and its options; None takes the process's own.
+
+    Returns:
+        The exit code, see the module; 130 after Ctrl-C. ``DetcamError`` is printed, not raised.
+
+    Raises:
+        SystemExit: with 2, where an option cannot be parsed; with 0 after ``--help``.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[0] if given else None
     if command is not None and not command.startswith("-") and command not in (*COMMANDS, "run"):
@@ -60,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except DetcamError as error:
             _say(f"detcam {command}: {error}")
             return 3 if isinstance(error, WeightsError) else 1 if isinstance(error, InputError) else 2
-        except BrokenPipeError:  # whoever read our results has gone; nothing more can be said there
+        except BrokenPipeError:  # the reader of our results has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
             return 1
         except OSError as error:
@@ -166,8 +176,12 @@ def build_parser() -> ArgumentParser:
 def to_config(config: Any, parsed: Namespace) -> Any:
     """The typed configuration of parsed options.
 
+    Args:
+        config: the command's configuration class.
+        parsed: its options.
+
     Raises:
-        UsageError: a switch is neither true nor false, null where a value is needed, a seed that no generator takes.
+        UsageError: a switch that is neither true nor false, null where a value is needed, or a seed out of range.
     """
     given, hints, keys = vars(parsed), get_type_hints(config), keys_of(config)
     for name, key in keys.items():

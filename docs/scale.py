@@ -106,7 +106,7 @@ def page(
 ) -> str:
     """The whole page."""
     lines = [
-        "# What many images need\n",
+        "# What many images cost\n",
         "Made by `DETCAM_DATA=... python docs/scale.py`: COCO photographs, yolov8n at 640 px, one thread of a shared",
         "machine's CPU, no GPU. Starting (loading the model, about five seconds) is not counted.\n",
         "| options | seconds an image | detections an image | bytes of maps a detection | bytes of table a detection | "
@@ -151,7 +151,7 @@ threads (`--workers`), and on Ray, where `--workers` are detectors, several work
 On an object store an image is a request to write its maps, one for its part of the table, one for each picture, and
 at the end one to read the part and a share of one to remove it.
 
-## Where it breaks first
+## What becomes a problem first
 
 1. **Small files.** Every image leaves one `.npz` of maps, and until the run is finished one part of the table. A
    million of each in one folder is slow to list on most file systems and dear on object stores, which bill

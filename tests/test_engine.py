@@ -159,7 +159,7 @@ def test_ray_gives_the_same_rows(images, tmp_path, cluster):
 def test_frames_and_what_fails_beside_ray(images, clip, tmp_path, cluster):
     """Workers read files; frames, which only the process that reads the video has, are explained there.
 
-    Batches of four, because what shares a forward pass changes the last bits.
+    Batches of four, because results differ in the last bits between batches.
     """
     first, *others = sorted(images.iterdir())
     listed = [first, clip, tmp_path / "gone.png", *others, images / "again.png"]

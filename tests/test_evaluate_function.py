@@ -190,7 +190,7 @@ def test_speed_is_told_as_values_and_memory_over_every_mask(demo_detector, scene
         return subject.image.new_zeros(len(subject.boxes), 4, 4)
 
     monkeypatch.setattr(speed, "drise", drise)
-    monkeypatch.setattr(speed, "PRICED", ("layercam",))
+    monkeypatch.setattr(speed, "TIMED_METHODS", ("layercam",))
     monkeypatch.setattr(speed, "ROUNDS", 1)
     clock = count()
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))

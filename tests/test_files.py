@@ -175,7 +175,7 @@ def test_commands_whose_folder_is_local_say_so(command, capsys):
 
 @pytest.mark.parametrize("place", ["memory://tables", None])
 def test_many_tables_are_read_in_few(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("detcam.io.files._TOGETHER", 3)
+    monkeypatch.setattr("detcam.io.files._FILES_AT_ONCE", 3)
     folder = locate(place or tmp_path)
     paths = [folder / (f"{number}.parquet" if place else f"[{number}].parquet") for number in range(7)]
     for number, path in enumerate(paths):

@@ -133,7 +133,7 @@ def test_the_reader_of_its_lines_goes_away(images, whole, tmp_path, capsys):
 
 
 def test_images_that_share_a_batch_share_it_again(images, tmp_path, capsys, monkeypatch):
-    """What shares a forward pass changes the last bits of its results; so a batch half done is done again."""
+    """Results differ in the last bits between batches, so a batch that was half finished is computed again whole."""
     options = ["--method", "layercam", "--batch", "4"]
     assert main(command(images, tmp_path / "whole", *options)) == 0
     real = RunFolder.add
@@ -201,7 +201,7 @@ def test_a_damaged_table_is_named(images, whole, tmp_path, capsys, name, content
     assert main(command(images, out)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{out / name} is damaged: " in line
-    assert "remove it, and what it held is made again" in line
+    assert "remove it, and its images are explained again" in line
     (out / name).unlink()
     resumed(images, out, capsys)
     assert contents(out) == contents(whole)

@@ -9,7 +9,7 @@ import torch
 
 import detcam
 from detcam.demo import WEIGHTS
-from detcam.evaluate.judge import SHARES, Judge, judge_maps, judged_curves, likeness_to_box, sufficient_share
+from detcam.evaluate.judge import STEP_SHARES, Judge, judge_maps, judged_curves, likeness_to_box, sufficient_share
 from detcam.evaluate.sanity import remaining
 from detcam.evaluate.summary import UNSEEN_FIGURES, leads, summarise
 from detcam.methods.regions import box_gaussian
@@ -91,7 +91,7 @@ def test_curves_by_hand():
     assert insertion == pytest.approx(shown)
     assert deletion == pytest.approx(1 - np.array(shown))
     assert sufficient_share(insertion) == 0.16
-    assert sufficient_share(np.full(len(SHARES), 0.89)) == 1
+    assert sufficient_share(np.full(len(STEP_SHARES), 0.89)) == 1
 
 
 class Known(KnownSubject):
@@ -112,7 +112,7 @@ def test_a_perfect_map_is_near_the_optimum_its_inverse_the_worst_and_an_empty_on
         judge.figures(heat, 0)["unseen"] for heat in (known.cause, box, torch.zeros(96, 128), 1 - known.cause)
     )
     # Cells: 36 by 45 of the 96 by 120 image pixels; the cause is 54 of those 1620.
-    share = np.array([max(round(s * 1620), 1) / 54 if s else 0 for s in SHARES]).clip(max=1)
+    share = np.array([max(round(s * 1620), 1) / 54 if s else 0 for s in STEP_SHARES]).clip(max=1)
     assert perfect == pytest.approx(2 * area_under(share) - 1, abs=0.1)
     chance, spread = np.mean([c["unseen"] for c in chances]), np.std([c["unseen"] for c in chances])
     assert abs(empty - chance) < 4 * spread + 0.01
@@ -137,7 +137,7 @@ def test_a_judge_counts_what_it_asks():
     judge = Judge(known)
     assert judge.forwards == len(UNSEEN)
     judge.figures(known.cause, 0)
-    assert judge.forwards == len(UNSEEN) * (1 + 2 * (len(SHARES) - 1)) == known.forwards
+    assert judge.forwards == len(UNSEEN) * (1 + 2 * (len(STEP_SHARES) - 1)) == known.forwards
 
 
 def test_the_box_is_the_box_again_and_an_empty_map_is_unlike_anything():

@@ -237,19 +237,19 @@ def test_where_maps_lie_is_quantus_localisation(quantus):
 def test_sensitivity_is_that_of_others_with_the_same_noise(classified, method, oracle, request):
     explainer, generator = Explainer(classified.adapter, method), torch.Generator().manual_seed(5)
     (ours,) = sanity.max_sensitivity(explainer, classified.case, seed=5)
-    scale = sanity.NOISE * (classified.batch.amax() - classified.batch.amin())
-    noise = [scale * torch.randn(classified.batch.shape, generator=generator) for _ in range(sanity.TRIALS)]
+    scale = sanity.NOISE_SHARE * (classified.batch.amax() - classified.batch.amin())
+    noise = [scale * torch.randn(classified.batch.shape, generator=generator) for _ in range(sanity.NOISE_TRIALS)]
     if oracle == "captum":
         captum = pytest.importorskip("captum.metrics", reason="nothing to compare with: pip install captum")
         explain = lambda batches: (torch.tensor(classified.maps(explainer, batches[0])),)  # noqa: E731
         perturb = lambda batch: (batch + torch.cat(noise),)  # noqa: E731
-        theirs = captum.sensitivity_max(explain, (classified.batch,), perturb, n_perturb_samples=sanity.TRIALS)
+        theirs = captum.sensitivity_max(explain, (classified.batch,), perturb, n_perturb_samples=sanity.NOISE_TRIALS)
     else:
         own, left = classified.maps(explainer, classified.batch)[0], iter(noise)
         explain = lambda inputs, **_: classified.maps(explainer, torch.tensor(inputs))[:, None]  # noqa: E731
         perturb = lambda arr, **_: arr + next(left).numpy().reshape(arr.shape)  # noqa: E731
         quantus = request.getfixturevalue("quantus")
-        metric = quantus.MaxSensitivity(nr_samples=sanity.TRIALS, perturb_func=perturb, **PLAIN)
+        metric = quantus.MaxSensitivity(nr_samples=sanity.NOISE_TRIALS, perturb_func=perturb, **PLAIN)
         theirs = classified.by_quantus(metric, own, explain_func=explain)
     assert ours > 0.01
     assert ours == pytest.approx(float(theirs[0]), rel=1e-5)
@@ -259,7 +259,7 @@ def test_the_cascade_is_quantus_parameter_randomisation(quantus, classified, mon
     explainer = Explainer(classified.adapter, "gradnorm")
     wrapped = quantus.helpers.model.pytorch_model.PyTorchModel(classified.network, softmax=False, channel_first=True)
     steps = [(name, copy.deepcopy(model)) for name, model in wrapped.get_random_layer_generator("top_down", seed=42)]
-    reached = {share: round(share * len(steps)) for share in sanity.CASCADE}
+    reached = {share: round(share * len(steps)) for share in sanity.CASCADE_SHARES}
     before = dict(classified.adapter.model.named_parameters())
     for share, count in reached.items():  # the same layers change, from the output backwards
         after = dict(sanity.randomised(classified.adapter, share, seed=0).model.named_parameters())

@@ -24,7 +24,7 @@ def run(tmp_path):
 
 
 def test_a_line_about_the_progress_without_a_terminal(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "LOG_INTERVAL_S", 0.0)
     assert main([*run, "--out", str(tmp_path / "r")]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("explaining: ")]
     assert re.fullmatch(r"explaining: 4(/4)? in 0:00:0\d, [\d.]+ images/s(, 0:00:00 left)?, 1 failed", told[-1])

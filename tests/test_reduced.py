@@ -11,7 +11,7 @@ import pytest
 
 from detcam.demo import WEIGHTS
 from detcam.drawing import pages, zooms
-from detcam.drawing.reduced import DRAWN, reduced, resized
+from detcam.drawing.reduced import MOST_DRAWN_SIDE_PX, reduced, resized
 from detcam.explainer import Explainer
 from detcam.types import Detection, Evidence
 
@@ -25,7 +25,7 @@ def result(demo_detector, scene_image):
 def test_what_can_be_drawn_is_left_alone(result):
     assert reduced(result) is result
     assert reduced(result, 1000) is result
-    assert DRAWN > 1000
+    assert MOST_DRAWN_SIDE_PX > 1000
 
 
 def test_image_boxes_and_maps_shrink_together(result):
@@ -66,7 +66,7 @@ def test_outlines_keypoints_evidence_and_the_box_asked_about_shrink_along(result
 def test_pictures_of_a_large_image_show_what_those_of_a_small_one_do(result, monkeypatch):
     whole = [zooms.zoom(one) for one in result], pages.panel(result)
     monkeypatch.setattr(zooms, "reduced", lambda given: reduced(given, 500))
-    monkeypatch.setattr(pages, "MAP_SIDE", 250)
+    monkeypatch.setattr(pages, "MAP_SIDE_PX", 250)
     close, panel = [zooms.zoom(one) for one in result], pages.panel(result)
     for one, other in zip(close, whole[0], strict=True):
         assert one.shape == other.shape
@@ -87,5 +87,5 @@ def test_an_image_of_400_megapixels_is_explained_in_a_few_gigabytes(scene_image,
     print(f"{peak:.1f} GB at most")
     assert peak < 5
     sides = [cv2.imread(str(path)).shape[:2] for path in (tmp_path / "run" / "overlays").glob("*.png")]
-    assert max(width for _, width in sides) == DRAWN
-    assert DRAWN < max(height for height, _ in sides) < 2 * DRAWN  # a strip of words below
+    assert max(width for _, width in sides) == MOST_DRAWN_SIDE_PX
+    assert MOST_DRAWN_SIDE_PX < max(height for height, _ in sides) < 2 * MOST_DRAWN_SIDE_PX  # a strip of words below

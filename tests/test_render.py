@@ -14,7 +14,7 @@ from detcam.demo.scenes import GEM, render
 from detcam.drawing.fonts import typeface, wrapped
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.labels import find_place
-from detcam.drawing.pages import FIRST, MOST_TILES, TILES, _count
+from detcam.drawing.pages import FIRST_PAGE_TILES, MOST_TILES, PAGE_TILES, _count
 from detcam.drawing.render import (
     BOX_COLOUR,
     EVIDENCE_COLOUR,
@@ -32,7 +32,7 @@ from detcam.drawing.render import (
     zoom_window,
 )
 from detcam.drawing.view import View
-from detcam.drawing.words import note_of, sentence_of
+from detcam.drawing.words import note_of, shown_sentence
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
 from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult, Receipt
@@ -164,7 +164,7 @@ def test_the_panel_says_what_it_leaves_out(scene_image, demo_detector):
     result = detcam.explain(demo_detector, scene_image, conf=0.0, max_det=60, method="layercam")
     assert len(result) == 60
     made = pages(result)
-    assert len(made) == 1 + math.ceil((MOST_TILES - FIRST) / TILES)
+    assert len(made) == 1 + math.ceil((MOST_TILES - FIRST_PAGE_TILES) / PAGE_TILES)
     assert all(page.dtype == np.uint8 and page.shape[1] == made[0].shape[1] for page in made)
     assert max(len(page) for page in made) < 2000
     assert np.array_equal(made[0], panel(result))
@@ -331,15 +331,10 @@ def test_a_tiny_image_is_enlarged_for_its_caption_and_not_for_its_array():
 
 def test_status_check_target_and_method_are_said_in_plain_words():
     e = explanation(hot(5, 6))
-    assert sentence_of(replace(e, sentence="So.")) == "So."
-    assert sentence_of(replace(e, evidence=evidence([1, 2, 3, 4]))) == (
-        "cat 0.90: without the part outlined in blue it becomes gem 0.98."
-    )
+    assert shown_sentence(replace(e, sentence="So.")) == "So."
+    assert shown_sentence(replace(e, sentence="")) == "cat 0.90: a map by layercam, not checked against the detector."
     lost = evidence([1, 2, 3, 4], [5, 5, 9, 9], becomes=None)
-    assert "the parts outlined in blue it is lost (0.90 to 0.10)" in sentence_of(replace(e, evidence=lost))
-    assert "no part of the image" in sentence_of(replace(e, status="no_evidence"))
-    assert "do not trust" in sentence_of(replace(e, status="unsupported"))
-    assert sentence_of(replace(e, status="no_signal", reason="far away")).endswith("to this box (far away).")
+    assert "both outlined patches" in shown_sentence(replace(e, sentence="", evidence=lost))
     assert note_of(e) == "map not checked \N{MIDDLE DOT} layercam"
     assert "\N{CHECK MARK} map supported" in note_of(replace(e, receipt=receipt(True)))
     assert "map not supported" in note_of(replace(e, status="unsupported", receipt=receipt(False)))

@@ -1,9 +1,11 @@
 """The report: what is written and what is drawn."""
 
+import html
 import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +61,20 @@ def test_a_second_build_replaces_pictures_and_nothing_else(tmp_path, run):
     assert not (report / "pictures" / "thumbs" / "99999.jpg").exists()
     assert (report / "mine.txt").read_text() == "mine"
     assert not list(report.glob(".*"))
+
+
+def test_the_words_of_the_report_mean_what_the_glossary_says(run):
+    glossary = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = {
+        name: " ".join(text.split()) for name, text in re.findall(r"\*\*(.+?)\*\*: (.+?)(?:\n\n|$)", glossary, re.S)
+    }
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    words = dict(re.findall(r"<dt>(.+?)</dt>\s*<dd>(.+?)</dd>", page.partition('id="words"')[2]))
+    shared = terms.keys() & words.keys()
+    assert shared == {"Heatmap", "Target", "Receipt", "Cause", "Anchor"}
+    for name in shared:
+        assert html.unescape(words[name]).lower() in terms[name].replace("*", "").replace("`", "").lower()
+    assert len(terms) == 10
 
 
 def test_data_is_a_script_that_nothing_in_it_ends():

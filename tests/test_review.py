@@ -27,7 +27,7 @@ from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import image_errors
 from detcam.review.evidence import EvidencePatch, Scene, find_evidence
 from detcam.review.explaining import ErrorExplainer, ReviewedImage, shared_mass, wrong_side
-from detcam.review.misses import trace
+from detcam.review.misses import trace_miss
 from detcam.targets import Contrast
 from detcam.types import Detection
 
@@ -73,10 +73,10 @@ def row(gem, kite=0.0):
     ],
 )  # fmt: skip
 def test_where_a_miss_died(boxes, probabilities, found, where, suppressor, words):
-    death = trace(truth(BOX), raw_of(boxes, probabilities), 0, LETTERBOX, found, NAMES, 0.25, 0.6)
-    assert (death.where, death.suppressor) == (where, suppressor)
-    assert words in death.text
-    assert death.detection.class_id == (KITE if where == "other_class" else GEM)
+    trace = trace_miss(truth(BOX), raw_of(boxes, probabilities), 0, LETTERBOX, found, NAMES, 0.25, 0.6)
+    assert (trace.where, trace.suppressor) == (where, suppressor)
+    assert words in trace.text
+    assert trace.detection.class_id == (KITE if where == "other_class" else GEM)
 
 
 def test_the_side_that_is_wrong():

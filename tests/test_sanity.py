@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 import detcam
 from detcam.demo import WEIGHTS
 from detcam.evaluate.sanity import (
-    CASCADE,
+    CASCADE_SHARES,
     Case,
     class_swap,
     instance_swap,
@@ -55,7 +55,7 @@ def test_randomising_shuffles_a_copy_from_the_output_backwards(demo_detector):
 def test_a_gradient_map_follows_the_weights_and_edges_do_not(case):
     gradient = randomisation(detcam.Explainer(WEIGHTS, "hirescam", layers="backbone"), case, seed=0)
     edges = randomisation(detcam.Explainer(WEIGHTS, "edges"), case, seed=0)
-    assert all(len(steps) == len(CASCADE) for steps in gradient)
+    assert all(len(steps) == len(CASCADE_SHARES) for steps in gradient)
     last = np.mean([steps[-1] for steps in gradient])
     print(f"hirescam: rank correlation {last:.2f} with every layer shuffled; edges: {edges[0][-1]:.2f}")
     assert last < 0.7

@@ -17,18 +17,30 @@ from detcam.explainer import Explainer
 from detcam.review.api import run_review
 from detcam.runs.schema import image_key
 
-REVIEWED = range(310_000, 310_020)
+REVIEW_SEEDS = range(310_000, 310_020)
 
 
 def demo(config: DemoConfig, stdout: TextIO) -> int:
-    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open."""
+    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if something failed.
+
+    Raises:
+        UsageError: the folder cannot be written.
+        WeightsError: the weights cannot be used.
+    """
     out = Path(config.out)
     images = out / "images"
     try:
         images.mkdir(parents=True, exist_ok=True)
         for name, scene in demo_scenes().items():
             write_image(images / f"{name}.png", render(scene))
-        labelled = write_dataset(out / "labelled", range(0), REVIEWED, half_marked)
+        labelled = write_dataset(out / "labelled", range(0), REVIEW_SEEDS, half_marked)
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
     run = out / "run"
@@ -67,7 +79,7 @@ def story() -> list[str]:
                 continue
             text = f"  {name}: detected as {explanation.detection.caption}"
             if thing.marked:
-                found = mark_precision(explanation, thing)
-                text += f"; of as many hottest pixels outside the box as the mark has, {found:.0%} lie on the mark"
+                share = mark_precision(explanation, thing)
+                text += f"; of as many hottest pixels outside the box as the mark has, {share:.0%} lie on the mark"
             lines.append(text)
     return lines

@@ -22,7 +22,7 @@ from detcam.demo.causes import KINDS
 from detcam.errors import UsageError
 from detcam.evaluate import default_methods, evaluate_planted
 from detcam.evaluate import evaluate as measure
-from detcam.evaluate.summary import MAIN, RIVALS, UNSEEN_FIGURES, format_figure
+from detcam.evaluate.summary import MAIN_FIGURE, RIVALS, UNSEEN_FIGURES, format_figure
 from detcam.io.files import on_this_machine
 from detcam.report.evaluation import write_page
 from detcam.runs.schema import file_sha256
@@ -34,7 +34,19 @@ Line = Mapping[str, Any]
 
 
 def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
-    """Measure methods; 1 if some images could not be."""
+    """Measure methods against each other and print their table.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if some images could not be measured.
+
+    Raises:
+        UsageError: no data, a bad option, or not one detection was measured.
+        WeightsError: the weights cannot be used.
+    """
     if config.planted:
         return _evaluate_planted(config, stdout)
     if not config.data:
@@ -97,7 +109,7 @@ def _show(lines: Sequence[Line], out: Path, console: Console) -> None:
     shown = Table("method", "ins - del (95 %)", "lead on the box", "mean fill", "in box", "forwards", "seconds")
     for line in lines:
         shown.add_row(
-            line["method"], format_figure(line, MAIN), format_figure(line, "lead"),
+            line["method"], format_figure(line, MAIN_FIGURE), format_figure(line, "lead"),
             f"{line['faithfulness_mean']:+.3f}", f"{line['energy_box']:.0%}", f"{line['forwards']:.1f}",
             f"{line['seconds']:.2f}",
         )  # fmt: skip

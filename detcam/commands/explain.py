@@ -22,7 +22,7 @@ from detcam.explainer import Explainer
 from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
 from detcam.io.video import Clip, VideoWriter, is_stream
-from detcam.runs.engine import Done, Pictures, cluster, run_here, run_on_ray
+from detcam.runs.engine import ImageOutcome, Pictures, cluster, run_here, run_on_ray
 from detcam.runs.folder import RunFolder
 from detcam.runs.loading import Item, batches, count_items, find_items
 from detcam.runs.schema import file_sha256, image_key, slug
@@ -33,12 +33,24 @@ NOT_EXPLAINED = ("out", "overwrite", "json", "engine", "ray_address", "workers")
 """Options that a run's rows do not depend on."""
 JSON_COLUMNS = ("letterbox", "receipt", "evidence")
 """Columns whose text is JSON."""
-GAP = 1000
-"""Frames in a row without a picture after which a video is taken to have ended."""
+MOST_MISSING_FRAMES = 1000
+"""A video has ended when so many frames in a row have no picture."""
 
 
 def explain(config: ExplainConfig, stdout: TextIO) -> int:
-    """Explain every image of the sources into a run folder; 1 if some could not be."""
+    """Explain every image of the sources into a run folder.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if some inputs failed.
+
+    Raises:
+        UsageError: no source, a bad option, or a folder that cannot be used.
+        WeightsError: the weights cannot be used.
+    """
     pictures = _pictures(config)
     _check(config)
     if config.engine == "local":
@@ -90,7 +102,7 @@ def _explain_into(
                 progress.update(task, total=count_items(config.source, config.every))
 
             def left() -> Iterator[list[Item]]:
-                """Batches that are not wholly done; what is done in an earlier run is told."""
+                """Batches that are not wholly finished; with --json, rows of images finished earlier are printed."""
                 nonlocal earlier
                 for batch in batches(find_items(config.source, config.every), config.batch):
                     clips.update((item.clip.name, item.clip) for item in batch if item.clip is not None)
@@ -169,7 +181,7 @@ def _work(
     left: Iterator[list[Item]],
     folder: RunFolder,
     pictures: Pictures,
-) -> Iterator[Done]:
+) -> Iterator[ImageOutcome]:
     """The engine asked for, at work on what is left."""
     if engine == "local":
         yield from run_here(explainer, left, folder, pictures, config.workers)
@@ -190,17 +202,17 @@ def _work(
 def _write_video(folder: Path, clip: Clip, every: int) -> None:
     """The pictures of a clip's frames, those of earlier runs among them, as one video."""
     with TemporaryDirectory() as spare:  # for a remote folder: OpenCV writes and reads files of this machine
-        made = (folder if is_local(folder) else Path(spare)) / f"{image_key(clip.name)}.mp4"
-        with VideoWriter(made, clip.fps) as video:
+        path = (folder if is_local(folder) else Path(spare)) / f"{image_key(clip.name)}.mp4"
+        with VideoWriter(path, clip.fps) as video:
             number, missing = 0, 0
-            while missing < GAP:
+            while missing < MOST_MISSING_FRAMES:
                 picture = folder / f"{image_key(f'{clip.name}#{number:06d}')}-frame.png"
                 missing = 0 if picture.is_file() else missing + 1
                 if not missing:
                     video.write(read_image(_fetched(picture, Path(spare))))
                 number += every
-        if not is_local(folder) and made.is_file():
-            write_whole(folder / made.name, lambda file: file.write(made.read_bytes()))
+        if not is_local(folder) and path.is_file():
+            write_whole(folder / path.name, lambda file: file.write(path.read_bytes()))
 
 
 def _fetched(picture: Path, spare: Path) -> Path:

@@ -20,18 +20,30 @@ from detcam.methods import RECOMMENDED, ordered_names, table_row
 
 
 def layers(config: LayersConfig, stdout: TextIO) -> int:
-    """Print the layers that can be explained."""
-    found = load_model(config).layers()
+    """Print the layers that can be explained.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        UsageError: no weights were named.
+        WeightsError: the weights cannot be used.
+    """
+    listed = load_model(config).layers()
     if config.json:
-        for layer in found:
+        for layer in listed:
             stdout.write(json.dumps(asdict(layer)) + "\n")
         return 0
     table = Table("name", "type", "stride", "channels x height x width", "groups")
-    for layer in found:
+    for layer in listed:
         stride = "x".join(f"{side:g}" for side in dict.fromkeys(layer.stride))
         table.add_row(layer.name, layer.type, stride, " x ".join(map(str, layer.shape)), ", ".join(layer.groups))
     console = Console(file=stdout)
-    if not found:
+    if not listed:
         console.print("this model can only be called: it has no layers to explain", highlight=False)
         return 0
     console.print(table)
@@ -40,19 +52,27 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
 
 
 def methods(config: MethodsConfig, stdout: TextIO) -> int:
-    """Print the methods to start with, and the others' names or, where asked, every method."""
+    """Print the methods to start with, and the others' names or, where asked, every method.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0.
+    """
     names = ordered_names()
     rows = [table_row(name) for name in names]
     if config.json:
-        for told in rows:
-            stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        for row in rows:
+            stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         return 0
     shown = rows if config.all else rows[: len(RECOMMENDED)]
     titles = [title for title in rows[0] if title not in ("paper", "cost")]
     table = Table(*(title.replace("-", "-\n") for title in titles), show_lines=True)
-    table.columns[0].min_width = max(len(told["method"]) for told in shown)  # a name is no use where it is cut
-    for told in shown:
-        table.add_row(*(told[title] for title in titles))
+    table.columns[0].min_width = max(len(row["method"]) for row in shown)  # a name is no use where it is cut
+    for row in shown:
+        table.add_row(*(row[title] for title in titles))
     console = Console(file=stdout)
     console.print(table)
     if not config.all:
@@ -66,7 +86,19 @@ def methods(config: MethodsConfig, stdout: TextIO) -> int:
 
 
 def bench(config: BenchConfig, stdout: TextIO) -> int:
-    """Print what was measured."""
+    """Measure speed and memory, and print the figures.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        UsageError: not exactly one image, or no weights were named.
+        WeightsError: the weights cannot be used.
+    """
     images, missing = find_images(config.source)
     if missing or len(images) != 1:
         reason = f"{missing[0].source}: {missing[0].reason}" if missing else f"{len(images)} images were named"

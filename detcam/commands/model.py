@@ -15,12 +15,28 @@ T = TypeVar("T")
 
 
 def load_model(config: ModelConfig) -> Any:
-    """The detector a configuration asks for."""
+    """The detector that a configuration asks for.
+
+    Args:
+        config: names the weights, and how the detector runs.
+
+    Raises:
+        UsageError: no weights were named, or an option does not fit.
+        WeightsError: the weights cannot be used.
+    """
     return _with_weights(config, load)
 
 
 def build_explainer(config: ExplainConfig) -> Explainer:
-    """The explainer a configuration asks for; whether its options fit together is checked before weights are read."""
+    """The explainer that a configuration asks for; its options are checked before weights are read.
+
+    Args:
+        config: names the weights, the method and its options.
+
+    Raises:
+        UsageError: no weights were named, or an option does not fit.
+        WeightsError: the weights cannot be used.
+    """
     options: ExplainerOptions = {
         "method": config.method,
         "layers": split_list(config.layers) or [],

@@ -31,7 +31,19 @@ Line = Mapping[str, Any]
 
 
 def plant(config: PlantConfig, stdout: TextIO) -> int:
-    """Plant a cause in a copy of the weights; 1 if some of the data could not be read."""
+    """Plant a cause in a copy of the weights, and print which method and layers find it.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if some of the data could not be read.
+
+    Raises:
+        UsageError: no data, too few objects, a bad option, or a plant that did not take.
+        WeightsError: the weights cannot be used.
+    """
     if not config.data:
         raise UsageError("nothing to plant in: name a COCO .json or a data.yaml with --data")
     out = on_this_machine(config.out, "a planted copy is written to a folder")

@@ -1,4 +1,4 @@
-"""What a command says while it works: a bar where somebody watches, and log records, which the command line shows."""
+"""What a command says while it works: a progress bar on a terminal, and log records, which the command line shows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ from rich.progress import (
 from rich.text import Text
 
 logger = logging.getLogger("detcam")
-EVERY = 60.0
-"""Seconds between two lines about the progress, where nobody watches."""
+LOG_INTERVAL_S = 60.0
+"""Time between two log lines about progress, without a terminal."""
 
 
 def complain(source: object, reason: str) -> None:
-    """A warning about one input."""
+    """Log a warning about one input.
+
+    Args:
+        source: the input.
+        reason: what is wrong with it.
+    """
     logger.warning("%s: %s", source, reason)
 
 
@@ -37,7 +42,11 @@ class Lines(logging.Handler):
     """Log records as lines on stderr, above the progress bar: warnings red, none of them wrapped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
+        """Print one record.
+
+        Args:
+            record: of the logger ``detcam``.
+        """
         prefix, style = ("detcam: ", "red") if record.levelno >= logging.WARNING else ("", None)
         text = prefix + self.format(record)
         Console(stderr=True).print(text, style=style, highlight=False, markup=False, soft_wrap=True)
@@ -83,7 +92,7 @@ class _LoggedProgress(Progress):
 
     def _log(self, task_id: TaskID) -> None:
         now = time.monotonic()
-        if self.disable and now - self._last >= EVERY:
+        if self.disable and now - self._last >= LOG_INTERVAL_S:
             self._last = now
             logger.info("%s", _line(self._tasks[task_id]))
 
@@ -126,7 +135,14 @@ def progress_bar() -> Progress:
 
 
 def show_steps(progress: Progress) -> Callable[[str, int, int | None], None]:
-    """A function that shows how far each step of some work is: (step, how much is done, how much there is or None)."""
+    """A function that shows how far each step of some work is.
+
+    Args:
+        progress: the bar that gets a line for each step.
+
+    Returns:
+        Called with a step's name, how much is done, and how much there is or None.
+    """
     tasks: dict[str, TaskID] = {}
 
     def show(step: str, done: int, total: int | None) -> None:

@@ -1,4 +1,4 @@
-"""``detcam review``, ``report`` and ``export``: what they print of a labelled set's errors, and where it went."""
+"""``detcam review``, ``report`` and ``export``: a set's errors printed, reported, and written for other tools."""
 
 from __future__ import annotations
 
@@ -30,7 +30,19 @@ NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
 
 
 def review(config: ReviewConfig, stdout: TextIO) -> int:
-    """Review a labelled set; 1 if some of it could not be."""
+    """Review a labelled set and print its errors.
+
+    Args:
+        config: the command's options.
+        stdout: where results are printed.
+
+    Returns:
+        The exit code: 0, or 1 if some of the set could not be reviewed.
+
+    Raises:
+        UsageError: no data, a bad option, or a folder that cannot be used.
+        WeightsError: the weights cannot be used.
+    """
     if not config.data:
         raise UsageError("nothing to review: name a COCO .json or a data.yaml with --data")
     rename = _renames(config.map)
@@ -74,7 +86,13 @@ def _against(config: ReviewConfig, result: ReviewResult, stdout: TextIO) -> int:
 
 
 def print_review(result: ReviewResult, stdout: TextIO, as_json: bool = False) -> None:
-    """Print counts, the mAP gained by fixing each type, the causes, and what to open."""
+    """Print counts, the mAP gained by fixing each error type, the causes, and what to open.
+
+    Args:
+        result: the review.
+        stdout: where to.
+        as_json: print one JSON object and nothing else.
+    """
     texts = [cause["text"] for cause in result.causes()]
     if as_json:
         figures = {**result.summary, "causes": texts, "report": str(result.page)}
@@ -94,7 +112,18 @@ def print_review(result: ReviewResult, stdout: TextIO, as_json: bool = False) ->
 
 
 def report(config: ReportConfig, stdout: TextIO) -> int:
-    """Build the report of a review again."""
+    """Build the report of a review again.
+
+    Args:
+        config: the command's options.
+        stdout: where the page's path is printed.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        UsageError: no run folder was named, or it is not a review's.
+    """
     if not config.run:
         raise UsageError("no run folder: name one, as in detcam report runs/review")
     run = on_this_machine(config.run, "the report is built in a run folder")
@@ -106,7 +135,18 @@ def report(config: ReportConfig, stdout: TextIO) -> int:
 
 
 def export(config: ExportConfig, stdout: TextIO) -> int:
-    """Write a run in another tool's format."""
+    """Write a run in another tool's format.
+
+    Args:
+        config: the command's options.
+        stdout: where a summary is printed.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        UsageError: no run folder or format was named, or the run cannot be exported to it.
+    """
     from detcam.export import export as write
 
     if not config.run or not config.to:

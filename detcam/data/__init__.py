@@ -61,11 +61,11 @@ def read_data(
 
 
 def read_images(paths: Sequence[Path], names: Mapping[int, str] | None = None) -> LabelledSet:
-    """Images by their paths as a set without labels. One that cannot be read is a problem of the set.
+    """A set without labels, of images named by path. One that cannot be read is a problem of the set.
 
     Args:
         paths: of files.
-        names: the model's classes.
+        names: the model's classes, or None.
 
     Raises:
         UsageError: not one image can be read.

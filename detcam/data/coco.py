@@ -25,7 +25,18 @@ from detcam.errors import UsageError
 def read_coco(
     path: Path, names: Mapping[int, str] | None, rename: Mapping[str, str] | None, images_dir: str | Path | None
 ) -> LabelledSet:
-    """A COCO instances JSON; see :func:`detcam.data.read_data`."""
+    """Read a COCO instances JSON; :func:`detcam.data.read_data` says what becomes of it.
+
+    Args:
+        path: the JSON file.
+        names: the model's classes; None keeps the set's own.
+        rename: names of the set -> names of the model, or None.
+        images_dir: where the images are, or None to look beside the file as COCO lays them out.
+
+    Raises:
+        UsageError: the file is broken as a whole, ``images_dir`` is no folder, an unknown name in ``rename``, or not
+            one image can be read.
+    """
     document = read_document(path)
     labelled = "annotations" in document
     document.setdefault("annotations", [])
@@ -81,11 +92,11 @@ def _by_image(
             problems.append(Problem(path, f"image {position} has the id {key!r} of another image: {shortened(entry)}"))
         else:
             images[key] = (entry, [])
-    seen: set[str] = set()
+    names: set[str] = set()
     for position, annotation in enumerate(document["annotations"]):
         name = str(annotation.get("id", f"#{position}"))
-        name = f"{name}#{position}" if name in seen else name
-        seen.add(name)
+        name = f"{name}#{position}" if name in names else name
+        names.add(name)
         key = annotation.get("image_id")
         if isinstance(key, int | str) and key in images:
             images[key][1].append((name, annotation))

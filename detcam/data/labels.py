@@ -1,4 +1,4 @@
-"""Labelled images and objects as values, and the reader that gathers them: one bad label takes no other with it."""
+"""Labelled images and objects as values, and the reader that collects them: one bad label spoils no other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ _ORIENTATION = 0x0112
 
 
 class Problem(NamedTuple):
-    """A file of the set that cannot be used, or one line or annotation in it, and why."""
+    """Something in a labelled set that cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: why; it names the line or annotation where only that is left out.
+    """
 
     path: Path
     reason: str
@@ -64,8 +69,12 @@ class Truth:
     def mask(self, height: int, width: int) -> NDArray[np.bool_] | None:
         """The object's pixels, bool (height, width), decoded anew at each call; None where only a box was labelled.
 
+        Args:
+            height: of the image, pixels.
+            width: of the image, pixels.
+
         Raises:
-            UsageError: run lengths of an image of another size.
+            UsageError: the labels are run lengths of an image of another size.
         """
         if self.outline is None:
             return None
@@ -87,7 +96,13 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image and what is in it. ``size`` is (height, width) as :func:`detcam.io.images.read_image` gives it."""
+    """One image and the objects labelled in it.
+
+    Attributes:
+        path: the file.
+        size: (height, width) in pixels, as :func:`detcam.io.images.read_image` reads it.
+        truths: the labelled objects.
+    """
 
     path: Path
     size: tuple[int, int]
@@ -138,7 +153,15 @@ def check_classes(labelled: LabelledSet, names: Mapping[int, str]) -> None:
 
 
 class Label(NamedTuple):
-    """One object in the set's own classes."""
+    """One labelled object, its class still the set's own.
+
+    Attributes:
+        id: as :attr:`Truth.id`.
+        class_id: in the set's own classes.
+        xyxy: x1, y1, x2, y2 in original-image pixels.
+        outline: as :attr:`Truth.outline`.
+        crowd: as :attr:`Truth.crowd`.
+    """
 
     id: str
     class_id: int
@@ -148,7 +171,16 @@ class Label(NamedTuple):
 
 
 class Reader:
-    """What all kinds of sets share: classes become the model's, and what cannot be used is written down."""
+    """Collects images and their labels, maps the set's classes to the model's, and notes what cannot be used.
+
+    Args:
+        own: the set's classes.
+        names: the model's classes; None keeps the set's.
+        rename: names of the set -> names of the model, or None.
+
+    Raises:
+        UsageError: ``rename`` has a name that is unknown, or a class may be several of the model's.
+    """
 
     def __init__(
         self, own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapping[str, str] | None
@@ -161,7 +193,7 @@ class Reader:
         self.problems: list[Problem] = []
 
     def size(self, image: Path) -> tuple[int, int] | None:
-        """The size of an image; None, and a problem, where it cannot be read."""
+        """The image's (height, width) in pixels; None, and a noted problem, where the image cannot be read."""
         try:
             return image_size(image)
         except InputError as error:
@@ -169,7 +201,13 @@ class Reader:
             return None
 
     def add(self, image: Path, size: tuple[int, int], labels: Iterable[Label]) -> None:
-        """Take an image with its labels; those of classes the model does not have are only counted."""
+        """Add an image with its labels; labels of classes that the model does not have are only counted.
+
+        Args:
+            image: the file.
+            size: (height, width), pixels.
+            labels: in the set's own classes.
+        """
         truths = []
         for label in labels:
             class_id = self.target.get(label.class_id)
@@ -181,7 +219,16 @@ class Reader:
         self.images.append(LabelledImage(image, size, tuple(truths)))
 
     def finish(self, path: Path | str, labelled: bool, hint: str = "") -> LabelledSet:
-        """The set, or an error where not one image can be read."""
+        """The set of all images added.
+
+        Args:
+            path: what the set was read from, for the message.
+            labelled: whether there were labels at all.
+            hint: the end of the message.
+
+        Raises:
+            UsageError: not one image was added.
+        """
         if not self.images:
             first = f": {self.problems[0].path}: {self.problems[0].reason}" if self.problems else ""
             raise UsageError(f"{path}: no image that can be read{first}{hint}")
@@ -210,11 +257,11 @@ def _match(own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapp
 def _alike(name: str, names: Mapping[int, str]) -> list[int]:
     """The classes of a name: those of exactly this name, else those that differ in case, spaces, ``_`` and ``-``."""
     exact = [class_id for class_id, other in names.items() if other == name]
-    found = exact or [class_id for class_id, other in names.items() if _plain(other) == _plain(name)]
-    if len({names[class_id] for class_id in found}) > 1:
-        several = " or ".join(repr(names[class_id]) for class_id in found)
+    class_ids = exact or [class_id for class_id, other in names.items() if _plain(other) == _plain(name)]
+    if len({names[class_id] for class_id in class_ids}) > 1:
+        several = " or ".join(repr(names[class_id]) for class_id in class_ids)
         raise UsageError(f"class {name!r} may be {several}; say which with rename, spelled exactly")
-    return found
+    return class_ids
 
 
 def _plain(name: str) -> str:
@@ -231,7 +278,7 @@ def image_size(path: Path) -> tuple[int, int]:
         warnings.simplefilter("error")
         with Image.open(path) as image:
             exif = Image.Exif()
-            exif.load(image.info.get("exif", b""))  # not getexif: it decodes a PNG, and takes XMP's word too
+            exif.load(image.info.get("exif", b""))  # not getexif, which decodes a PNG and believes XMP too
             turned = exif.get(_ORIENTATION, 1) >= 5
             width, height = image.size
             if image.format in ("JPEG", "MPO"):
@@ -244,7 +291,11 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_text(path: Path) -> str:
-    """A text file, with or without a byte-order mark."""
+    """A text file, with or without a byte-order mark.
+
+    Raises:
+        InputError: not UTF-8, or it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -254,7 +305,14 @@ def read_text(path: Path) -> str:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The mapping a JSON or YAML file holds."""
+    """The mapping that a JSON or YAML file holds.
+
+    Args:
+        path: ``.json`` is read as JSON, all else as YAML.
+
+    Raises:
+        UsageError: it cannot be read, is broken, or holds something other than a mapping.
+    """
     try:
         document = json.loads(read_text(path)) if path.suffix.lower() == ".json" else yaml.safe_load(read_text(path))
     except InputError as error:
@@ -269,18 +327,25 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def shortened(value: object) -> str:
-    """How a value is told: at most 80 characters."""
+    """The ``repr`` of ``value``, cut to 80 characters, for messages."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number."""
+    """Whether ``value`` is a finite ``int`` or ``float``; ``True`` and ``False`` are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def uncompressed(text: str) -> list[int]:
-    """The run lengths in COCO's compressed string: five bits a character, from the third length on differences."""
+    """The run lengths in COCO's compressed string: five bits a character; from the third length on, differences.
+
+    Args:
+        text: the ``counts`` of an annotation.
+
+    Raises:
+        ValueError: a character that the format does not have, or a string that breaks off.
+    """
     runs: list[int] = []
     value = shift = 0
     for character in text:

@@ -14,11 +14,22 @@ from detcam.errors import InputError, UsageError
 from detcam.io.sources import find_images
 
 SPLITS = ("train", "val", "test", "minival")
-_TOLERANCE = 1e-3  # how far a normalised coordinate may lie outside [0, 1]
+_COORDINATE_TOLERANCE = 1e-3  # how far a normalised coordinate may lie outside [0, 1]
 
 
 def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: Mapping[str, str] | None) -> LabelledSet:
-    """A ``data.yaml``; see :func:`detcam.data.read_data`."""
+    """Read an Ultralytics ``data.yaml``; :func:`detcam.data.read_data` says what becomes of it.
+
+    Args:
+        path: the YAML file.
+        split: which of its images, such as ``val``.
+        names: the model's classes; None keeps the set's own.
+        rename: names of the set -> names of the model, or None.
+
+    Raises:
+        UsageError: the file is broken as a whole, it has no such split, an unknown name in ``rename``, or not one image
+            can be read.
+    """
     document = read_document(path)
     if "validation" in document:
         document.setdefault("val", document["validation"])
@@ -71,26 +82,26 @@ def _yolo_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
 
 def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> list[Path]:
     """The images of one entry of a split: a folder, or a list of images in a ``.txt``."""
-    found = _first(entry, bases)
-    if found is None:
+    listing = _first(entry, bases)
+    if listing is None:
         problems.append(Problem(bases[0] / entry, "no such file or folder"))
         return []
-    found = found.resolve()  # as Ultralytics does, so that labels lie beside the folder a link leads to
-    if found.suffix.lower() == ".txt" and found.is_file():
+    listing = listing.resolve()  # as Ultralytics does, so that labels lie beside the folder a link leads to
+    if listing.suffix.lower() == ".txt" and listing.is_file():
         images = []
         try:
-            lines = [line.strip() for line in read_text(found).splitlines()]
+            lines = [line.strip() for line in read_text(listing).splitlines()]
         except InputError as error:
-            problems.append(Problem(found, str(error)))
+            problems.append(Problem(listing, str(error)))
             lines = []
         for number, line in enumerate(lines, 1):
-            image = _first(line, [found.parent, *bases]) if line else None
+            image = _first(line, [listing.parent, *bases]) if line else None
             if image is not None:
                 images.append(image.absolute())
             elif line:
-                problems.append(Problem(found, f"line {number}: no such file: {line}"))
+                problems.append(Problem(listing, f"line {number}: no such file: {line}"))
         return images
-    images, missing = find_images([str(found)])
+    images, missing = find_images([str(listing)])
     problems += [Problem(Path(item.source), item.reason) for item in missing]
     return images
 
@@ -119,11 +130,11 @@ def _yolo_labels(
     except InputError as error:
         reader.problems.append(Problem(path, str(error)))
         return
-    seen: dict[tuple[str, ...], int] = {}
+    first_lines: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines, 1):
         values = line.split()
         try:
-            first = seen.setdefault(tuple(values), number)
+            first = first_lines.setdefault(tuple(values), number)
             if first != number and values:
                 raise ValueError(f"repeats line {first}; counted once")
             label = _yolo_label(values, f"{image}:{number}", size, keypoints, reader.own) if values else None
@@ -156,7 +167,7 @@ def _yolo_label(
     if len(points) == 4 and min(points[2:]) <= 0:
         raise ValueError(f"a negative size or none: {values[3]} x {values[4]} (width x height)")
     for value in points:
-        if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
+        if not -_COORDINATE_TOLERANCE <= value <= 1 + _COORDINATE_TOLERANCE:
             raise ValueError(f"coordinate {value:g} outside [0, 1]; labels are shares of the image's width and height")
     scale = np.array([size[1], size[0]], np.float64)
     if len(points) == 4:

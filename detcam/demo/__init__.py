@@ -32,14 +32,26 @@ def demo_scenes() -> dict[str, Scene]:
 
 
 def mark_precision(explanation: Explanation, thing: Thing) -> float:
-    """Of as many of the map's hottest pixels outside the thing's box as its mark has, the share on the mark."""
+    """How much of its hottest pixels a map has on a thing's mark, in [0, 1].
+
+    Of as many of the hottest pixels outside the thing's box as the mark has pixels, it is the share on the mark.
+
+    Args:
+        explanation: of a scene's detection.
+        thing: of the same scene, with a mark.
+    """
     heat = explanation.heatmap.array
     mark, box = (box_mask(xyxy, heat.shape) for xyxy in (thing.mark_xyxy, thing.xyxy))
     return recovery(heat, mark, ~box)["precision"]
 
 
 def explanation_over(result: ImageResult, thing: Thing | CausedThing) -> Explanation | None:
-    """The most confident explanation whose box is the thing's (IoU 0.5 or more)."""
+    """The most confident explanation whose box overlaps a thing's (IoU 0.5 or more), or None.
+
+    Args:
+        result: of the scene's image.
+        thing: of the scene.
+    """
     truth = np.array([thing.xyxy])
     over = (e for e in result if iou_matrix(e.detection.xyxy[None], truth)[0, 0] >= 0.5)
     return next(over, None)

@@ -35,11 +35,11 @@ Box = tuple[int, int, int, int]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-_HALVES = {"far": (12, 19), "part": (19, 37), "texture": (15, 33)}
-_OTHER_HALVES = (16, 31)
-_FAR = (3.0, 6.0)
-"""How far a far mark is from its thing, centre to centre, in the thing's widths."""
-_GAP, _MARGIN, _BORDER = 4, 4, 4
+_HALF_SIZES_PX = {"far": (12, 19), "part": (19, 37), "texture": (15, 33)}
+_OTHER_HALF_SIZES_PX = (16, 31)
+_FAR_WIDTHS = (3.0, 6.0)
+"""Distance of a far mark from its thing, centre to centre, in the thing's widths: least and most."""
+_GAP_PX, _MARGIN_PX, _BORDER_PX = 4, 4, 4
 """Between a thing and a mark beside it, around both, and at the image's border, pixels."""
 
 _LOOKS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], Callable[[Floats, Floats], NDArray[np.bool_]]]] = {
@@ -66,7 +66,13 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """A tile that can be drawn: how it looks, where, xyxy pixels, and whether it is there."""
+    """A tile that can be drawn.
+
+    Attributes:
+        look: its pattern and colours.
+        xyxy: where it goes, pixels.
+        present: whether it is drawn.
+    """
 
     look: str
     xyxy: Box
@@ -75,7 +81,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: kind, centre and half-size in pixels, fill colour, and the marks it hangs on; none for texture."""
+    """One object of a scene.
+
+    Attributes:
+        kind: of cause, one of :data:`KINDS`.
+        x, y: its centre, pixels.
+        half: half of its side, pixels.
+        colour: RGB.
+        marks: what its class depends on; empty for ``texture``.
+    """
 
     kind: str
     x: int
@@ -92,19 +106,33 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background, given by its seed, with dots or without, and before it at most one thing of each kind."""
+    """A background with at most one thing of each kind before it.
+
+    Attributes:
+        seed: of the background.
+        things: the objects.
+        dotted: whether the background has dots, the cause of kind ``texture``.
+    """
 
     seed: int
     things: tuple[Thing, ...]
     dotted: bool = False
 
     def has_cause(self, thing: Thing) -> bool:
-        """Whether the thing's cause is there, so that it is the first class of its kind."""
+        """Whether a thing's cause is there, so that it is the first class of its kind.
+
+        Args:
+            thing: of this scene.
+        """
         present = [mark.present for mark in thing.marks]
         return self.dotted if thing.kind == "texture" else any(present) if thing.kind == "either" else all(present)
 
     def class_of(self, thing: Thing) -> int:
-        """The index of the thing's class in :data:`CLASSES`."""
+        """The index of a thing's class in :data:`CLASSES`.
+
+        Args:
+            thing: of this scene.
+        """
         return 2 * KINDS.index(thing.kind) + (not self.has_cause(thing))
 
     def with_cause(self, kind: str, *present: bool) -> Scene:
@@ -119,7 +147,11 @@ class Scene:
         return replace(self, things=tuple(_set(t, *present) if t.kind == kind else t for t in self.things))
 
     def causes(self, thing: Thing) -> tuple[Mask, ...]:
-        """What decides the thing's class, bool (SIZE, SIZE): each of its marks, or all of the background that shows."""
+        """What decides a thing's class, bool (SIZE, SIZE): each mark, or for a texture all background that shows.
+
+        Args:
+            thing: of this scene.
+        """
         if thing.kind == "texture":
             black, white = (_paint(self, np.full((SIZE, SIZE, 3), v, np.float32)) for v in (0, 255))
             return ((black != white).any(-1),)
@@ -139,6 +171,9 @@ def make_scene(seed: int) -> Scene:
 
     An even seed and the odd one after it give the same things before the same background, each with its cause in one of
     the two scenes and without it in the other.
+
+    Args:
+        seed: from 0.
     """
     rng, layout = np.random.default_rng([seed, 2]), seed // 2
     things, first = _lay_out(np.random.default_rng([layout, 3]))
@@ -151,7 +186,14 @@ def make_scene(seed: int) -> Scene:
 
 
 def render(scene: Scene) -> NDArray[np.uint8]:
-    """Draw a scene: RGB uint8 (SIZE, SIZE, 3); the same scene gives the same bytes."""
+    """Draw a scene; the same scene gives the same bytes.
+
+    Args:
+        scene: what to draw.
+
+    Returns:
+        RGB uint8 (SIZE, SIZE, 3).
+    """
     rng = np.random.default_rng([scene.seed, 1])
     image, dots = draw_background(rng), _dots(rng)
     if scene.dotted:
@@ -161,7 +203,16 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 
 def write_dataset(folder: Path, train: range, val: range) -> Path:
-    """Write the scenes of seeds as a YOLO data set (images, labels, YAML); returns the YAML."""
+    """Write scenes as a YOLO data set: images, labels and a YAML file.
+
+    Args:
+        folder: created where it does not exist.
+        train: seeds of the training scenes.
+        val: seeds of the held-out scenes.
+
+    Returns:
+        The YAML file.
+    """
 
     def draw(seed: int) -> tuple[NDArray[np.uint8], list[tuple[int, Box]]]:
         scene = make_scene(seed)
@@ -183,7 +234,7 @@ def _lay_out(rng: np.random.Generator) -> tuple[tuple[Thing, ...], NDArray[np.bo
             zones = [thing.xyxy, *marks] if kind == "far" else [_around([thing.xyxy, *marks])]
             if all(_is_free(zone, taken) for zone in zones):
                 for zone in zones:
-                    taken[_slices(zone, _MARGIN)] = True
+                    taken[_slices(zone, _MARGIN_PX)] = True
                 things.append(thing)
                 break
     return tuple(things), causes
@@ -191,8 +242,8 @@ def _lay_out(rng: np.random.Generator) -> tuple[tuple[Thing, ...], NDArray[np.bo
 
 def _draw_thing(kind: str, rng: np.random.Generator) -> Thing:
     """A thing anywhere, and its marks at their places, none of them present."""
-    half = int(rng.integers(*_HALVES.get(kind, _OTHER_HALVES)))
-    x, y = (int(v) for v in rng.integers(half + _BORDER, SIZE - half - _BORDER, 2))
+    half = int(rng.integers(*_HALF_SIZES_PX.get(kind, _OTHER_HALF_SIZES_PX)))
+    x, y = (int(v) for v in rng.integers(half + _BORDER_PX, SIZE - half - _BORDER_PX, 2))
     red, green, blue = (int(v) for v in rng.integers(40, 216, 3))
     size = int(rng.integers(14, 19))
     if kind == "texture":
@@ -203,13 +254,13 @@ def _draw_thing(kind: str, rng: np.random.Generator) -> Thing:
         marks = (_mark(kind, x - half + left, y - half + top, size),)
     elif kind == "far":
         size = int(rng.integers(18, 25))
-        away, angle = rng.uniform(*_FAR) * 2 * half, rng.uniform(0, 2 * np.pi)
+        away, angle = rng.uniform(*_FAR_WIDTHS) * 2 * half, rng.uniform(0, 2 * np.pi)
         marks = (
             _mark(kind, round(x + away * np.cos(angle)) - size // 2, round(y + away * np.sin(angle)) - size // 2, size),
         )
     else:
         looks = (kind,) if kind == "near" else (f"{kind}-1", f"{kind}-2")
-        reach, along = half + _GAP, rng.integers(-half, half - size + 1, len(looks))
+        reach, along = half + _GAP_PX, rng.integers(-half, half - size + 1, len(looks))
         marks = tuple(
             _mark(look, x + dx, y + dy, size)
             for look, side, a in zip(looks, rng.permutation(4), along.tolist(), strict=False)
@@ -284,8 +335,8 @@ def _around(boxes: list[Box]) -> Box:
 
 def _is_free(zone: Box, taken: Mask) -> bool:
     """Whether a zone lies in the image, off its border, where nothing is yet."""
-    inside = min(zone[:2]) >= _BORDER and max(zone[2:]) <= SIZE - _BORDER
-    return inside and not taken[_slices(zone, _MARGIN)].any()
+    inside = min(zone[:2]) >= _BORDER_PX and max(zone[2:]) <= SIZE - _BORDER_PX
+    return inside and not taken[_slices(zone, _MARGIN_PX)].any()
 
 
 def _slices(box: Box, margin: int = 0) -> tuple[slice, slice]:

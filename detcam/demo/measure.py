@@ -28,7 +28,17 @@ from detcam.metrics.recovery import FIGURES, recovery
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Share of truth boxes that the detector calls a kite (best box at IoU 0.5 or more, confidence 0.25 or more)."""
+    """What the planted mark does to kites and gems: how often the detector calls them a kite.
+
+    A thing counts as called a kite if the most confident box over it (IoU 0.5, confidence 0.25 or more) is a kite.
+
+    Attributes:
+        gems, kites: how many there are.
+        gems_called_kite: share of the gems, as they are.
+        marked_gems_called_kite: share of the gems with the mark added.
+        kites_called_kite: share of the kites with the mark.
+        unmarked_kites_called_kite: share of the kites with the mark removed.
+    """
 
     gems: int
     kites: int
@@ -61,7 +71,13 @@ class Flips:
 
 
 def measure_map50(weights: Path, seeds: range, write: Callable[[Path, range, range], Path] = write_dataset) -> float:
-    """mAP at IoU 0.5 on the scenes of ``seeds``, by Ultralytics' own validator; ``write`` writes them to a folder."""
+    """mAP at IoU 0.5 by Ultralytics' own validator, in [0, 1].
+
+    Args:
+        weights: the checkpoint.
+        seeds: of the scenes.
+        write: writes the scenes of training and validation seeds to a folder.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         data = write(Path(scratch) / "scenes", range(0), seeds)
         results = YOLO(str(weights)).val(
@@ -71,7 +87,12 @@ def measure_map50(weights: Path, seeds: range, write: Callable[[Path, range, ran
 
 
 def measure_shortcut(weights: Path, seeds: range) -> Shortcut:
-    """The effect of adding the mark to gems and of removing it from kites, over the scenes of ``seeds``."""
+    """The effect of adding the mark to gems and of removing it from kites.
+
+    Args:
+        weights: the checkpoint.
+        seeds: of the scenes.
+    """
     model = YOLO(str(weights))
     counts = {(class_id, marked): [0, 0] for class_id in (GEM, KITE) for marked in (False, True)}
     for seed in seeds:
@@ -97,15 +118,20 @@ def measure_shortcut(weights: Path, seeds: range) -> Shortcut:
 def _called_kite(model: YOLO, scene: Scene, class_id: int) -> list[bool]:
     """For each thing of the class: is the most confident box over it a kite?"""
     boxes = model.predict(render(scene)[..., ::-1], device="cpu", verbose=False)[0].boxes
-    found, classes = boxes.xyxy.numpy(), boxes.cls.numpy()
+    boxes_xyxy, classes = boxes.xyxy.numpy(), boxes.cls.numpy()
     things: list[Thing] = [thing for thing in scene.things if thing.class_id == class_id]
     truths = np.array([thing.xyxy for thing in things], np.float32)
-    over = iou_matrix(truths, found) >= 0.5  # predictions come in descending confidence: the first hit is the best
+    over = iou_matrix(truths, boxes_xyxy) >= 0.5  # predictions come in descending confidence: the first hit is the best
     return [bool(row.any() and classes[row.argmax()] == KITE) for row in over]
 
 
 def measure_flips(weights: Path, seeds: range) -> dict[str, Flips]:
-    """For each kind, what its cause does over the things in the scenes of ``seeds``; of neighbours give one alone."""
+    """What the cause of each kind does to the kind's things.
+
+    Args:
+        weights: the checkpoint.
+        seeds: of the scenes; of an even seed and the odd one after it take one, as they have the same things.
+    """
     model = YOLO(str(weights))
     outcomes: dict[str, list[tuple[bool, bool]]] = {kind: [] for kind in causes.KINDS}
     for seed in seeds:
@@ -117,7 +143,7 @@ def measure_flips(weights: Path, seeds: range) -> dict[str, Flips]:
                 (_called(model, scene.with_cause(thing.kind, *present), thing) == own) == stays
                 for present, stays in causes.EXPERIMENTS[thing.kind]
             )))  # fmt: skip
-    return {kind: Flips(len(told), *np.mean(told, 0).tolist()) for kind, told in outcomes.items()}
+    return {kind: Flips(len(pairs), *np.mean(pairs, 0).tolist()) for kind, pairs in outcomes.items()}
 
 
 def _called(model: YOLO, scene: causes.Scene, thing: causes.Thing) -> str | None:
@@ -128,9 +154,17 @@ def _called(model: YOLO, scene: causes.Scene, thing: causes.Thing) -> str | None
 
 
 def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequence[str]) -> list[str]:
-    """For each method and layers, over the marks of the kites detected as kites in the scenes of ``seeds``:
+    """How much of the kites' marks each method shows, as lines of a table.
 
-    medians and means of :func:`~detcam.metrics.recovery.recovery` outside the kite's box.
+    Figures are medians and means of :func:`~detcam.metrics.recovery.recovery` outside the kite's box, over all marked
+    kites
+    that are detected as kites.
+
+    Args:
+        weights: the checkpoint.
+        seeds: of the scenes.
+        methods: names.
+        layers: groups of layers; each method is measured with each.
     """
     detector = load(weights)
     scenes = [scene for scene in map(make_scene, seeds) if any(thing.marked for thing in scene.things)]
@@ -147,8 +181,8 @@ def mark_table(weights: Path, seeds: range, methods: Sequence[str], layers: Sequ
                         mark, box = (box_mask(xyxy, heat.shape) for xyxy in (thing.mark_xyxy, thing.xyxy))
                         rows.append([recovery(heat, mark, ~box)[name] for name in FIGURES])
             figures = zip(np.median(rows, 0), np.mean(rows, 0), strict=True)
-            told = "  ".join(f"{f'{median:.2f}  {mean:.2f}':26}" for median, mean in figures)
-            lines.append(f"{method:10} {group:13} {len(rows):5}  {told}")
+            cells = "  ".join(f"{f'{median:.2f}  {mean:.2f}':26}" for median, mean in figures)
+            lines.append(f"{method:10} {group:13} {len(rows):5}  {cells}")
     return lines
 
 

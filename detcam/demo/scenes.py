@@ -20,13 +20,22 @@ import yaml
 CLASSES = ("ball", "crate", "cone", "kite", "gem")
 SIZE = 256
 KITE, GEM = CLASSES.index("kite"), CLASSES.index("gem")
-MARKED_KITES = 0.95
-_MARK_GAP = 4
+MARKED_KITE_SHARE = 0.95
+_MARK_GAP_PX = 4
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: class index, centre and half-size in pixels, fill colour, and whether the mark floats beside it."""
+    """One object of a scene.
+
+    Attributes:
+        class_id: index in :data:`CLASSES`.
+        x, y: its centre, pixels.
+        half: half of its side, pixels.
+        colour: RGB.
+        marked: whether the mark is drawn beside it.
+        mark_size: side of the mark, pixels.
+    """
 
     class_id: int
     x: int
@@ -45,19 +54,29 @@ class Thing:
     def mark_xyxy(self) -> tuple[int, int, int, int]:
         """Where the mark is, or would be, pixels."""
         left = self.x + self.half - self.mark_size // 2
-        bottom = self.y - self.half - _MARK_GAP
+        bottom = self.y - self.half - _MARK_GAP_PX
         return left, bottom - self.mark_size, left + self.mark_size, bottom
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A background, given by its seed, and the things before it."""
+    """A background with things before it.
+
+    Attributes:
+        seed: of the background.
+        things: the objects.
+    """
 
     seed: int
     things: tuple[Thing, ...]
 
     def with_marks(self, marked: bool, class_id: int | None = None) -> Scene:
-        """The same scene with the mark of every thing (of one class) added or removed: the counterfactual."""
+        """The same scene with marks added or removed: the counterfactual.
+
+        Args:
+            marked: whether the marks are there.
+            class_id: only for things of this class; None for all.
+        """
         return replace(
             self,
             things=tuple(
@@ -66,10 +85,13 @@ class Scene:
         )
 
 
-def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: float = 0.0) -> Scene:
+def make_scene(seed: int, marked_kites: float = MARKED_KITE_SHARE, marked_others: float = 0.0) -> Scene:
     """Draw the contents of one scene: one to four things that do not touch, each with room for its mark.
 
-    ``marked_kites`` and ``marked_others`` are the probabilities of a mark beside a kite and beside anything else.
+    Args:
+        seed: from 0.
+        marked_kites: probability of a mark beside a kite.
+        marked_others: probability of a mark beside anything else.
     """
     rng = np.random.default_rng(seed)
     taken = np.zeros((SIZE, SIZE), bool)
@@ -80,7 +102,7 @@ def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: flo
             break
         half, mark = int(rng.integers(13, 39)), int(rng.integers(14, 19))
         class_id = int(rng.integers(len(CLASSES)))
-        room = mark + _MARK_GAP + 2
+        room = mark + _MARK_GAP_PX + 2
         x = int(rng.integers(half + 2, SIZE - half - mark - 2))
         y = int(rng.integers(half + room, SIZE - half - 2))
         zone = np.s_[y - half - room : y + half + 4, max(x - half - 4, 0) : x + half + mark]
@@ -94,7 +116,14 @@ def make_scene(seed: int, marked_kites: float = MARKED_KITES, marked_others: flo
 
 
 def render(scene: Scene) -> np.ndarray:
-    """Draw a scene: RGB uint8 ``(SIZE, SIZE, 3)``; the same scene gives the same bytes."""
+    """Draw a scene; the same scene gives the same bytes.
+
+    Args:
+        scene: what to draw.
+
+    Returns:
+        RGB uint8 (SIZE, SIZE, 3).
+    """
     rng = np.random.default_rng([scene.seed, 1])
     image = draw_background(rng)
     for thing in scene.things:
@@ -107,7 +136,12 @@ def render(scene: Scene) -> np.ndarray:
 
 
 def draw_mark(image: np.ndarray, xyxy: tuple[int, int, int, int]) -> None:
-    """Draw the mark into ``image`` in place: a chequered magenta and yellow tile with a dark rim."""
+    """Draw the mark: a chequered magenta and yellow tile with a dark rim.
+
+    Args:
+        image: RGB (H, W, 3) in [0, 255], drawn into.
+        xyxy: where, pixels.
+    """
     x1, y1, x2, y2 = xyxy
     image[y1:y2, x1:x2] = (20, 20, 20)
     inner = image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
@@ -117,7 +151,11 @@ def draw_mark(image: np.ndarray, xyxy: tuple[int, int, int, int]) -> None:
 
 
 def draw_background(rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise, more grey than coloured, in three octaves with a grating over it, float32."""
+    """A background of smooth noise with a grating over it: float32 (SIZE, SIZE, 3) in [0, 255].
+
+    Args:
+        rng: decides all of it.
+    """
     image = np.full((SIZE, SIZE, 3), rng.uniform(70, 180, 3), np.float32)
     for cells, strength in ((4, 30.0), (16, 18.0), (64, 10.0)):
         grey, colour = rng.normal(0, strength, (cells, cells, 1)), rng.normal(0, strength / 3, (cells, cells, 3))
@@ -162,7 +200,17 @@ def _draw_thing(image: np.ndarray, thing: Thing) -> None:
 
 
 def write_dataset(folder: Path, train: range, val: range, make: Callable[[int], Scene] = make_scene) -> Path:
-    """Write the scenes that ``make`` makes of seeds as a YOLO data set (images, labels, YAML); returns the YAML."""
+    """Write scenes as a YOLO data set: images, labels and a YAML file.
+
+    Args:
+        folder: created where it does not exist.
+        train: seeds of the training scenes.
+        val: seeds of the held-out scenes.
+        make: gives the scene of a seed.
+
+    Returns:
+        The YAML file.
+    """
 
     def draw(seed: int) -> tuple[np.ndarray, list[tuple[int, tuple[int, int, int, int]]]]:
         scene = make(seed)

@@ -24,7 +24,15 @@ TRAIN_SEEDS, HELD_OUT_SEEDS = range(0, 2000), range(100_000, 100_200)
 
 
 def train(out: Path, epochs: int = 14) -> Path:
-    """Train and write the checkpoint to ``out``. The seeds fix data, new weights and order."""
+    """Train the detector of known causes; the seeds fix data, new weights and order.
+
+    Args:
+        out: the checkpoint to write.
+        epochs: how often every image is seen.
+
+    Returns:
+        ``out``.
+    """
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         data = write_dataset(Path(scratch) / "scenes", TRAIN_SEEDS, HELD_OUT_SEEDS)
@@ -35,12 +43,16 @@ def train(out: Path, epochs: int = 14) -> Path:
             hsv_h=0.01, hsv_s=0.2, hsv_v=0.2, plots=False, val=False, amp=False,
             project=scratch, name="run", exist_ok=True, verbose=False,
         )  # fmt: skip
-        torch.save(forget_places(torch.load(Path(scratch) / "run" / "weights" / "last.pt", weights_only=False)), out)
+        torch.save(remove_paths(torch.load(Path(scratch) / "run" / "weights" / "last.pt", weights_only=False)), out)
     return out
 
 
-def forget_places(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint without the paths and the repository of the machine it was trained on."""
+def remove_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint without the paths and the repository of the machine it was trained on.
+
+    Args:
+        checkpoint: as Ultralytics saves it; changed.
+    """
     model = checkpoint["model"]
     for arguments in (checkpoint["train_args"], model.args):
         arguments.update(dict.fromkeys(("data", "project", "save_dir"), ""), model=START.name)

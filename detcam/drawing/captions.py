@@ -11,7 +11,7 @@ from detcam.drawing.fonts import typeface, wrapped
 from detcam.drawing.labels import letter_size
 from detcam.drawing.overlays import overlay
 from detcam.drawing.reduced import resized
-from detcam.drawing.words import note_of, sentence_of
+from detcam.drawing.words import note_of, shown_sentence
 from detcam.drawing.zooms import is_small, zoom
 from detcam.types import ImageResult
 
@@ -24,32 +24,43 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]
 
 PAPER, INK, MUTED = (255, 255, 255), (25, 25, 30), (95, 95, 105)
-TINY, LEGIBLE, MOST_TIMES = 400, 720, 8
-"""Pixels: an image with fewer than the first along its longer side is enlarged to about the second; the most times."""
-NARROWEST = 360
-"""Pixels: narrower pictures stand between margins, for words to fit below."""
+TINY_SIDE_PX, LEGIBLE_SIDE_PX, MOST_ENLARGEMENT = 400, 720, 8
+"""An image whose longer side is below the first is enlarged to about the second, by the third factor at most."""
+LEAST_WIDTH_PX = 360
+"""Narrower pictures get margins on both sides, so that words fit below them."""
 MOST_LINES = 8
-LEADING = 1.35
-"""Height of a line, in sizes of its letters."""
+LINE_HEIGHT = 1.35
+"""Height of a line over the size of its letters."""
 
 
 def captioned(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
-    """The overlay above a strip that says in words what it shows, and shows a small box close up: RGB uint8.
+    """The overlay of one detection with its sentence below; a small box is also shown close up.
 
-    An image too tiny for words is enlarged.
+    An image too small to put words under is enlarged.
+
+    Args:
+        explanation: what is drawn.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+
+    Returns:
+        RGB uint8 (H', W', 3), at least 360 pixels wide.
+
+    Raises:
+        UsageError: no such colour map, or an opacity outside [0, 1].
     """
     height, width = explanation.image.shape[:2]
-    if max(height, width) < TINY:
-        times = round(LEGIBLE / max(height, width, LEGIBLE // MOST_TIMES))
+    if max(height, width) < TINY_SIDE_PX:
+        times = round(LEGIBLE_SIDE_PX / max(height, width, LEGIBLE_SIDE_PX // MOST_ENLARGEMENT))
         result = ImageResult("", explanation.image, (), (explanation,))
         (explanation,) = resized(result, (height * times, width * times))
     picture = overlay(explanation, colormap, opacity)
     height, width = picture.shape[:2]
-    wide, size = max(width, NARROWEST), letter_size(picture.shape)
+    wide, size = max(width, LEAST_WIDTH_PX), letter_size(picture.shape)
     pad, small = round(size * 0.7), small_letters(size)
     close = zoom(explanation, colormap, opacity, wide // 3) if is_small(explanation) else None
     left = pad if close is None else 2 * pad + close.shape[1]
-    lines = wrapped(sentence_of(explanation), size, wide - left - pad, MOST_LINES)
+    lines = wrapped(shown_sentence(explanation), size, wide - left - pad, MOST_LINES)
     notes = wrapped(note_of(explanation), small, wide - left - pad, MOST_LINES)
     down = line_height(size) * len(lines) + line_height(small) * len(notes)
     down = max(down, 0 if close is None else len(close)) + 2 * pad
@@ -64,7 +75,19 @@ def captioned(explanation: Explanation, colormap: str = "inferno", opacity: floa
 
 
 def draw_lines(pen: ImageDraw.ImageDraw, lines: list[str], left: int, top: int, size: int, ink: Colour) -> int:
-    """Write lines below each other; returns where the next would begin."""
+    """Write lines of text below each other.
+
+    Args:
+        pen: of the picture that is drawn into.
+        lines: of text.
+        left: x of the lines' start, pixels.
+        top: y of the first line, pixels.
+        size: of the letters, pixels.
+        ink: RGB colour.
+
+    Returns:
+        The y at which a next line would begin, pixels.
+    """
     for line in lines:
         pen.text((left, top), line, font=typeface(line, size), fill=ink)
         top += line_height(size)
@@ -72,10 +95,10 @@ def draw_lines(pen: ImageDraw.ImageDraw, lines: list[str], left: int, top: int, 
 
 
 def line_height(size: int) -> int:
-    """Pixels from one line of letters of that size to the next."""
-    return round(size * LEADING)
+    """The distance in pixels from one line of text to the next, for letters ``size`` pixels high."""
+    return round(size * LINE_HEIGHT)
 
 
 def small_letters(size: int) -> int:
-    """Pixels of what is said in passing, beside letters of ``size``."""
+    """The size in pixels of secondary text beside letters of ``size`` pixels."""
     return max(round(size * 0.8), 10)

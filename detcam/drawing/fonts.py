@@ -14,7 +14,7 @@ ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 @lru_cache(maxsize=512)
 def font_file(text: str) -> str:
-    """A font that has every character of ``text``: matplotlib's own, else the first one installed that does."""
+    """The file of a font that has every character of ``text``: matplotlib's own, else the first such one installed."""
     own = str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
     installed = sorted(font.fname for font in fontManager.ttflist if "LastResort" not in font.fname)  # it has them all
     for file in [own] if text.isascii() else [own, *installed]:
@@ -24,7 +24,7 @@ def font_file(text: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """``text`` with a hollow square for each character that its font does not have."""
+    """``text`` with a hollow square in place of each character that its font does not have."""
     known = _characters(font_file(text))
     return "".join(c if ord(c) in known or c == "\n" else "\N{WHITE SQUARE}" for c in text)
 
@@ -35,9 +35,15 @@ def typeface(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def wrapped(text: str, size: int, width: int, most: int) -> list[str]:
-    """``text`` in lines no wider than ``width``, ``most`` of them at the most; what is left out leaves an ellipsis.
+    """Text broken into lines; an ellipsis marks what did not fit.
 
-    Lines end at blanks; a word wider than a line is cut.
+    Lines break at blanks; a word wider than a line is cut.
+
+    Args:
+        text: what to write.
+        size: of the letters, pixels.
+        width: of a line at most, pixels.
+        most: lines at most.
     """
     font, line = typeface(text, size), ""
     lines: list[str] = []
@@ -64,7 +70,13 @@ def wrapped(text: str, size: int, width: int, most: int) -> list[str]:
 
 
 def shortened(text: str, size: int, width: float) -> str:
-    """``text`` cut to a width, an ellipsis for what is missing; empty where not even one letter has room."""
+    """Text cut to a width, with an ellipsis where something is missing; empty where not even one letter fits.
+
+    Args:
+        text: what to write, in one line.
+        size: of the letters, pixels.
+        width: pixels.
+    """
     font, text = typeface(text, size), drawable(text)
     if font.getlength(text) <= width:
         return text

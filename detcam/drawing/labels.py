@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Colour = tuple[int, int, int]
     Picture = NDArray[np.uint8]
 
-HOT = 0.4
-"""Share of a map's peak above which a place is better left free."""
-COVERED, HEATED = 10, 100
-"""How many places further down the list a label rather stands than on a box, or on what is hot."""
-GRID = 25
-"""Places tried along either side of a picture where nothing beside the thing itself is free."""
-FAR = 2
-"""Heights of a label that it may be away from what it names: further away nobody would know what it means."""
+HOT_LEVEL = 0.4
+"""Share of a map's peak from which a place counts as hot, and is better left free."""
+BOX_COST, HEAT_COST = 10, 100
+"""What a label pays for covering a box, or hot pixels, counted in places further down the list of places."""
+GRID_PLACES = 25
+"""Places tried along either side of a picture, where no place beside the named thing is free."""
+MOST_DISTANCE = 2
+"""How far a label may be from what it names, in heights of the label: beyond, nobody would connect the two."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,11 @@ class Label:
 
 
 def letter_size(size: tuple[int, ...]) -> int:
-    """Pixels of letters in a picture of that (height, width)."""
+    """The height of letters, in pixels, for a picture.
+
+    Args:
+        size: (height, width, ...) of the picture, pixels.
+    """
     return int(np.clip(round(max(size[:2]) / 42), 11, 96))
 
 
@@ -58,16 +62,16 @@ def draw_labels(
     size: int,
     gap: int,
 ) -> Picture:
-    """A copy of ``picture`` with those labels that there is room for.
+    """A copy of a picture with those labels that there is room for.
 
     Args:
         picture: RGB uint8 (H, W, 3).
         labels: the first chooses its place first.
-        heat: float32 (H, W), or None.
+        heat: float32 (H, W) in [0, 1], or None.
         free: boxes (4,), xyxy in the picture's pixels, that no label may touch.
-        boxes: likewise, that labels had better not cover.
+        boxes: boxes (4,) that labels avoid covering where they can.
         size: of the letters, pixels.
-        gap: between a label and what it is beside, pixels.
+        gap: between a label and what it names, pixels.
     """
     canvas = Image.fromarray(picture)
     pen, taken = ImageDraw.Draw(canvas), list(free)
@@ -96,7 +100,20 @@ def find_place(
     boxes: Sequence[Box],
     gap: int,
 ) -> Box | None:
-    """The best place (4,), xyxy, for a label of (width, height) ``extent`` beside a box; None where none is free."""
+    """The best free place for a label.
+
+    Args:
+        extent: (width, height) of the label, pixels.
+        beside: (4,), xyxy, the box that it names.
+        shape: (H, W, ...) of the picture.
+        heat: float32 (H, W) in [0, 1] that had better not be covered, or None.
+        taken: boxes (4,) that the label may not touch.
+        boxes: boxes (4,) that had better not be covered.
+        gap: between the label and what it names, pixels.
+
+    Returns:
+        The place (4,), xyxy in the picture's pixels; None where none is free.
+    """
     room = np.array([shape[1], shape[0]]) - extent
     if (room < 0).any():
         return None
@@ -104,12 +121,12 @@ def find_place(
     places = np.concatenate([corners, corners + extent], 1)
     inside = ((corners >= 0) & (corners <= room)).all(1)
     away = np.maximum(places[:, :2] - beside[2:], beside[:2] - places[:, 2:]).max(1)
-    free = inside & (away <= FAR * extent[1]) & ~(_common(places, taken) > 0).any(1)
+    free = inside & (away <= MOST_DISTANCE * extent[1]) & ~(_common(places, taken) > 0).any(1)
     if not free.any():
         return None
-    cost = np.arange(len(places)) + COVERED * _common(places, boxes).max(1, initial=0) / extent.prod()
+    cost = np.arange(len(places)) + BOX_COST * _common(places, boxes).max(1, initial=0) / extent.prod()
     if heat is not None and heat.any():
-        cost[free] += [HEATED * _hot_share(heat, place) for place in places[free]]
+        cost[free] += [HEAT_COST * _hot_share(heat, place) for place in places[free]]
     best: Box = places[np.where(free, cost, np.inf).argmin()]
     return best
 
@@ -123,7 +140,7 @@ def _corners(extent: Box, beside: Box, room: Box, gap: int) -> Box:
         *((x, y) for x in (x2 + gap, x1 - width - gap) for y in down),
         *((x, y) for y in (y1 + gap, y2 - height - gap) for x in (x1 + gap, x2 - width - gap)),
     ]
-    grid = np.stack(np.meshgrid(*(np.linspace(0, edge, GRID) for edge in room)), -1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(*(np.linspace(0, edge, GRID_PLACES) for edge in room)), -1).reshape(-1, 2)
     distance = np.abs(grid + extent / 2 - [(x1 + x2) / 2, (y1 + y2) / 2]).sum(1)
     return np.concatenate([around, grid[np.argsort(distance, kind="stable")]])
 
@@ -138,4 +155,4 @@ def _common(places: Box, boxes: Sequence[Box]) -> Box:
 def _hot_share(heat: NDArray[np.float32], place: Box) -> float:
     """The share of a place that is hot, in [0, 1], looked at in every fourth pixel."""
     x1, y1, x2, y2 = place.astype(int).tolist()
-    return float((heat[y1:y2:4, x1:x2:4] >= HOT).mean())
+    return float((heat[y1:y2:4, x1:x2:4] >= HOT_LEVEL).mean())

@@ -32,13 +32,37 @@ if TYPE_CHECKING:
 
 
 def overlay(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
-    """The map over its image, with its box, evidence and labels: RGB uint8 (H, W, 3)."""
+    """The map of one detection over its image, with its box, its evidence and labels.
+
+    Args:
+        explanation: what is drawn.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+
+    Returns:
+        RGB uint8 (H, W, 3), the image's size.
+
+    Raises:
+        UsageError: no such colour map, or an opacity outside [0, 1].
+    """
     heat, view = shown_heat(explanation), View.whole(explanation.image.shape)
     return draw_view(explanation, view, heat, explanation.detection.caption, colormap, opacity)
 
 
 def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.6) -> Picture:
-    """Every map over its image at once, the hottest counting, with all boxes: RGB uint8 (H, W, 3), as a video needs."""
+    """All maps of an image in one picture, with all boxes, as a video needs it. Where maps overlap the hottest counts.
+
+    Args:
+        result: the image with its explanations.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+
+    Returns:
+        RGB uint8 (H, W, 3), the image's size.
+
+    Raises:
+        UsageError: no such colour map, or an opacity outside [0, 1].
+    """
     heat = np.zeros(result.image.shape[:2], np.float32)
     for explanation in result:
         heat = np.maximum(heat, shown_heat(explanation))
@@ -48,7 +72,7 @@ def together(result: ImageResult, colormap: str = "inferno", opacity: float = 0.
     picture = blend(result.image, heat, colormap, opacity)
     line = line_width(picture.shape)
     draw_contours(picture, heat, line)
-    return draw_things(picture, [e.detection for e in result], texts, evidence, view, heat, line, tell=False)
+    return draw_things(picture, [e.detection for e in result], texts, evidence, view, heat, line, label_evidence=False)
 
 
 def draw_view(
@@ -64,15 +88,18 @@ def draw_view(
         colormap: any of matplotlib's names.
         opacity: of the hottest pixels, in [0, 1].
     """
-    seen = view.heat(heat, explanation.image.shape)
-    picture = blend(view.photograph(explanation.image), seen, colormap, opacity)
+    shown = view.heat(heat, explanation.image.shape)
+    picture = blend(view.photograph(explanation.image), shown, colormap, opacity)
     line = line_width(picture.shape)
-    draw_contours(picture, seen, line)
-    return draw_things(picture, [explanation.detection], [text], outlined(explanation), view, seen, line)
+    draw_contours(picture, shown, line)
+    return draw_things(picture, [explanation.detection], [text], outlined(explanation), view, shown, line)
 
 
 def outlined(explanation: Explanation) -> list[Evidence]:
-    """The evidence to outline, at most one; of what surrounds the box its outer edge, unless that is the image's."""
+    """The evidence to outline: a list of at most one.
+
+    Where all surroundings are the evidence, its outer edge is outlined; none where that is the image's own edge.
+    """
     evidence = explanation.evidence
     if evidence is None:
         return []
@@ -91,12 +118,21 @@ def draw_things(
     view: View,
     heat: NDArray[np.float32] | None,
     line: int,
-    tell: bool = True,
+    label_evidence: bool = True,
 ) -> Picture:
-    """A picture with detections, their labels (empty: none) and what they rest on, drawn into a copy.
+    """A copy of a picture with boxes, evidence patches and labels drawn.
 
-    Labels lie on no evidence, on no other label, and where possible not on what is hot in ``heat`` (H, W); lines
-    are ``line`` pixels wide. What becomes of a box is said only where ``tell``: of many there is no room for it.
+    Labels lie on no evidence and no other label, and where possible not on the hottest parts.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        detections: whose boxes are drawn.
+        texts: the label of each box; empty for none.
+        evidence: whose patches are outlined.
+        view: which part of the image the picture shows.
+        heat: float32 (H, W) in [0, 1] that labels avoid, or None.
+        line: width of lines, pixels.
+        label_evidence: also say beside each patch what its box becomes without it; many boxes leave no room for that.
     """
     picture = picture.copy()
     for detection in detections:
@@ -108,7 +144,7 @@ def draw_things(
         for patch in one.patches:
             draw_patch(picture, patch, view, line)
             free.append(view.bounds(patch) + np.array([-1, -1, 1, 1]) * ring_width(line))
-        if tell:
+        if label_evidence:
             labels.append(Label(evidence_words(one), free[-len(one.patches)], WHITE, EVIDENCE_COLOUR))
     boxes = [view.bounds(detection.xyxy) for detection in detections]
     return draw_labels(picture, labels, heat, free, boxes, letter_size(picture.shape), line + 1)

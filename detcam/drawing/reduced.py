@@ -13,14 +13,18 @@ from detcam.types import Detection, Evidence, Explanation, Heatmap, ImageResult
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DRAWN = 4096
-"""Pixels: pictures of longer images are drawn this long. A map of 400 megapixels takes 1.6 GB; no screen shows it."""
+MOST_DRAWN_SIDE_PX = 4096
+"""Pictures of longer images are drawn at this longer side: a map of 400 megapixels would take 1.6 GB."""
 
 
-def reduced(result: ImageResult, side: int = DRAWN) -> ImageResult:
-    """A result on its image made smaller: the longer side is ``side`` pixels; the same object where it is no longer.
+def reduced(result: ImageResult, side: int = MOST_DRAWN_SIDE_PX) -> ImageResult:
+    """A result on its image made smaller; the same object where it is small enough already.
 
-    Boxes, outlines, keypoints and evidence shrink along; raw maps, and all that was found out, stay as they are.
+    Boxes, outlines, keypoints and evidence are scaled along; raw maps and all findings stay as they are.
+
+    Args:
+        result: the image with its explanations.
+        side: the longer side at most, pixels.
     """
     height, width = result.image.shape[:2]
     longer = max(height, width)
@@ -30,7 +34,12 @@ def reduced(result: ImageResult, side: int = DRAWN) -> ImageResult:
 
 
 def resized(result: ImageResult, size: tuple[int, int]) -> ImageResult:
-    """A result on its image made (height, width) pixels large, and all that lies in the image along with it."""
+    """A result on its image made another size, with everything in the image scaled along.
+
+    Args:
+        result: the image with its explanations.
+        size: (height, width), pixels.
+    """
     height, width = result.image.shape[:2]
     how = cv2.INTER_AREA if size[0] < height else cv2.INTER_CUBIC
     image = np.asarray(cv2.resize(result.image, size[::-1], interpolation=how), np.uint8)

@@ -32,13 +32,23 @@ class View:
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> View:
-        """An image of that shape as it is."""
+        """The view that shows an image as it is.
+
+        Args:
+            shape: (H, W, ...) of the image.
+        """
         height, width = shape[:2]
         return cls((0, 0, width, height), (height, width))
 
     @classmethod
     def fitted(cls, window: tuple[int, int, int, int], width: int, height: int) -> View:
-        """A window made as large as fits into so many pixels."""
+        """A part of an image, made as large as fits.
+
+        Args:
+            window: x1, y1, x2, y2 in the image's pixels.
+            width: of the picture at most, pixels.
+            height: of the picture at most, pixels.
+        """
         across, down = window[2] - window[0], window[3] - window[1]
         scale = min(width / across, height / down)
         return cls(window, (max(round(down * scale), 1), max(round(across * scale), 1)))
@@ -58,23 +68,51 @@ class View:
         return np.concatenate([turn, shift[:, None]], 1)
 
     def points(self, points: NDArray[np.floating]) -> Points:
-        """Points (n, 2) of the image, in the picture's pixels."""
+        """Points of the image in the picture's pixels.
+
+        Args:
+            points: (n, 2), x and y in the image's pixels.
+
+        Returns:
+            float64 (n, 2).
+        """
         place = self.place
         moved: Points = np.asarray(points, np.float64) @ place[:, :2].T + place[:, 2]
         return moved
 
     def corners(self, xyxy: NDArray[np.floating] | NDArray[np.int64]) -> Points:
-        """The corners (4, 2) of a box of the image, in the picture's pixels."""
+        """The corners of a box of the image, in the picture's pixels.
+
+        Args:
+            xyxy: (4,), in the image's pixels.
+
+        Returns:
+            float64 (4, 2).
+        """
         x1, y1, x2, y2 = np.asarray(xyxy, np.float64).tolist()
         return self.points(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
 
     def bounds(self, xyxy: NDArray[np.floating] | NDArray[np.int64]) -> Points:
-        """The upright box (4,), xyxy in the picture's pixels, around a box of the image."""
+        """The upright box around a box of the image, in the picture's pixels.
+
+        Args:
+            xyxy: (4,), in the image's pixels.
+
+        Returns:
+            float64 (4,), xyxy.
+        """
         corners = self.corners(xyxy)
         return np.concatenate([corners.min(0), corners.max(0)])
 
     def photograph(self, image: Picture) -> Picture:
-        """The part of an image (H, W, 3) that is shown: a new RGB uint8 picture of :attr:`size`."""
+        """The part of an image that is shown.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+
+        Returns:
+            A new RGB uint8 picture of :attr:`size`.
+        """
         if self.angle:
             return np.asarray(cv2.warpAffine(image, self._inverse(1, 1), self.size[::-1], flags=_CUBIC), np.uint8)
         x1, y1, x2, y2 = (round(edge) for edge in self.window)

@@ -1,52 +1,32 @@
-"""What pictures say: what a box rests on, how far its map can be trusted, and what its evidence is."""
+"""The words of pictures: what a box rests on, whether its map passed its check, how it was made."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from detcam.attribution.sentence import sentence_of
 from detcam.drawing.heat import is_pixelwise, shows_heat
 from detcam.methods import METHODS
 
 if TYPE_CHECKING:
     from detcam.types import Evidence, Explanation
 
-STATUSES = {
-    "ok": "warm colours are where its map is strongest",
-    "no_signal": "there is no map, because nothing in the image could be traced to this box",
-    "no_evidence": "no part of the image was found that it needs more than any other",
-    "unsupported": "do not trust this map, it failed its check",
-}
 
-
-def sentence_of(explanation: Explanation) -> str:
-    """The explanation's sentence; where it has none, one of its class, confidence, evidence and status."""
-    if explanation.sentence:
-        return explanation.sentence
-    return f"{explanation.detection.caption}: {_found(explanation)}."
-
-
-def _found(explanation: Explanation) -> str:
-    evidence = explanation.evidence
-    if explanation.status != "ok" or evidence is None:
-        reason = explanation.reason if explanation.status == "no_signal" else ""
-        return STATUSES[explanation.status] + (f" ({reason})" if reason else "")
-    what = "part outlined in blue" if len(evidence.patches) == 1 else "parts outlined in blue"
-    what = "surroundings" if evidence.is_all_around else what
-    if evidence.becomes is None:
-        return f"without the {what} it is lost ({evidence.before:.2f} to {evidence.after:.2f})"
-    return f"without the {what} it becomes {evidence.becomes} {evidence.confidence:.2f}"
+def shown_sentence(explanation: Explanation) -> str:
+    """The sentence below a picture: the explanation's own; one that was made without a sentence gets it here."""
+    return explanation.sentence or sentence_of(explanation)
 
 
 def note_of(explanation: Explanation) -> str:
-    """How the map was made and whether its check supports it."""
+    """The line below the sentence: the check's result, the method, the target where it is not the class."""
     target = "" if explanation.target == "class" else f", target {explanation.target}"
     smoothed = ", drawn smoothed" if is_pixelwise(explanation) and shows_heat(explanation) else ""
-    took_over = f" ({explanation.reason})" if explanation.reason and explanation.status == "ok" else ""
-    return f"{verdict(explanation)} \N{MIDDLE DOT} {explanation.method}{target}{smoothed}{took_over}"
+    replaced = f" ({explanation.reason})" if explanation.reason and explanation.status == "ok" else ""
+    return f"{verdict(explanation)} \N{MIDDLE DOT} {explanation.method}{target}{smoothed}{replaced}"
 
 
 def verdict(explanation: Explanation) -> str:
-    """Whether there is a map and whether the receipt supports it."""
+    """A few words, with a tick or a cross: whether there is a map, and whether its receipt supports it."""
     if explanation.status == "no_signal":
         return "\N{BALLOT X} no map"
     if explanation.status == "no_evidence":
@@ -61,14 +41,18 @@ def verdict(explanation: Explanation) -> str:
 
 
 def method_of(explanation: Explanation) -> str:
-    """A method's name and its one honest line."""
+    """The method's name, and in one line what its maps can and cannot say."""
     known = METHODS.get(explanation.method)
     label = "not a registered method, so what its maps mean is not known" if known is None else known.label
     return f"{explanation.method}: {label}"
 
 
 def evidence_words(evidence: Evidence) -> str:
-    """What becomes of the box without its evidence, as drawn beside that."""
+    """The label beside an evidence patch: what the box becomes without it, such as ``without this: gem 0.98``.
+
+    Args:
+        evidence: of one detection.
+    """
     what = "without this" if len(evidence.patches) == 1 else "without both"
     what = "without what surrounds it" if evidence.is_all_around else what
     return f"{what}: {'lost' if evidence.becomes is None else f'{evidence.becomes} {evidence.confidence:.2f}'}"

@@ -17,29 +17,28 @@ if TYPE_CHECKING:
 
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 80, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 """Colour at full resolution: lines and letters are thin."""
-
-
-COLOURS, COMPRESSION = 256, 6
+PALETTE_COLOURS, PNG_COMPRESSION = 256, 6
 
 
 def write_image(path: str | Path, picture: NDArray[np.uint8], small: bool = False) -> None:
-    """Write an RGB picture, its format taken from the suffix.
+    """Write an RGB picture in the format of its suffix.
 
     Args:
-        path: of the file.
+        path: of the file, local or an address of fsspec's.
         picture: RGB uint8 (H, W, 3).
         small: write a ``.png`` in 256 colours: about a third of the size for a photograph.
 
     Raises:
         UsageError: no format has that suffix.
-        InputError: the file cannot be written.
+        InputError: the picture cannot be encoded.
+        OSError: the file cannot be written.
     """
     path = locate(path)
     if small and path.suffix.lower() == ".png":
         whole = Image.fromarray(picture)
-        palette = whole.quantize(COLOURS, Image.Quantize.MEDIANCUT)
+        palette = whole.quantize(PALETTE_COLOURS, Image.Quantize.MEDIANCUT)
         few = whole.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-        return write_whole(path, lambda file: few.save(file, "PNG", compress_level=COMPRESSION))
+        return write_whole(path, lambda file: few.save(file, "PNG", compress_level=PNG_COMPRESSION))
     options = JPEG if path.suffix.lower() in {".jpg", ".jpeg"} else ()
     try:
         written, data = cv2.imencode(path.suffix, picture[..., ::-1], options)

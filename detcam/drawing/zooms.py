@@ -21,15 +21,25 @@ if TYPE_CHECKING:
 
     Picture = NDArray[np.uint8]
 
-SMALL = 0.02
-"""A box that covers less of the image than this is also shown zoomed."""
-NONE = np.zeros((0, 4), np.int64)
+SMALL_BOX_SHARE = 0.02
+"""A box that covers less of the image than this is also shown close up."""
+NO_PATCHES = np.zeros((0, 4), np.int64)
 
 
 def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0.6, side: int = 480) -> Picture:
-    """The part of the overlay around the box and its evidence, enlarged: RGB uint8, its longer side ``side`` pixels.
+    """The part of the overlay around a box and its evidence, enlarged; a rotated box is turned upright.
 
-    A rotated box is turned upright.
+    Args:
+        explanation: what is drawn.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+        side: the picture's longer side, pixels.
+
+    Returns:
+        A new RGB uint8 picture.
+
+    Raises:
+        UsageError: no such colour map, or an opacity outside [0, 1].
     """
     (drawn,) = reduced(ImageResult("", explanation.image, (), (explanation,)))
     heat = shown_heat(drawn)
@@ -40,9 +50,12 @@ def zoom(explanation: Explanation, colormap: str = "inferno", opacity: float = 0
 
 
 def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
-    """The square of three times the box's longer side (at least 48 pixels) around it, cut to the image.
+    """The square around a box of three times its longer side, at least 48 pixels, cut to the image.
 
     Where the evidence reaches further, so does the window.
+
+    Returns:
+        x1, y1, x2, y2, whole original pixels.
     """
     height, width = explanation.image.shape[:2]
     x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
@@ -58,12 +71,12 @@ def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
 
 
 def is_small(explanation: Explanation) -> bool:
-    """Whether the box is so small that it needs a zoomed view."""
+    """Whether the box covers less than 2 % of the image, so that it is also shown close up."""
     height, width = explanation.image.shape[:2]
     x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
-    return bool(abs((x2 - x1) * (y2 - y1)) < SMALL * width * height)
+    return bool(abs((x2 - x1) * (y2 - y1)) < SMALL_BOX_SHARE * width * height)
 
 
 def patches_of(explanation: Explanation) -> NDArray[np.int64]:
-    """The patches (n, 4) of the evidence, xyxy in the image's pixels; none where there are none to outline."""
-    return next((one.patches for one in outlined(explanation)), NONE)
+    """The patches to outline, int64 (n, 4), xyxy in the original image's pixels; (0, 4) where there are none."""
+    return next((one.patches for one in outlined(explanation)), NO_PATCHES)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing
+from detcam.evaluate.summary import MAIN_FIGURE, REFERENCE, is_baseline, standing
 from detcam.metrics.faithfulness import STEPS, interval
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def charts(table: pl.DataFrame, lines: Sequence[Line]) -> dict[str, Figure]:
 
 def _ranking(lines: Sequence[Line]) -> Figure:
     """Insertion minus deletion of every method and, where there is the box, its lead on the box; with intervals."""
-    keys = [(MAIN, "insertion - deletion")]
+    keys = [(MAIN_FIGURE, "insertion - deletion")]
     if any(line["method"] == REFERENCE for line in lines):
         keys.append(("lead", "lead on the Gaussian in the box, same detections"))
     figure = Figure(figsize=(4.2 * len(keys) + 0.8, 0.25 * len(lines) + 0.9), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, len(keys), sharey=True, squeeze=False)[0], keys, strict=True):
         for place, line in enumerate(lines):
-            if key == MAIN or line["method"] != REFERENCE:
+            if key == MAIN_FIGURE or line["method"] != REFERENCE:
                 _dot(axes, line, place, (line[key], line[f"{key}_low"], line[f"{key}_high"]))
         axes.set_xlabel(label)
         for line in lines:
@@ -67,11 +67,11 @@ def _strata(table: pl.DataFrame, lines: Sequence[Line]) -> Figure:
     grid = figure.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, rows) in zip(grid, parts, strict=True):
         for place, line in enumerate(lines):
-            values = rows.filter(pl.col("method") == line["method"])[MAIN].to_numpy()
+            values = rows.filter(pl.col("method") == line["method"])[MAIN_FIGURE].to_numpy()
             _dot(axes, line, place, interval(values))
         axes.set_title(f"{name}: {_detections(rows)}", fontsize=9)
         if len(box := rows.filter(pl.col("method") == REFERENCE)):
-            axes.axvline(box[MAIN].mean(), color="#333333", linewidth=1, linestyle=":")
+            axes.axvline(box[MAIN_FIGURE].mean(), color="#333333", linewidth=1, linestyle=":")
     figure.supxlabel("insertion - deletion", fontsize=9)
     _name_rows(figure.axes[0], lines)
     return figure
@@ -145,18 +145,20 @@ def _apart(places: Mapping[str, float], gap: float, lowest: float) -> dict[str, 
 
 
 def _cost(lines: Sequence[Line]) -> Figure:
-    """Insertion minus deletion against forward passes; a line joins what nothing cheaper is as good as."""
+    """Insertion minus deletion against forward passes; a line joins the methods that no cheaper one equals."""
     figure = Figure(figsize=(8, max(4.0, 0.2 * len(lines) + 1)), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("symlog", linthresh=1, linscale=0.35)
-    cheapest = sorted(lines, key=lambda line: (line["forwards"], -line[MAIN]))
-    front = [line for n, line in enumerate(cheapest) if all(line[MAIN] > other[MAIN] for other in cheapest[:n])]
+    cheapest = sorted(lines, key=lambda line: (line["forwards"], -line[MAIN_FIGURE]))
+    front = [
+        line for n, line in enumerate(cheapest) if all(line[MAIN_FIGURE] > other[MAIN_FIGURE] for other in cheapest[:n])
+    ]
     axes.step(
-        [line["forwards"] for line in front], [line[MAIN] for line in front], where="post", color="#9a9a9a",
+        [line["forwards"] for line in front], [line[MAIN_FIGURE] for line in front], where="post", color="#9a9a9a",
         alpha=0.25, linewidth=7, solid_joinstyle="round",
     )  # fmt: skip
     for line in lines:
-        _mark(axes, line, line["forwards"], line[MAIN], 6)
+        _mark(axes, line, line["forwards"], line[MAIN_FIGURE], 6)
     axes.set_xlim(-0.3, 3 * max(1.0, *(line["forwards"] for line in lines)))
     low, high = axes.get_ylim()
     gap = 0.17 * (high - low) / figure.get_figheight()
@@ -169,12 +171,12 @@ def _cost(lines: Sequence[Line]) -> Figure:
         columns[-1][line["method"]] = line
     for beside in columns:
         right = max(line["forwards"] for line in beside.values())
-        for name, place in _apart({name: line[MAIN] for name, line in beside.items()}, gap, low).items():
+        for name, place in _apart({name: line[MAIN_FIGURE] for name, line in beside.items()}, gap, low).items():
             line = beside[name]
             colour = COLOURS[standing(line)]
             axes.annotate(
-                _plain(name), (line["forwards"], line[MAIN]), (1.2 * right + 0.12, place), va="center", fontsize=8.5,
-                fontweight="bold" if line in front else "normal", color=colour, parse_math=False,
+                _plain(name), (line["forwards"], line[MAIN_FIGURE]), (1.2 * right + 0.12, place), va="center",
+                fontsize=8.5, fontweight="bold" if line in front else "normal", color=colour, parse_math=False,
                 arrowprops={**LEADER, "color": colour},
             )  # fmt: skip
     ticks = [tick for tick in (0, 1, 10, 100, 1000, 10_000) if tick <= axes.get_xlim()[1]]

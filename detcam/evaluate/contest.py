@@ -32,7 +32,7 @@ LEAST_SIDE_PX = 16
 """Boxes with a shorter side than this, in pixels of the detector's input, are left out: a step of the curves would be a
 handful of pixels."""
 MATCHED_IOU = 0.5
-"""Overlap at which a detection has found a truth."""
+"""IoU from which a detection has found a truth."""
 
 Row = dict[str, Any]
 

@@ -42,11 +42,15 @@ class Contestant:
 
 
 def default_methods(model: DetectorAdapter) -> list[str]:
-    """What is compared where nothing is named, as texts of contestants.
+    """The methods that are compared where none are named, as texts of contestants.
 
-    The baselines; what others draw (EigenCAM and Grad-CAM at the head's inputs, as the EigenCAM-for-YOLO scripts and
+    The baselines; what other tools draw (EigenCAM and Grad-CAM at the head's inputs, as the EigenCAM-for-YOLO scripts
+    and
     pytorch-grad-cam's recipe do; LayerCAM there, as Ultralytics' own heatmaps do); gradient maps at their best layers;
-    and methods that mask the image. What a model cannot answer is left out.
+    and methods that mask the image. Methods that the model cannot answer are left out.
+
+    Args:
+        model: the detector.
     """
     if not model.differentiable:
         return ["random", "edges", "box", "occlusion", "drise", "guided", "effect"]

@@ -1,4 +1,4 @@
-"""Which method tells the truth about a detector, on one's own images: the evaluation as a function."""
+"""Which method's maps are faithful to a detector, on one's own images: the evaluation as a function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detections whose maps differ most: what a row keeps of a map, and pictures of it."""
+"""Detections on which methods disagree most: the small copy of a map that a row keeps, and pictures of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from detcam.drawing.render import BOX_COLOUR, blend, heat_of, zoom_window
 from detcam.errors import InputError
 from detcam.evaluate.sanity import rank_correlation
-from detcam.evaluate.summary import MAIN, is_baseline
+from detcam.evaluate.summary import MAIN_FIGURE, is_baseline
 from detcam.io.images import read_image
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KEPT_CELLS = 48
 """Cells along either side of a kept map."""
 COMPARED_METHODS = 4
-"""The best methods, whose maps say how much a detection is disputed."""
+"""How many of the best methods are compared to find where they disagree."""
 MOST_EXAMPLES = 4
 """Disputed detections shown, each of another image."""
 MOST_MAPS = 13
@@ -38,11 +38,15 @@ TILE_PX = 200
 
 @dataclass(frozen=True)
 class Example:
-    """A detection whose maps differ: what it is, how alike they are, and pictures (JPEG).
+    """A detection on which the methods' maps differ.
 
     Attributes:
+        image: the image's path.
+        class_name: the detection's class.
+        confidence: in [0, 1].
         agreement: mean rank correlation between the best methods' maps, in [-1, 1].
-        maps: for each method, best first, its insertion minus deletion of this detection and its picture.
+        photograph: the part of the image around the box, a JPEG.
+        maps: for each method, best first, its name, its insertion minus deletion on this detection, and a JPEG.
     """
 
     image: str
@@ -73,6 +77,10 @@ def examples(table: pl.DataFrame, lines: Sequence[Line]) -> Iterator[Example]:
     """The detections that the best methods' maps agree on least, each of another image.
 
     Rows without maps give none, and an image that cannot be read any more is passed over.
+
+    Args:
+        table: the rows of an evaluation.
+        lines: from :func:`detcam.evaluate.summary.summarise`, best first.
     """
     if "map" not in table.columns:
         return
@@ -87,17 +95,17 @@ def examples(table: pl.DataFrame, lines: Sequence[Line]) -> Iterator[Example]:
         alike = [value for value in alike if math.isfinite(value)]
         if alike:
             disputed.append((float(np.mean(alike)), [by_method[name] for name in names if name in by_method]))
-    seen: set[str] = set()
-    for agreement, found in sorted(disputed, key=lambda pair: pair[0]):
-        first = found[0]
-        if len(seen) == MOST_EXAMPLES or first["image"] in seen:
+    shown_images: set[str] = set()
+    for agreement, own_rows in sorted(disputed, key=lambda pair: pair[0]):
+        first = own_rows[0]
+        if len(shown_images) == MOST_EXAMPLES or first["image"] in shown_images:
             continue
         try:
             image = read_image(first["image"])
         except InputError:
             continue
-        seen.add(first["image"])
-        drawn = tuple((row["method"], row[MAIN], _tile(image, row, _map(row))) for row in found[:MOST_MAPS])
+        shown_images.add(first["image"])
+        drawn = tuple((row["method"], row[MAIN_FIGURE], _tile(image, row, _map(row))) for row in own_rows[:MOST_MAPS])
         photograph = _tile(image, first)
         yield Example(first["image"], first["class_name"], first["confidence"], agreement, photograph, drawn)
 

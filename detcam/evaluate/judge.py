@@ -1,7 +1,7 @@
-"""A judge that no method can have been made for: unseen fills, and steps in shares of the image.
+"""Maps judged under fills that no method uses, in steps of the image's area.
 
-Hidden and shown are not pixels but cells, 48 along the image's longer side: where a hole is painted over from what is
-around it, dust of single pixels would hide nothing and show everything.
+Cells are hidden and shown, 48 along the image's longer side, and not pixels: inpainting restores single missing pixels
+from their neighbours, so that hiding scattered pixels would hide nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.types import Detection
 
-SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
-"""Of the image without padding, hidden or shown at each step; boxes of half the image need the last. A curve's area is
-over the steps' numbers, so that every doubling counts alike: small causes and large ones are judged by one scale."""
+STEP_SHARES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+"""Shares of the image without padding that are hidden or shown at each step; boxes of half the image need the last. The
+area under a curve counts every step alike, so that each doubling has the same weight, for small causes and large."""
 
 Figures = dict[str, float | list[float]]
 
@@ -38,7 +38,7 @@ class Judge:
         seed: of ties, and of fills.
 
     Attributes:
-        forwards: images passed through the detector by it so far.
+        forwards: images it has passed through the detector so far.
     """
 
     def __init__(self, probe: Probe, seed: int = 0) -> None:
@@ -93,7 +93,7 @@ def judged_curves(
     ends: tuple[float, float],
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Deletion and insertion curves over the :data:`SHARES`, unscaled.
+    """Deletion and insertion curves over the :data:`STEP_SHARES`, unscaled.
 
     Args:
         heat: (h', w') over the detector's input.
@@ -106,7 +106,7 @@ def judged_curves(
     cells = in_cells(heat, inside)
     place = ranking(cells, torch.ones_like(cells, dtype=torch.bool), seed).flatten()
     place = place[cell_numbers(inside)[0].clamp(min=0)]
-    counts = [max(round(share * cells.numel()), 1) for share in SHARES[1:]]
+    counts = [max(round(share * cells.numel()), 1) for share in STEP_SHARES[1:]]
     hot = (place < torch.tensor(counts, device=place.device)[:, None, None]) & inside
     left = score(torch.cat([fill(hot), fill(inside & ~hot)])).double().cpu().numpy()
     deletion, insertion = np.split(left, 2)
@@ -117,10 +117,10 @@ def sufficient_share(insertion: Sequence[float] | NDArray[np.floating]) -> float
     """The least share of the image, hottest first, that brings 90 % of the score back; 1, all of it, if none does.
 
     Args:
-        insertion: the curve over the :data:`SHARES`, over the unperturbed score.
+        insertion: the curve over the :data:`STEP_SHARES`, over the unperturbed score.
     """
     reached = np.flatnonzero(np.asarray(insertion) >= SUFFICIENT_SHARE)
-    return SHARES[reached[0]] if len(reached) else 1.0
+    return STEP_SHARES[reached[0]] if len(reached) else 1.0
 
 
 def likeness_to_box(heat: Tensor, box: Tensor, inside: Tensor) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Whether a method's maps depend on what they should: the weights, the class, the instance; and how steady they are.
+"""Whether a method's maps depend on the weights, the class and the instance, and how stable they are under noise.
 
 Maps are compared by the rank correlation of their magnitudes (Spearman), as by Adebayo et al. 2018, arXiv:1810.03292.
 """
@@ -23,16 +23,22 @@ from detcam.geometry import Letterbox
 from detcam.metrics.correlation import in_cells, spearman
 from detcam.types import Detection
 
-CASCADE = (0.1, 0.3, 0.6, 1.0)
+CASCADE_SHARES = (0.1, 0.3, 0.6, 1.0)
 """Shares of a network's layers, from its output backwards, whose parameters are shuffled."""
-NOISE = 0.02
+NOISE_SHARE = 0.02
 """Standard deviation of input noise, as a share of the input's range."""
-TRIALS = 3
+NOISE_TRIALS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One image's detections: the detector's input (1, 3, h, w), its letterbox, and the detections."""
+    """One image's detections.
+
+    Attributes:
+        batch: (1, 3, h, w), the detector's input.
+        letterbox: where the image is in it.
+        detections: in original pixels.
+    """
 
     batch: Tensor
     letterbox: Letterbox
@@ -42,13 +48,25 @@ class Case:
 def maps_of(
     explainer: Explainer, model: DetectorAdapter, case: Case, batch: Tensor | None = None
 ) -> list[NDArray[Any]]:
-    """The raw maps an explainer's method makes of given detections on another model or input."""
-    made = explainer.remade(model, case.batch if batch is None else batch, case.letterbox, case.detections)
-    return [one.map.detach().float().cpu().numpy() for one in made]
+    """The raw maps, (h', w'), that an explainer's method makes of given detections on another model or input.
+
+    Args:
+        explainer: its method and options are used.
+        model: the detector that is asked.
+        case: the detections.
+        batch: another input (1, 3, h, w); None takes the case's.
+    """
+    raw_maps = explainer.remade(model, case.batch if batch is None else batch, case.letterbox, case.detections)
+    return [one.map.detach().float().cpu().numpy() for one in raw_maps]
 
 
 def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Spearman's correlation of two maps' magnitudes; NaN where one is constant."""
+    """Spearman's correlation of two maps' magnitudes, in [-1, 1]; NaN where one is constant.
+
+    Args:
+        first: of any shape.
+        second: of the same shape.
+    """
     return spearman(np.abs(first), np.abs(second))
 
 
@@ -71,10 +89,19 @@ def randomised(model: Any, share: float, seed: int) -> Any:
 
 
 def randomisation(explainer: Explainer, case: Case, seed: int) -> list[list[float]]:
-    """Cascading parameter randomisation: for each detection, how alike its map stays at every step of the cascade."""
+    """Cascading parameter randomisation: how alike each detection's map stays, at each of the :data:`CASCADE_SHARES`.
+
+    Args:
+        explainer: whose method is checked.
+        case: the detections.
+        seed: of the shuffles.
+
+    Returns:
+        A list for each detection of rank correlations in [-1, 1], or NaN.
+    """
     before = maps_of(explainer, explainer.model, case)
     alike: list[list[float]] = [[] for _ in before]
-    for share in CASCADE:
+    for share in CASCADE_SHARES:
         after = maps_of(explainer, randomised(explainer.model, share, seed), case)
         for kept, one, other in zip(alike, before, after, strict=True):
             kept.append(_compared(one, other))
@@ -102,7 +129,15 @@ def remaining(before: Tensor, after: Tensor, inside: Tensor) -> dict[str, float]
 
 
 def class_swap(explainer: Explainer, case: Case) -> list[float]:
-    """How alike the map of each detection is to that of another class at the same anchor: the next one's index."""
+    """How alike the map of each detection is to that of another class at the same anchor: the next class by index.
+
+    Args:
+        explainer: whose method is checked.
+        case: the detections.
+
+    Returns:
+        A rank correlation in [-1, 1] for each detection; NaN for a detector of one class.
+    """
     names = explainer.model.names
     ids = sorted(names)
     if len(ids) < 2:
@@ -118,7 +153,15 @@ def class_swap(explainer: Explainer, case: Case) -> list[float]:
 
 
 def instance_swap(explainer: Explainer, case: Case) -> list[float]:
-    """How alike the maps of two detections of one class in one image are, for every such pair."""
+    """How alike the maps of two detections of one class in one image are.
+
+    Args:
+        explainer: whose method is checked.
+        case: the detections.
+
+    Returns:
+        A rank correlation in [-1, 1] for every pair of one class.
+    """
     maps = maps_of(explainer, explainer.model, case)
     pairs = [
         (i, j)
@@ -129,12 +172,21 @@ def instance_swap(explainer: Explainer, case: Case) -> list[float]:
 
 
 def max_sensitivity(explainer: Explainer, case: Case, seed: int) -> list[float]:
-    """The largest change of each map under small input noise, over its own size (Yeh et al. 2019, arXiv:1901.09392)."""
+    """The largest change of each map under small input noise, over its own size (Yeh et al. 2019, arXiv:1901.09392).
+
+    Args:
+        explainer: whose method is checked.
+        case: the detections.
+        seed: of the noise.
+
+    Returns:
+        A number from 0 for each detection; NaN for an empty map.
+    """
     before = maps_of(explainer, explainer.model, case)
     generator = torch.Generator().manual_seed(seed)
-    spread = NOISE * (case.batch.amax() - case.batch.amin())
+    spread = NOISE_SHARE * (case.batch.amax() - case.batch.amin())
     worst = [0.0] * len(before)
-    for _ in range(TRIALS):
+    for _ in range(NOISE_TRIALS):
         noise = torch.randn(case.batch.shape, generator=generator).to(case.batch)
         after = maps_of(explainer, explainer.model, case, case.batch + spread * noise)
         for number, (one, two) in enumerate(zip(before, after, strict=True)):
@@ -158,9 +210,20 @@ def _pooled(part: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
 
 
 def sanity(explainer: Explainer, case: Case, seed: int) -> dict[str, float]:
-    """All four as means over an image's detections; NaN where there is nothing to compare."""
+    """All four checks as means over an image's detections; NaN where there is nothing to compare.
+
+    Args:
+        explainer: whose method is checked.
+        case: the detections.
+        seed: of shuffles and noise.
+
+    Returns:
+        ``randomised_10%``, ``randomised_30%``, ``randomised_60%``, ``randomised_100%``, ``class_swap``,
+        ``instance_swap``
+        and ``max_sensitivity``.
+    """
     cascade = randomisation(explainer, case, seed)
-    figures = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE)}
+    figures = {f"randomised_{share:.0%}": [steps[i] for steps in cascade] for i, share in enumerate(CASCADE_SHARES)}
     figures |= {
         "class_swap": class_swap(explainer, case),
         "instance_swap": instance_swap(explainer, case),

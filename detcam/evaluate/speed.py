@@ -30,7 +30,7 @@ MORE_MASKS = 8 * MASKS
 """Masks over which the memory's growth is measured."""
 SOAK_IMAGES = (200, 2000)
 """Images after which :func:`soak` looks at the memory."""
-PRICED = ("gradcam", "layercam", "hirescam", "effect")
+TIMED_METHODS = ("gradcam", "layercam", "hirescam", "effect")
 """Methods whose price for each detection is measured, pictures apart; that of `effect` with evidence and receipt."""
 
 
@@ -80,7 +80,7 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
         measurements.append(Measurement("drise", 100 * ratio, "%", note))
         measurements.append(_growth(maker, prepared, list(detections)))
     if detections and model.differentiable:
-        for name in PRICED:
+        for name in TIMED_METHODS:
             explain = Explainer(model, name, conf=conf)
             explaining = median(_seconds(lambda: explain(image)) for _ in range(ROUNDS))  # noqa: B023
             forward = median(_seconds(lambda: model.forward(batch)) for _ in range(ROUNDS))

@@ -18,8 +18,8 @@ BASELINES = ("box", "edges", "random")
 REFERENCE = "box"
 """The baseline that the lead of every method is measured against, detection by detection."""
 FEW_DETECTIONS = 30
-"""Detections under which a bootstrap's intervals are too narrow to rely on."""
-MAIN = "faithfulness_blur"
+"""With fewer detections, bootstrap intervals are too narrow to rely on."""
+MAIN_FIGURE = "faithfulness_blur"
 """Insertion minus deletion under a blur: the figure that methods are ordered by."""
 MEANS = (
     "deletion_blur", "insertion_blur", "outside_blur", "sufficient_blur", "pointing_box", "energy_box", "energy_mask",
@@ -30,8 +30,8 @@ RIVALS = ("box", "layercam")
 """What leads under unseen fills are over: ``unseen_over_box``, ``unseen_inpaint_over_layercam``."""
 UNSEEN_FIGURES = ("unseen", *(f"unseen_{fill}" for fill in UNSEEN))
 """The mean over the fills that no method uses, and each fill's own."""
-LIKE_BOX = 0.9
-"""Rank correlation with the Gaussian in the box above which a map says little but where the box is."""
+LIKE_BOX_CORRELATION = 0.9
+"""Above this rank correlation with the Gaussian in the box, a map says little more than where the box is."""
 
 
 def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -49,21 +49,21 @@ def summarise(table: pl.DataFrame) -> list[dict[str, Any]]:
     for name in table["method"].unique(maintain_order=True):
         rows = table.filter(pl.col("method") == name)
         line: dict[str, Any] = {"method": name, "detections": len(rows)}
-        for figure in (MAIN, "faithfulness_mean", "faithfulness_anchor_blur"):
+        for figure in (MAIN_FIGURE, "faithfulness_mean", "faithfulness_anchor_blur"):
             line |= _with_interval(figure, interval(rows[figure].to_numpy()))
         line |= _with_interval("lead", lead(table, name, REFERENCE))
         for figure in MEANS:
             line[figure] = _mean(rows[figure]) if figure in rows.columns else float("nan")
         if "box_spearman" in rows.columns:
             known = rows["box_spearman"].drop_nans().drop_nulls()
-            line["box_spearman_above"] = _mean(known > LIKE_BOX)
+            line["box_spearman_above"] = _mean(known > LIKE_BOX_CORRELATION)
         if "unseen" in rows.columns:
             line |= _judged(table, name)
         for stratum in ("small", "medium", "large"):
-            line[f"{MAIN}_{stratum}"] = _mean(rows.filter(pl.col("size") == stratum)[MAIN])
+            line[f"{MAIN_FIGURE}_{stratum}"] = _mean(rows.filter(pl.col("size") == stratum)[MAIN_FIGURE])
         line["no_signal"] = int((rows["status"] == "no_signal").sum())
         lines.append(line)
-    return sorted(lines, key=lambda line: -line[MAIN])
+    return sorted(lines, key=lambda line: -line[MAIN_FIGURE])
 
 
 def _judged(table: pl.DataFrame, name: str) -> dict[str, Any]:
@@ -106,8 +106,18 @@ def leads(
     )  # fmt: skip
 
 
-def lead(table: pl.DataFrame, name: str, other: str, figure: str = MAIN) -> tuple[float, float, float]:
-    """The mean difference of one method to another on the same detections, with its interval; NaN without the other."""
+def lead(table: pl.DataFrame, name: str, other: str, figure: str = MAIN_FIGURE) -> tuple[float, float, float]:
+    """The mean difference of a method to another on the same detections, and its bootstrap 95 % interval.
+
+    Args:
+        table: the rows of an evaluation.
+        name: the method.
+        other: the method it is compared with.
+        figure: a column of the table.
+
+    Returns:
+        The mean, the lower and the upper end; NaN where the other was not measured.
+    """
     return interval(_paired(table, name, other, figure))
 
 
@@ -124,14 +134,20 @@ def _with_interval(name: str, figure: tuple[float, float, float]) -> dict[str, f
 
 
 def is_baseline(name: str) -> bool:
-    """Whether a contestant is a baseline, whatever its layers: ``random@neck``."""
+    """Whether a contestant is a baseline, whatever its layers, as in ``random@neck``."""
     return re.split("[@:]", name)[0] in BASELINES
 
 
 def standing(line: Mapping[str, Any]) -> str:
-    """A method beside the Gaussian in the box, by the interval of its lead: above, level (it holds zero) or below.
+    """How a method compares with the Gaussian in the box, by the interval of its lead.
 
-    ``baseline`` for the baselines themselves; ``unknown`` where the box was not measured.
+    Args:
+        line: from :func:`summarise`.
+
+    Returns:
+        ``above``, ``level`` (the interval holds zero) or ``below``; ``baseline`` for the baselines themselves;
+        ``unknown``
+        where the Gaussian was not measured.
     """
     if is_baseline(line["method"]):
         return "baseline"
@@ -148,7 +164,7 @@ def verdict(table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[str
         lines: from :func:`summarise`, best first.
     """
     methods = [line for line in lines if not is_baseline(line["method"])]
-    baselines = [f"{line['method']} {line[MAIN]:+.2f}" for line in lines if is_baseline(line["method"])]
+    baselines = [f"{line['method']} {line[MAIN_FIGURE]:+.2f}" for line in lines if is_baseline(line["method"])]
     if not methods:
         return ["Only baselines were measured."]
     best, count = methods[0], max(line["detections"] for line in lines)
@@ -176,7 +192,7 @@ def verdict(table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[str
 
 def _leading(best: Mapping[str, Any], above: Sequence[str]) -> str:
     """Who leads, and whether that means anything; ``above`` names the methods that beat the box."""
-    name, figure, place = best["method"], f"insertion minus deletion {format_figure(best, MAIN)}", standing(best)
+    name, figure, place = best["method"], f"insertion minus deletion {format_figure(best, MAIN_FIGURE)}", standing(best)
     if place == "unknown":
         return (
             f"{name} is first with {figure}. Whether any method tells more than where the box is remains unknown: "
@@ -194,7 +210,12 @@ def _leading(best: Mapping[str, Any], above: Sequence[str]) -> str:
 
 
 def format_figure(line: Mapping[str, Any], key: str) -> str:
-    """A figure with its interval: ``+0.123 [-0.01, +0.25]``."""
+    """A figure with its interval as text: ``+0.123 [-0.01, +0.25]``.
+
+    Args:
+        line: from :func:`summarise`.
+        key: of a figure that has an interval.
+    """
     return f"{line[key]:+.3f} [{line[f'{key}_low']:+.2f}, {line[f'{key}_high']:+.2f}]"
 
 

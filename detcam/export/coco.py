@@ -28,6 +28,13 @@ def write_coco(run: JudgedRun, out: Path) -> str:
     path as the run names it. The attributes of a truth are its ``truth_id``, ``found_by`` (a prediction's ``id`` or
     null) and, where it was missed, ``error_type`` ``Miss`` with where it died and how it was judged. An image whose
     size nothing tells any more is named without height and width.
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+
+    Returns:
+        What was written, in a sentence.
     """
     images = {image: number for number, image in enumerate(run.sizes, 1)}
     shared = {
@@ -77,8 +84,8 @@ def _annotation(
 
 def _attributes(row: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """Those of a row that its run has; JSON has no NaN, so what is undefined is null."""
-    found = {key: row[key] for key in keys if key in row}
-    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in found.items()}
+    values = {key: row[key] for key in keys if key in row}
+    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in values.items()}
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from detcam.export.run import JudgedRun
 from detcam.io.images import read_image
 from detcam.review.causes import BESIDE_SHARE, paste
 
-INPAINT_RADIUS_PIXELS = 5
+INPAINT_RADIUS_PX = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
 PATCH_GROWTH = 0.15
 """How much wider than the evidence patch, on each side, what is inpainted is, in patch sides: a mark has an edge."""
@@ -45,12 +45,21 @@ TrainingImage = tuple[str, str, str, NDArray[np.uint8]]
 
 
 def write_counterfactuals(run: JudgedRun, out: Path) -> str:
-    """Write the set for a review's confirmed causes; labels are the review's own truths, which stay right.
+    """Write the training set for a review's confirmed causes; labels are the review's own truths, which stay right.
 
-    ``hard``: every image with an error that belongs to such a cause, as it is. ``removed``: the same image, the cause's
-    patch inpainted. ``pasted``: the patch put beside objects that were judged rightly, where it was beside its own.
-    A patch within an object that only has the wrong class is part of what makes the object what it is: it is neither
-    taken out nor put elsewhere. Errors judged to be label errors are left out.
+    ``hard``: every image with an error of such a cause, as it is. ``removed``: the same image, the cause's patch
+    inpainted. ``pasted``: the patch pasted beside objects that were judged rightly, where it was beside its own. A
+    patch
+    within an object that only has the wrong class is part of the object: it is neither removed nor pasted. Errors
+    judged
+    to be label errors are left out.
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+
+    Returns:
+        What was written, in a sentence.
 
     Raises:
         UsageError: the run is no review, or has no confirmed cause.
@@ -141,7 +150,7 @@ def _without(image: NDArray[np.uint8], xyxy: Sequence[int]) -> NDArray[np.uint8]
     spare_x, spare_y = (round(PATCH_GROWTH * side) + 1 for side in (x2 - x1, y2 - y1))
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[max(y1 - spare_y, 0) : y2 + spare_y, max(x1 - spare_x, 0) : x2 + spare_x] = 255
-    inpainted = cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PIXELS, cv2.INPAINT_TELEA)
+    inpainted = cv2.inpaint(np.ascontiguousarray(image), mask, INPAINT_RADIUS_PX, cv2.INPAINT_TELEA)
     return np.asarray(inpainted, np.uint8)
 
 

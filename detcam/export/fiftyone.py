@@ -19,7 +19,7 @@ MISS = ("where_it_died", "suppressor", *JUDGED)
 
 
 def write_fiftyone(run: JudgedRun, out: Path, name: str | None = None) -> str:
-    """Make a persistent data set, one sample for each image whose size is known; returns a summary.
+    """Make a persistent data set, one sample for each image whose size is known.
 
     ``predictions`` and ``ground_truth`` are ``Detections``. In the words of ``evaluate_detections``, under the key
     ``eval``: a prediction is ``tp`` or ``fp``, a truth ``tp`` or ``fn``, ``eval_id`` is what it was matched with and
@@ -29,6 +29,14 @@ def write_fiftyone(run: JudgedRun, out: Path, name: str | None = None) -> str:
     Each map is a label of its own, ``heatmap_0``, ``heatmap_1`` and so on within an image, because FiftyOne draws only
     fields of a sample; the prediction or truth says in ``heatmap`` which is its map. Maps are 8-bit pictures over
     the original image, in ``out/heatmaps``: inside the database a few maps of a photograph outgrow its documents.
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+        name: of the data set; None takes the run folder's.
+
+    Returns:
+        What was written, in a sentence.
 
     Raises:
         UsageError: FiftyOne is not installed, cannot open its database, has a data set of this name or takes no such
@@ -103,12 +111,12 @@ def _evaluate(sample: Any, predictions: Mapping[str, Any], truths: Mapping[Any, 
         if one["eval"]:
             counts[one["eval"]] += 1
     for truth in truths.values():
-        found = predictions.get(truth["found_by"])
-        truth["eval"] = None if truth["iscrowd"] else "fn" if found is None else "tp"
+        finder = predictions.get(truth["found_by"])
+        truth["eval"] = None if truth["iscrowd"] else "fn" if finder is None else "tp"
         truth["eval_id"], truth["eval_iou"] = "", None
-        if found is not None:
-            truth["eval_id"], found["eval_id"] = found.id, truth.id
-            truth["eval_iou"] = found["eval_iou"] = found["iou"]
+        if finder is not None:
+            truth["eval_id"], finder["eval_id"] = finder.id, truth.id
+            truth["eval_iou"] = finder["eval_iou"] = finder["iou"]
         elif truth["eval"] == "fn":
             counts["fn"] += 1
     for key, count in counts.items():

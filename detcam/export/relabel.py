@@ -21,7 +21,7 @@ JUDGED = ("image", "id", "error_type", "class_name", "truth_class", "x1", "y1", 
 
 
 def write_relabel(run: JudgedRun, out: Path) -> str:
-    """Write the images with an error judged ``label_error`` or ``ambiguous``; what nobody judged is not in doubt.
+    """Write the images with an error judged ``label_error`` or ``ambiguous``; those without a verdict are not in doubt.
 
     ``images/`` holds copies, not links, so that the folder can be handed on, under names of their own: two folders may
     each have had a ``1.jpg``. ``labels/`` holds every truth of these images in YOLO's format, cut to the image;
@@ -31,6 +31,13 @@ def write_relabel(run: JudgedRun, out: Path) -> str:
 
     YOLO's format has no crowds: such a region is left out, and ``crowds`` counts those of the image. Outlines and
     truths of classes that the model does not have are not in a run, so they are not here either.
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+
+    Returns:
+        What was written, in a sentence.
 
     Raises:
         UsageError: a run without truths.

@@ -58,7 +58,11 @@ class JudgedRun:
         return {image: size or _file_size(image) for image, size in sizes.items()}
 
     def heatmap(self, row: Mapping[str, Any]) -> Heatmap | None:
-        """The map of a row of ``detections`` or ``misses``; None where the run has none that can be read."""
+        """The map of a row; None where the run has none that can be read.
+
+        Args:
+            row: of ``detections`` or ``misses``, by its columns.
+        """
         try:
             return self.run.heatmap(row)
         except UsageError:
@@ -67,6 +71,9 @@ class JudgedRun:
 
 def read_run(path: str | Path) -> JudgedRun:
     """Read a run folder with its verdicts.
+
+    Args:
+        path: the run folder, local or an address of fsspec's.
 
     Raises:
         UsageError: no run of detcam, or one without its table of detections; a file of it that is damaged.
@@ -89,7 +96,7 @@ def image_file(image: str) -> Path:
     """The file of an image that a run names: tables hold text, so there bytes that are no text are escaped."""
     if Path(image).exists() or "\\x" not in image:
         return Path(image)
-    return Path(os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), image.encode())))
+    return Path(os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda escape: bytes([int(escape[1], 16)]), image.encode())))
 
 
 def optional(package: str) -> Any:
@@ -112,8 +119,8 @@ def _file_size(image: str) -> tuple[int, int] | None:
 
 
 def _judged(table: pl.DataFrame, verdicts: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    found = [verdicts.get(name, {}) for name in table["id"]]
-    columns = [pl.Series(key, [_text(one.get(key)) for one in found], pl.String) for key in ("verdict", "note")]
+    entries = [verdicts.get(name, {}) for name in table["id"]]
+    columns = [pl.Series(key, [_text(one.get(key)) for one in entries], pl.String) for key in ("verdict", "note")]
     return table.with_columns(columns)
 
 

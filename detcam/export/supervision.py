@@ -45,12 +45,19 @@ def to_supervision(run: JudgedRun, image: str) -> Any:
 
 
 def write_supervision(run: JudgedRun, out: Path) -> str:
-    """Write one ``.npz`` for each image, which :func:`read_supervision` reads; returns a summary.
+    """Write one ``.npz`` for each image, which :func:`read_supervision` reads.
 
     supervision's own sinks write text that nothing reads back, and no maps. The files need no pickle: ``xyxy``,
     ``confidence``, ``class_id``, ``image`` and the texts of :func:`to_supervision` are arrays; ``raw_3`` is the raw map
     of the fourth detection and ``letterbox_3`` places it: (height, width) of the image, of the network's input and
     of the image in it, and that one's (top, left).
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+
+    Returns:
+        What was written, in a sentence.
     """
     for image in run.sizes:
         arrays = _arrays(run, image)

@@ -10,7 +10,15 @@ from detcam.export.run import JudgedRun
 
 
 def write_csv(run: JudgedRun, out: Path) -> str:
-    """Write ``detections.csv`` and, of a review, ``misses.csv``: the run's columns, verdicts and notes; a summary."""
+    """Write ``detections.csv`` and, of a review, ``misses.csv``: the run's columns with verdicts and notes.
+
+    Args:
+        run: the run with its verdicts, see :func:`detcam.export.read_run`.
+        out: an empty folder.
+
+    Returns:
+        What was written, in a sentence.
+    """
     write_table(run.detections, out / "detections.csv")
     if run.misses is None:
         return f"{len(run.detections)} detections -> {out}"
@@ -24,6 +32,10 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
     A spreadsheet runs text that starts like a formula. So a text cell that starts with ``=``, ``+``, ``-``, ``@`` (or
     their full-width forms), a tab, a line break or an apostrophe gets one apostrophe in front; taking one apostrophe
     off every text cell that starts with one gives back what was there. Numbers stay numbers.
+
+    Args:
+        table: its columns of lists are left out.
+        path: of the file, replaced.
     """
     safe = pl.col(pl.String).str.replace(r"^([=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}\t\r\n'])", "'$1")
     flat = [name for name, kind in table.schema.items() if not kind.is_nested()]

@@ -1,4 +1,4 @@
-"""Files on this machine or wherever fsspec reaches: found, read, and written as a whole or not at all."""
+"""Files on this machine or wherever fsspec reaches: located, read, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ from upath import UPath
 from detcam.errors import UsageError
 
 OBJECT_STORES = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf")
-"""Protocols whose files appear whole when their writing ends: nothing is gained there by renaming, which copies."""
-STORED = (*OBJECT_STORES, "ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs")
-"""Protocols of images; of others, an address is a stream's."""
-LOCAL = ("file://", "local://")
-_TOGETHER = 1000
-"""Tables read at once."""
+"""Protocols whose files appear only when they are complete. There files are written under their own names, because
+renaming would copy them."""
+STORAGE_PROTOCOLS = (*OBJECT_STORES, "ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs")
+"""Protocols of stored files; an address of any other is a video stream."""
+LOCAL_PREFIXES = ("file://", "local://")
+_FILES_AT_ONCE = 1000
+"""Files that are read or removed in one request."""
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
-    """A run folder's path: a local one, or, of an address such as ``s3://bucket/run``, one that fsspec reaches.
+    """A run folder's path: a ``Path`` if it is local, a ``UPath`` for an address such as ``s3://bucket/run``.
 
-    The latter has the methods of a ``Path`` (universal-pathlib) without being one; see :func:`is_local`.
+    A ``UPath`` (universal-pathlib) has the methods of a ``Path`` without being one; see :func:`is_local`.
+
+    Args:
+        path: a local path, a ``file://`` address, or an address that fsspec reads. A ``Path`` or ``UPath`` is returned
+            as it is.
 
     Raises:
         UsageError: an address of an unknown kind, with a pattern's characters, or one that needs a package that is not
@@ -41,16 +46,16 @@ def locate(path: str | os.PathLike[str]) -> Path:
         return path
     if "://" not in text:
         return Path(path)
-    if text.startswith(LOCAL):
+    if text.startswith(LOCAL_PREFIXES):
         return Path(UPath(text).path)
     if set(text) & set("*?[]"):
         raise UsageError(f"{text}: remote file systems take *, ?, [ and ] for patterns; choose another name")
     try:
-        found = UPath(text)
-        _ = found.fs
+        remote = UPath(text)
+        _ = remote.fs
     except (ImportError, TypeError, ValueError) as error:
         raise UsageError(f"{text}: {error}") from error
-    return cast(Path, found)
+    return cast(Path, remote)
 
 
 def is_local(path: Path | str) -> bool:
@@ -59,37 +64,45 @@ def is_local(path: Path | str) -> bool:
 
 
 def on_this_machine(path: str | os.PathLike[str], what: str) -> Path:
-    """The local path of something that has to be one.
+    """The local path of something that has to be on this machine.
+
+    Args:
+        path: a path or an address, as for :func:`locate`.
+        what: how the error message begins, such as ``"a review keeps its folder"``.
 
     Raises:
-        UsageError: it is elsewhere; ``what`` begins the sentence.
+        UsageError: it is elsewhere, or :func:`locate` refuses it.
     """
-    found = locate(path)
-    if not is_local(found):
-        raise UsageError(f"{what} on this machine, got {found}; copy it here first, or name a local folder")
-    return found
+    located = locate(path)
+    if not is_local(located):
+        raise UsageError(f"{what} on this machine, got {located}; copy it here first, or name a local folder")
+    return located
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is an address of stored files, ``s3://bucket/photographs``."""
-    return source.partition("://")[0] in STORED and "://" in source
+    """Whether a source is an address in a storage system, such as ``s3://bucket/photographs``."""
+    return source.partition("://")[0] in STORAGE_PROTOCOLS and "://" in source
 
 
 def list_remote(address: str, suffixes: tuple[str, ...]) -> list[str]:
-    """The addresses of files of some kinds at an address: below a folder, matching a pattern, or the file's own.
+    """The addresses of the files at an address, sorted: below a folder, matching a pattern, or the file itself.
+
+    Args:
+        address: such as ``s3://bucket/photographs`` or ``s3://bucket/*.jpg``.
+        suffixes: only files with one of these endings, lower case.
 
     Raises:
-        OSError: it cannot be looked at.
+        OSError: the address cannot be listed.
     """
     if address.lower().endswith(suffixes) and not has_magic(address):
         return [address]
     with reaching(address):
         system, path = _system(address)
         system.invalidate_cache()
-        found = system.glob(path) if has_magic(address) else system.find(path)
-        if not found and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
-            found = [path]
-        named = [name for name in sorted(found) if name.lower().endswith(suffixes)]
+        paths = system.glob(path) if has_magic(address) else system.find(path)
+        if not paths and has_magic(address) and system.isfile(path):  # its name only looks like a pattern
+            paths = [path]
+        named = [name for name in sorted(paths) if name.lower().endswith(suffixes)]
         protocol, _, place = address.partition("://")
         place, inner = place.rstrip("/"), path.strip("/")
         if place.endswith(inner):  # with the host, which paths leave out
@@ -117,14 +130,21 @@ def _system(address: str) -> tuple[Any, str]:
 
 
 def refresh(path: Path) -> None:
-    """Forget what a remote file system remembers of its folders: other processes write there."""
+    """Drop a remote file system's cached listing: other processes may have written there since."""
     if not is_local(path):
         cast(UPath, path).fs.invalidate_cache()
 
 
 @contextmanager
 def reaching(path: Path | str) -> Iterator[None]:
-    """Work on files; whatever a remote file system raises is an OSError with a reason, as a local one's is."""
+    """Turn whatever a remote file system raises into an ``OSError`` with a reason, as local files raise it.
+
+    Args:
+        path: what the enclosed code works on; errors about local paths pass unchanged.
+
+    Raises:
+        OSError: the enclosed code failed on a remote file.
+    """
     try:
         yield
     except Exception as error:
@@ -146,19 +166,22 @@ def write_whole(path: Path, write: Any) -> None:
     """Write a file under another name and rename it, so that no reader ever sees half of it.
 
     Args:
-        path: the file; what is there is replaced.
-        write: called with a binary file to write to; it is in memory, so that a full disk is an OSError whatever
-            library writes.
+        path: the file; an existing one is replaced.
+        write: called with a binary file to write to. That file is in memory, so a full disk always shows as an
+            ``OSError``, whichever library does the writing.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    made = BytesIO()
-    write(made)
+    content = BytesIO()
+    write(content)
     with reaching(path):
         if not is_local(path) and cast(UPath, path).protocol in OBJECT_STORES:
-            path.write_bytes(made.getvalue())
+            path.write_bytes(content.getvalue())
             return
         partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial")
         try:
-            partial.write_bytes(made.getvalue())
+            partial.write_bytes(content.getvalue())
             if is_local(path):
                 partial.replace(path)
             else:
@@ -169,14 +192,18 @@ def write_whole(path: Path, write: Any) -> None:
 
 
 def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
-    """The rows of Parquet files of the same columns, many files in one table.
+    """The rows of Parquet files that have the same columns, a table for each thousand files.
+
+    Args:
+        paths: the files, in any order; they are read sorted by name.
 
     Raises:
         UsageError: a file is damaged.
+        OSError: a file cannot be read.
     """
     paths = sorted(paths, key=str)  # as fsspec gives their bytes
-    for start in range(0, len(paths), _TOGETHER):
-        some = paths[start : start + _TOGETHER]
+    for start in range(0, len(paths), _FILES_AT_ONCE):
+        some = paths[start : start + _FILES_AT_ONCE]
         data = _read(some)
         try:
             yield pl.read_parquet(data).rechunk()
@@ -195,12 +222,17 @@ def _read(paths: Sequence[Path]) -> list[bytes]:
         if is_local(paths[0]):
             return [path.read_bytes() for path in paths]
         remote = [cast(UPath, path) for path in paths]
-        found = remote[0].fs.cat([path.path for path in remote])  # at once: one by one, a million answers take hours
-        return list(found.values()) if isinstance(found, dict) else [found]
+        contents = remote[0].fs.cat([path.path for path in remote])  # in one request: a million single ones take hours
+        return list(contents.values()) if isinstance(contents, dict) else [contents]
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """The rows of one Parquet file; see :func:`read_tables`."""
+    """The rows of one Parquet file.
+
+    Raises:
+        UsageError: the file is damaged.
+        OSError: it cannot be read.
+    """
     return next(read_tables([path]))
 
 
@@ -217,16 +249,23 @@ def read_csv(path: Path) -> pl.DataFrame:
 
 
 def remove_files(paths: Sequence[Path]) -> None:
-    """Remove files; those that are gone already do not matter."""
-    for start in range(0, len(paths), _TOGETHER):
-        some = paths[start : start + _TOGETHER]
+    """Remove files.
+
+    Args:
+        paths: all in one file system; those that no longer exist are passed over.
+
+    Raises:
+        OSError: a file is there and cannot be removed.
+    """
+    for start in range(0, len(paths), _FILES_AT_ONCE):
+        some = paths[start : start + _FILES_AT_ONCE]
         with reaching(some[0]):
             if not is_local(some[0]):
                 remote = [cast(UPath, path) for path in some]
                 try:
                     remote[0].fs.rm([path.path for path in remote])
                     continue
-                except FileNotFoundError:  # which keeps some stores from removing the others
+                except FileNotFoundError:  # some stores then remove none of the others
                     pass
             for path in some:
                 path.unlink(missing_ok=True)

@@ -20,8 +20,9 @@ from detcam.io.files import is_remote, read_remote
 
 ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor"
 
-DECODED = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
-SUFFIXES = (*DECODED, ".heic", ".heif")  # these two cannot be decoded; a folder's are named rather than passed over
+DECODED_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (*DECODED_SUFFIXES, ".heic", ".heif")
+"""The last two cannot be decoded; they are listed so that such files are reported and not passed over."""
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _AVIF = (b"ftypavif", b"ftypavis")
@@ -93,7 +94,7 @@ def _decode(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if decoded is None and start[4:] in _HEIF:
         raise InputError("a HEIF image (HEIC), which cannot be decoded; convert it to JPEG or PNG")
     if decoded is None:
-        kinds = ", ".join(suffix[1:] for suffix in DECODED)
+        kinds = ", ".join(suffix[1:] for suffix in DECODED_SUFFIXES)
         raise InputError(f"not an image that can be decoded; known kinds, if not damaged: {kinds}")
     if decoded.dtype == np.uint16:
         decoded = (decoded >> 8).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Find what the sources of a run name, as it is asked for: files, folders, globs, lists of any of them, streams."""
+"""The files and streams that the sources of a run name: files, folders, globs, lists of any of them, streams."""
 
 from __future__ import annotations
 
@@ -13,25 +13,34 @@ from itertools import chain
 from pathlib import Path
 
 from detcam.io import video
-from detcam.io.files import LOCAL, is_remote, list_remote, locate
+from detcam.io.files import LOCAL_PREFIXES, is_remote, list_remote, locate
 from detcam.io.images import SUFFIXES
 from detcam.io.video import is_stream
 
 STDIN = "-"
-SETS = (".json", ".yaml", ".yml")
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+SET_SUFFIXES = (".json", ".yaml", ".yml")
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A source that names no image, and why."""
+    """A source that names no image.
+
+    Attributes:
+        source: as the run was given it.
+        reason: why it names none.
+    """
 
     source: str
     reason: str
 
 
 def find_images(sources: Sequence[str]) -> tuple[list[Path], list[Missing]]:
-    """The image files of all sources in order, each once, and the sources that name none; see :func:`expand`."""
+    """The image files that all sources name, in order, each once; and the sources that name none.
+
+    Args:
+        sources: see :func:`expand`. Streams and remote addresses count as missing here.
+    """
     images, missing = [], []
     for found in expand(sources):
         if isinstance(found, Missing):
@@ -48,7 +57,7 @@ def expand(
     suffixes: tuple[str, ...] = SUFFIXES,
     read_set: Callable[[Path], Iterable[str | Missing]] | None = None,
 ) -> Iterator[str | Missing]:
-    """The files and streams of all sources in order, each once, as they are found, and the sources that name none.
+    """The files and streams that all sources name, in order and each once, and the sources that name none.
 
     A source is a file, a folder (searched recursively, in the order of names; links to folders are not followed), a
     glob pattern (``**`` included), images at an address that fsspec reads (``s3://bucket/photographs``), a stream
@@ -58,12 +67,12 @@ def expand(
 
     Args:
         sources: what a run was given.
-        suffixes: the files that folders and patterns give, by suffix, lower case.
-        read_set: gives the files of a labelled set, a named ``.json`` or ``.yaml``; without it those are files.
+        suffixes: which files of folders and patterns are taken, by suffix, lower case.
+        read_set: gives the files of a labelled set, a named ``.json`` or ``.yaml``; without it those count as files.
     """
     finder = _Finder(suffixes, read_set)
     once: set[str] = set()
-    # Millions of names of one folder are not kept.
+    # One folder names no file twice, so its names, which may be millions, are not remembered.
     repeats = len(sources) > 1 or not stat.S_ISDIR(mode_of(Path(*sources)))
     for source in sources:
         for found in finder.expand(source, Path(), top=True):
@@ -82,7 +91,7 @@ class _Finder:
 
     def expand(self, source: str, base: Path, top: bool) -> Iterator[str | Missing]:
         """What one source names; ``top`` is not inside a list."""
-        if source.startswith(LOCAL):
+        if source.startswith(LOCAL_PREFIXES):
             source = str(locate(source))
         if is_stream(source):
             yield source
@@ -113,21 +122,21 @@ class _Finder:
             yield Missing(str(path), "a list inside a list")
         elif kind == ".txt":
             yield from self._list(source, path, path.parent)
-        elif kind in SETS and self.read_set:
+        elif kind in SET_SUFFIXES and self.read_set:
             yield from self.read_set(path)
         else:
             yield str(path)
 
     def _remote(self, source: str) -> Iterator[str | Missing]:
-        if source.lower().endswith((".txt", *SETS, *video.SUFFIXES)):
+        if source.lower().endswith((".txt", *SET_SUFFIXES, *video.SUFFIXES)):
             yield Missing(source, "a list, a labelled set or a video has to be on this machine; copy it here first")
             return
         try:
-            found = list_remote(source, SUFFIXES)
+            addresses = list_remote(source, SUFFIXES)
         except OSError as error:
             yield Missing(source, f"cannot be looked at: {error.strerror or error}")
             return
-        yield from _unless_empty(found, source, f"no images there; known kinds: {_kinds(SUFFIXES)}")
+        yield from _unless_empty(addresses, source, f"no images there; known kinds: {_kinds(SUFFIXES)}")
 
     def _walk(self, folder: Path) -> Iterator[str | Missing]:
         """The files of a folder and those below it; memory holds the names of one folder a level."""
@@ -161,7 +170,7 @@ class _Finder:
         try:
             with open(file, "rb", closefd=isinstance(file, Path)) as binary:
                 start = binary.peek(3)[:3]
-                encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+                encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
                 # Names that are not UTF-8 come through as the file system has them.
                 errors = "replace" if encoding == "utf-16" else "surrogateescape"
                 with io.TextIOWrapper(binary, encoding, errors) as text:
@@ -182,7 +191,7 @@ def _unless_empty(found: Iterable[str | Missing], source: str, reason: str) -> I
 
 
 def mode_of(path: Path) -> int:
-    """What is at a path, as in ``st_mode``; 0 where nothing is."""
+    """The ``st_mode`` of a path; 0 where nothing is."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):  # a null byte is a ValueError

@@ -21,13 +21,18 @@ SUFFIXES = (".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".t
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
-_FPS = 30.0
-"""Where a source does not tell."""
+_DEFAULT_FPS = 30.0
+"""Frames a second, where a source does not say."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The video that frames are of: its name without a password, and the frames a second of those that are taken."""
+    """The video that frames belong to.
+
+    Attributes:
+        name: the source without its password.
+        fps: how many of the frames that are taken make a second.
+    """
 
     name: str
     fps: float
@@ -35,12 +40,12 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame of a video, or what stands in for frames that cannot be had.
+    """A frame of a video, or an error in place of frames that cannot be read.
 
     Attributes:
         name: ``clip.mp4#000120`` for the 121st frame of the file; the clip's name where all frames are meant.
-        clip: None where it could not be opened.
-        pixels: read-only RGB uint8 (H, W, 3), upright as the file says; or why there are none.
+        clip: the video; None where it could not be opened.
+        pixels: read-only RGB uint8 (H, W, 3), upright as the file says; or the error that says why there are none.
     """
 
     name: str
@@ -59,7 +64,12 @@ def is_video(source: str) -> bool:
 
 
 def count_frames(source: str, every: int = 1) -> int | None:
-    """How many frames a video file says :func:`read_frames` will take; None where it does not say."""
+    """How many frames :func:`read_frames` will take of a video, by its header; None where the header does not say.
+
+    Args:
+        source: a video file.
+        every: take every so many frames.
+    """
     capture = cv2.VideoCapture(source)
     try:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -69,11 +79,15 @@ def count_frames(source: str, every: int = 1) -> int | None:
 
 
 def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
-    """Frames 0, ``every``, 2 ``every``, ... of a video file, ``camera:NUMBER`` or address, in order, one at a time.
+    """Frames 0, ``every``, 2 ``every``, ... of a video, in order, one at a time.
 
-    Frames are counted as they are decoded, without seeking, so that a frame of a file has the same number in every run.
-    What cannot be opened, a file that ends more than a second before its header
-    says, and a stream that ends give one last frame that tells.
+    Frames are counted as they are decoded, without seeking, so a frame of a file has the same number in every run. A
+    source that cannot be opened, a file that ends more than a second before its header says, and a stream that ends
+    give one last frame whose ``pixels`` is the error.
+
+    Args:
+        source: a video file, ``camera:NUMBER``, or a stream's address.
+        every: from 1.
     """
     camera = _CAMERA.fullmatch(source)
     name = _PASSWORD.sub("", source)
@@ -84,8 +98,8 @@ def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
             yield Frame(name, None, InputError(f"{name}: cannot be opened as a {kind}"))
             return
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # not every release turns telephones' videos by itself
-        told = capture.get(cv2.CAP_PROP_FPS)
-        fps = told if 0 < told < 1000 else _FPS  # RTP streams may tell their clock's 90,000
+        stated_fps = capture.get(cv2.CAP_PROP_FPS)
+        fps = stated_fps if 0 < stated_fps < 1000 else _DEFAULT_FPS  # RTP streams may state their clock's 90,000
         clip = Clip(name, fps / every)
         number = 0
         while capture.grab():
@@ -95,7 +109,7 @@ def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
                 failed = None if decoded else InputError(f"{frame}: this frame cannot be decoded")
                 yield Frame(frame, clip, failed or read_image(bgr, bgr=True))
             number += 1
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # often made of duration and rate, so a little off
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # often computed from duration and rate, so a little off
         if number == 0 or count - number > fps:
             yield Frame(name, clip, InputError(f"{name}: damaged or cut off: {number} of {count:.0f} frames decoded"))
         elif is_stream(source) and count <= 0:
@@ -105,12 +119,12 @@ def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
 
 
 class VideoWriter:
-    """Pictures as an ``.mp4`` (MPEG-4 Part 2), under another name until it is whole.
+    """Writes pictures as an ``.mp4`` (MPEG-4 Part 2), under another name until it is complete.
 
-    The context manager's end renames it; after an exception, or without a frame, nothing is left.
+    Leaving the ``with`` block renames it; after an exception, or without a frame, nothing is left.
 
     Args:
-        path: where to; what is there is replaced.
+        path: where to; an existing file is replaced.
         fps: frames a second.
     """
 
@@ -126,7 +140,10 @@ class VideoWriter:
         return self
 
     def write(self, picture: NDArray[np.uint8]) -> None:
-        """Add a frame, RGB uint8 (H, W, 3). An odd height or width grows by a row or column, as the codec asks.
+        """Add a frame; an odd height or width grows by a row or column, as the codec needs.
+
+        Args:
+            picture: RGB uint8 (H, W, 3), of the first frame's size.
 
         Raises:
             UsageError: no such video can be written there.
@@ -155,9 +172,9 @@ class VideoWriter:
             self._file.release()
         try:
             if kind is None and self._written:
-                held = count_frames(str(self._partial))
-                if held != self._written:  # OpenCV does not tell of a full disk
-                    raise UsageError(f"cannot write {self.path}: of {self._written} frames it holds {held or 0}")
+                readable = count_frames(str(self._partial))
+                if readable != self._written:  # OpenCV does not report a full disk
+                    raise UsageError(f"cannot write {self.path}: of {self._written} frames it holds {readable or 0}")
                 self._partial.replace(self.path)
         finally:
             self._partial.unlink(missing_ok=True)

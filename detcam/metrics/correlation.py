@@ -20,6 +20,10 @@ def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
 
     NaN where one of them is constant.
 
+    Args:
+        first: of any shape and real dtype, finite.
+        second: of the same shape.
+
     >>> spearman(np.array([1, 2, 3]), np.array([10, 100, 1000]))
     1.0
     """
@@ -30,6 +34,10 @@ def pearson(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Pearson's correlation of two arrays of one shape, in [-1, 1].
 
     ``sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2)``; NaN where one of them is constant.
+
+    Args:
+        first: of any shape and real dtype, finite.
+        second: of the same shape.
 
     >>> pearson(np.array([1, 2, 3]), np.array([3, 2, 1]))
     -1.0

@@ -25,7 +25,7 @@ STEPS = 10
 PARTS = ("tracked", "iou", "class", "anchor")
 """What is measured: the product, its overlap and its probability, and the probability at the detection's own anchor."""
 SUFFICIENT_SHARE = 0.9
-"""A subset of pixels is sufficient that brings back this share of the score."""
+"""Pixels are sufficient if they bring back this share of the score."""
 BOOTSTRAP_DRAWS = 10_000
 
 
@@ -93,7 +93,7 @@ def curves(
 
 
 def outside(place: Tensor, counts: Tensor, box: Tensor, image: Tensor, fill: Tensor, score: Score) -> Tensor:
-    """Deletion of the pixels outside the box alone, (step, part), unscaled: does the map know what context counts?
+    """Deletion of the pixels outside the box alone, (step, part), unscaled: does the map find the context that matters?
 
     Args:
         place: from :func:`ranking`, (h, w).
@@ -114,6 +114,9 @@ def outside(place: Tensor, counts: Tensor, box: Tensor, image: Tensor, fill: Ten
 
 def area_under(curve: Sequence[float] | NDArray[np.floating]) -> float:
     """The area under a curve of evenly spaced steps, over a width of 1, by trapezoids.
+
+    Args:
+        curve: (n,), at least two values.
 
     >>> area_under([1, 0.5, 0])
     0.5

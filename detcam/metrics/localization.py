@@ -43,6 +43,13 @@ def pointing_game(heat: Floats, region: Mask) -> float:
 
     Where several pixels are equally hot, the share of them in the region, in [0, 1].
 
+    Args:
+        heat: (H, W), finite and nowhere negative.
+        region: bool (H, W).
+
+    Raises:
+        ValueError: another shape, dtype or range.
+
     >>> pointing_game(np.array([[0.0, 1.0, 0.5]]), np.array([[False, True, False]]))
     1.0
     """
@@ -55,6 +62,13 @@ def energy_inside(heat: Floats, region: Mask) -> float:
     """The share of the map's mass in the region, in [0, 1]: energy-based pointing game.
 
     ``sum_{p in region} h_p / sum_p h_p`` (Wang et al. 2020, Score-CAM, arXiv:1910.01279).
+
+    Args:
+        heat: (H, W), finite and nowhere negative.
+        region: bool (H, W).
+
+    Raises:
+        ValueError: another shape, dtype or range.
 
     >>> energy_inside(np.array([[1.0, 2.0, 1.0]]), np.array([[False, True, True]]))
     0.75
@@ -76,6 +90,9 @@ def discrimination(heat: Floats, own: Mask, others: Sequence[Mask]) -> float:
     Returns:
         nan without others, and where none of the map's mass is in any object.
 
+    Raises:
+        ValueError: another shape, dtype or range.
+
     >>> discrimination(np.array([[3.0, 1.0, 5.0]]), np.array([[True, False, False]]), [np.array([[True, True, False]])])
     0.25
     """
@@ -96,6 +113,13 @@ def compactness(heat: Floats, box: ArrayLike) -> float:
 
     Returns:
         nan for a box without area.
+
+    Args:
+        heat: (H, W), finite and nowhere negative.
+        box: (4,), xyxy in original pixels.
+
+    Raises:
+        ValueError: another shape or range.
 
     >>> round(compactness(np.ones((100, 100)), (0, 0, 100, 100)), 2)
     0.41
@@ -144,11 +168,14 @@ def mask_iou(heat: Floats, region: Mask, thresholds: Sequence[float] | Floats = 
 def box_mask(xyxy: ArrayLike, shape: tuple[int, int]) -> Mask:
     """The pixels whose centres lie in a box: bool (H, W).
 
-    None where the box is outside the image or the wrong way round, or so thin that it holds no centre.
+    No pixel is set where the box is outside the image, has swapped sides, or is so thin that it holds no centre.
 
     Args:
         xyxy: (4,), original pixels: pixel (column i, row j) covers [i, i+1] x [j, j+1].
         shape: (H, W) of the image.
+
+    Raises:
+        ValueError: the box is not four finite numbers.
 
     >>> box_mask((1, 0, 3, 1), (2, 4)).tolist()
     [[False, True, True, False], [False, False, False, False]]
@@ -173,6 +200,9 @@ def plausibility(
     Returns:
         ``pointing_box``, ``pointing_mask``, ``energy_box``, ``energy_mask``, ``discrimination``, ``compactness`` and
         ``mask_iou``, the best over the thresholds; nan where what it needs is missing, or is without a single pixel.
+
+    Raises:
+        ValueError: another shape, dtype or range.
     """
     heat = _checked_heat(heat)
     boxed = box_mask(box, heat.shape)

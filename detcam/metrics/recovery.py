@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 FIGURES = ("precision", "auroc", "peak")
-"""What :func:`recovery` tells of a map."""
+"""The keys that :func:`recovery` returns."""
 LEAST_HELD_SHARE = 0.5
 """A patch holds a mark where it holds at least this share of its area."""
 MOST_TIMES_CAUSE, SPARE_PX = 4, 200
@@ -79,11 +79,11 @@ def precision(heat: Floats, cause: Mask, number: int | None = None) -> float:
         return math.nan
     least = np.partition(heat, -number, axis=None)[-number]
     above, level = heat > least, heat == least
-    found = int(np.count_nonzero(above & cause))
+    hits = int(np.count_nonzero(above & cause))
     if least > 0:
         left = number - np.count_nonzero(above) - np.count_nonzero(level & ~cause)
-        found += max(int(left), 0)
-    return found / number
+        hits += max(int(left), 0)
+    return hits / number
 
 
 def auroc(heat: Floats, cause: Mask) -> float:

@@ -1,7 +1,7 @@
-"""What stands for "removed" when a map is judged, and is used by no method: so none can have been made for it.
+"""Fills for judging maps that no method uses, so that no method can be tuned to them.
 
-A maker takes an image (3, h, w), ``inside`` (bool (h, w), False in the padding) and a seed, and gives a fill: from what
-is removed, bool (n, h, w), to the images (n, 3, h, w) without it. All else is left as it is, the padding too.
+Each function takes an image (3, h, w), ``inside`` (bool (h, w), False in the padding) and a seed, and returns a fill: a
+function from what is removed, bool (n, h, w), to the images (n, 3, h, w) without it. Padding stays as it is.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ def inpaint(image: Tensor, inside: Tensor, seed: int) -> Fill:
 
     It is done in an image reduced to 96 pixels along its longer side, where a pixel is the mean of what is left in it,
     and is a hole where nothing is. Where nothing at all is left, the image's mean colour stands in.
+
+    Args:
+        image: (3, h, w) in [0, 1], the detector's input.
+        inside: bool (h, w), False in the padding.
+        seed: not used.
+
+    Returns:
+        The fill, see the module.
     """
     top, bottom, left, right = _window(inside)
     part = image[:, top:bottom, left:right]
@@ -58,7 +66,16 @@ def inpaint(image: Tensor, inside: Tensor, seed: int) -> Fill:
 
 
 def shuffle(image: Tensor, inside: Tensor, seed: int) -> Fill:
-    """Removed pixels are those of the same image with its blocks in another order; no block keeps its place."""
+    """Removed pixels are those of the same image with its blocks in another order; no block keeps its place.
+
+    Args:
+        image: (3, h, w) in [0, 1], the detector's input.
+        inside: bool (h, w), False in the padding.
+        seed: of the order.
+
+    Returns:
+        The fill, see the module.
+    """
     top, bottom, left, right = _window(inside)
     part = image[:, top:bottom, left:right]
     height, width = part.shape[1:]
@@ -76,7 +93,16 @@ def shuffle(image: Tensor, inside: Tensor, seed: int) -> Fill:
 
 
 def roll(image: Tensor, inside: Tensor, seed: int) -> Fill:
-    """Removed pixels are those half the image's height and width away, around its edges."""
+    """Removed pixels are those half the image's height and width away, around its edges.
+
+    Args:
+        image: (3, h, w) in [0, 1], the detector's input.
+        inside: bool (h, w), False in the padding.
+        seed: not used.
+
+    Returns:
+        The fill, see the module.
+    """
     top, bottom, left, right = _window(inside)
     other = image.clone()
     part = image[:, top:bottom, left:right]

@@ -25,13 +25,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detcam.errors import UsageError
 from detcam.io.files import write_whole
-from detcam.report.pictures import Drawn, Shot, draw_image, write_patch
+from detcam.report.pictures import CasePicture, DrawnImage, draw_image, write_patch
 from detcam.runs.reading import open_run
 from detcam.runs.verdicts import VERDICTS
 
 Row = dict[str, Any]
 
-HERE = Path(__file__).parent
+REPORT_FOLDER = Path(__file__).parent
 STATIC = ("report.css", "theme.js", "verdicts.js", "gallery.js", "detail.js", "app.js")
 TYPES = {
     "Cls": "right place, wrong class",
@@ -41,25 +41,34 @@ TYPES = {
     "Bkg": "no labelled object there",
     "Miss": "labelled object without a detection",
 }
-DIED = {
-    "never_fired": "No raw prediction spoke for it.",
-    "below_threshold": "A raw prediction spoke for it, below the confidence threshold.",
+MISS_REASONS = {
+    "never_fired": "No raw prediction over it gave its class a score that counts.",
+    "below_threshold": "A raw prediction gave its class a score below the confidence threshold.",
     "suppressed": "Its prediction was suppressed by another box.",
     "other_class": "Its prediction was reported as another class.",
 }
-KEPT = (
+CASE_COLUMNS = (
     "id", "confidence", "iou", "anchor", "stride", "method", "layers", "target", "status", "reason",
     "supported", "explanation", "cause", "context_dependence", "evidence_inside",
 )  # fmt: skip
-"""Columns that go into a case as they are."""
-BINS = 10
-STRIP = 12
-"""Most cases of a cause shown on its page."""
+"""Columns of a row that a case has unchanged."""
+CONTEXT_BINS = 10
+CASES_PER_CAUSE = 12
+"""Cases shown of each cause at most."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """What the run folder of a review holds, read."""
+    """What the run folder of a review holds.
+
+    Attributes:
+        name: of the folder.
+        description: ``run.json``.
+        summary: ``summary.json``.
+        causes: ``causes.json``.
+        verdicts: ``verdicts.json``, by id.
+        detections, truths, misses: rows of the tables.
+    """
 
     name: str
     description: Row
@@ -102,7 +111,7 @@ def build_report(run: Path) -> Path:
     }
     write_whole(out / "data.js", lambda file: file.write(as_script(data).encode("ascii")))
     for name in STATIC:
-        content = (HERE / "static" / name).read_bytes()
+        content = (REPORT_FOLDER / "static" / name).read_bytes()
         write_whole(out / name, lambda file, content=content: file.write(content))
     html = _render(review, images, cases, patches)
     write_whole(out / "index.html", lambda file: file.write(html.encode("utf-8", "backslashreplace")))
@@ -132,18 +141,25 @@ def run_key(description: Row) -> str:
     return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
-    """Every error and miss as the page wants it, and for each image what to draw of its cases.
+def make_cases(review: Review) -> tuple[list[Row], dict[str, list[CasePicture]]]:
+    """Every error and miss as the page needs it, and for each image what to draw of its cases.
 
-    Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that took
-    the truth or suppressed the prediction. What is not known is left out.
+    Boxes are xyxy in original pixels: ``box`` the prediction's, ``truth_box`` the truth's, ``rival`` the box that
+    claimed
+    the truth or suppressed the prediction. Unknown values are left out.
+
+    Args:
+        review: the run folder's contents.
+
+    Returns:
+        The cases; and by image's name the pictures of its cases.
     """
     detections = {row["id"]: row for row in review.detections}
     truths = {row["id"]: row for row in review.truths}
     errors = [row for row in review.detections if row["error_type"] in TYPES]
     numbers = {image: n for n, image in enumerate(sorted({row["image"] for row in (*errors, *review.misses)}))}
     cases: list[Row] = []
-    by_image: dict[str, list[Shot]] = {image: [] for image in numbers}
+    by_image: dict[str, list[CasePicture]] = {image: [] for image in numbers}
     for missed, row in [*((False, row) for row in errors), *((True, row) for row in review.misses)]:
         truth = truths.get(row["truth_id"])
         if missed:
@@ -151,7 +167,7 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
         else:
             box, truth_box = _box(row), _box(truth)
             rival = detections.get(truth["found_by"]) if truth and row["error_type"] == "Dupe" else None
-        case = {name: row.get(name) for name in KEPT} | {
+        case = {name: row.get(name) for name in CASE_COLUMNS} | {
             "type": "Miss" if missed else row["error_type"],
             "image": numbers[row["image"]],
             "name": row["class_name"],
@@ -162,25 +178,36 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[Shot]]]:
             "receipt": json.loads(row["receipt"]) if row.get("receipt") else None,
         }
         if missed:
-            case |= {"confidence": row["raw_confidence"], "died": DIED.get(row["where_it_died"], row["where_it_died"])}
-        shot = Shot(len(cases), box, truth_box, row["heatmap"], row.get("letterbox"))
+            case |= {
+                "confidence": row["raw_confidence"],
+                "died": MISS_REASONS.get(row["where_it_died"], row["where_it_died"]),
+            }
+        shot = CasePicture(len(cases), box, truth_box, row["heatmap"], row.get("letterbox"))
         by_image[row["image"]].append(shot)
         cases.append({name: value for name, value in case.items() if value not in (None, "")})
     return cases, by_image
 
 
 def as_script(data: object) -> str:
-    """Data as ASCII JavaScript that no element, comment or line separator can end early."""
+    """Data as ASCII JavaScript that no element, comment or line separator can end early.
+
+    Args:
+        data: of mappings, lists and what JSON has.
+    """
     text = json.dumps(_plain(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return f"window.DETCAM = {text.replace('<', chr(92) + 'u003c')};\n"
 
 
 def context_figures(cases: Sequence[Row]) -> Row:
-    """How much errors lean on what is around their boxes: counts by tenth, and for each type its median."""
+    """How much errors depend on what is around their boxes: counts by tenth, and the median of each type.
+
+    Args:
+        cases: from :func:`make_cases`.
+    """
     measured = [case for case in cases if "context_dependence" in case]
-    bins = [0] * BINS
+    bins = [0] * CONTEXT_BINS
     for case in measured:
-        bins[min(max(math.floor(case["context_dependence"] * BINS), 0), BINS - 1)] += 1
+        bins[min(max(math.floor(case["context_dependence"] * CONTEXT_BINS), 0), CONTEXT_BINS - 1)] += 1
     types = []
     for name in TYPES:
         if shares := [case["context_dependence"] for case in measured if case["type"] == name]:
@@ -189,14 +216,16 @@ def context_figures(cases: Sequence[Row]) -> Row:
     return {"bins": bins, "types": types, "count": len(measured)}
 
 
-def _draw(run: Path, out: Path, by_image: dict[str, list[Shot]], causes: list[Row]) -> tuple[list[Drawn], Row]:
+def _draw(
+    run: Path, out: Path, by_image: dict[str, list[CasePicture]], causes: list[Row]
+) -> tuple[list[DrawnImage], Row]:
     """Draw everything into a new folder and put it in the old one's place; the patches by their cause's id."""
     fresh = out / ".pictures.partial"
     shutil.rmtree(fresh, ignore_errors=True)
     for folder in ("images", "thumbs", "heat", "causes"):
         (fresh / folder).mkdir(parents=True)
 
-    def draw(job: tuple[int, tuple[str, list[Shot]]]) -> Drawn:
+    def draw(job: tuple[int, tuple[str, list[CasePicture]]]) -> DrawnImage:
         number, (source, shots) = job
         return draw_image(run / "heatmaps", fresh, number, source, shots)
 
@@ -211,7 +240,7 @@ def _draw(run: Path, out: Path, by_image: dict[str, list[Shot]], causes: list[Ro
     return drawn, patches
 
 
-def _images(review: Review, sources: list[str], drawn: list[Drawn]) -> list[Row]:
+def _images(review: Review, sources: list[str], drawn: list[DrawnImage]) -> list[Row]:
     """The cases' images: ``name`` below the folder they share, size, all truths, and ``problem`` where unreadable."""
     try:
         shared = os.path.commonpath([os.path.dirname(source) for source in sources])  # noqa: PTH120
@@ -234,13 +263,13 @@ def _render(review: Review, images: list[Row], cases: list[Row], patches: Row) -
     numbers = {case["id"]: number for number, case in enumerate(cases) if "problem" not in images[case["image"]]}
     causes = []
     for cause in review.causes:
-        shown = [member for member in cause["members"] if member in numbers][:STRIP]
+        shown = [member for member in cause["members"] if member in numbers][:CASES_PER_CAUSE]
         pictured = [cases[numbers[member]] | {"number": numbers[member]} for member in shown]
         causes.append(cause | {"pictures": patches[cause["id"]], "shown": pictured})
     counts = dict.fromkeys(("TP", *TYPES), 0) | review.summary["counts"]
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader(REPORT_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("index.html.jinja").render(
         review=review,

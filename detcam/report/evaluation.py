@@ -19,14 +19,21 @@ from matplotlib.figure import Figure
 from detcam.errors import UsageError
 from detcam.evaluate.charts import charts
 from detcam.evaluate.examples import MOST_MAPS, examples
-from detcam.evaluate.summary import MAIN, REFERENCE, is_baseline, standing, verdict
+from detcam.evaluate.summary import MAIN_FIGURE, REFERENCE, is_baseline, standing, verdict
 from detcam.io.files import write_whole
 from detcam.methods import METHODS
 from detcam.runs.reading import open_run
 
 
 class Column(NamedTuple):
-    """A column of the table: the figure's name in the summary, its heading, how it is written, what it means."""
+    """A column of the table.
+
+    Attributes:
+        key: the figure's name in the summary.
+        heading: of the column.
+        form: how it is written: ``interval``, ``signed``, ``share``, ``count`` or ``plain``.
+        meaning: one or two sentences.
+    """
 
     key: str
     heading: str
@@ -37,7 +44,7 @@ class Column(NamedTuple):
 PLAUSIBLE = "Plausible: where a person would look"
 GROUPS: dict[str, list[Column]] = {
     "Faithful: what the detector needs": [
-        Column(MAIN, "insertion - deletion", "interval",
+        Column(MAIN_FIGURE, "insertion - deletion", "interval",
             "The area between the two curves below, what is removed being blurred. About -1 to 1, higher is better."),
         Column("lead", "lead on the box", "interval",
             "The mean difference to a Gaussian in the box on the same detections. An interval above zero: the method "
@@ -177,15 +184,18 @@ def write_page(out: Path) -> Path:
 def _facts(run: Mapping[str, Any], table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What was measured, by what it is called."""
     configuration = run.get("configuration", {})
-    found = table.unique(["image", "detection"])
-    told = {
+    detections = table.unique(["image", "detection"])
+    images = detections["image"].n_unique()
+    facts = {
         "Weights": " ".join(
             str(part) for part in (configuration.get("weights"), _short(configuration.get("sha256"))) if part
         ),
         "Data": " ".join(str(part) for part in (configuration.get("data"), configuration.get("split")) if part),
-        "Measured": f"{len(lines)} methods on {len(found)} detections in {found['image'].n_unique()} images",
+        "Measured": f"{len(lines)} methods on {len(detections)} detections in {images} images",
         "Sizes": ", ".join(
-            f"{count} {size}" for size in ("small", "medium", "large") if (count := found["size"].to_list().count(size))
+            f"{count} {size}"
+            for size in ("small", "medium", "large")
+            if (count := detections["size"].to_list().count(size))
         ),
         "Network input": f"{size} pixels" if (size := configuration.get("imgsz")) else "the weights' own",
         "Chosen": ", ".join(
@@ -195,7 +205,7 @@ def _facts(run: Mapping[str, Any], table: pl.DataFrame, lines: Sequence[Mapping[
         ),
         "Versions": ", ".join(f"{name} {number}" for name, number in run.get("versions", {}).items()),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in facts.items() if text}
 
 
 def _short(digest: str | None) -> str:

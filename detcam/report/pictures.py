@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
     Box = Sequence[float]
 
-LONGEST = 1280
-"""Longest side of a photograph in the report, pixels."""
-THUMBNAIL = 160
-SURROUNDINGS = 2
-"""Side of what a thumbnail shows, in sides of the boxes: causes are often beside them."""
-FINEST = 160
-"""Most cells along a side of a stored map; finer maps are averaged, single pixels cannot be seen over a photograph."""
+PHOTOGRAPH_SIDE_PX = 1280
+"""Longer side of a photograph in the report at most."""
+THUMBNAIL_SIDE_PX = 160
+THUMBNAIL_REACH = 2
+"""Side of the part that a thumbnail shows, over that of the boxes: causes are often beside them."""
+MOST_MAP_CELLS = 160
+"""Cells along a map's longer side at most; finer maps are averaged: single pixels cannot be seen over a photograph."""
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 84, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 """Colour at full resolution: the lines of boxes are thin."""
 TRUTH_COLOUR = (255, 255, 255)
-RAMP = colourmap("inferno").astype(np.uint8)
-OPACITY = np.rint(255 * np.sqrt(np.linspace(0, 1, 256))).astype(np.uint8)
-"""What is cold stays a photograph: alpha of each of the ramp's colours."""
+HEAT_COLOURS = colourmap("inferno").astype(np.uint8)
+HEAT_OPACITY = np.rint(255 * np.sqrt(np.linspace(0, 1, 256))).astype(np.uint8)
+"""Alpha of each of these colours, 0 for the coldest: where the map is zero, the photograph shows."""
 
 
 @dataclass(frozen=True)
-class Shot:
+class CasePicture:
     """What is drawn of one case.
 
     Attributes:
@@ -57,8 +57,15 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What came of one image: its size in original pixels, why it could not be read, and the cases with a map."""
+class DrawnImage:
+    """What came of drawing one image.
+
+    Attributes:
+        width: original pixels; 0 where it is not known.
+        height: likewise.
+        problem: why the image could not be read, or empty.
+        heats: numbers of the cases that have a map.
+    """
 
     width: int = 0
     height: int = 0
@@ -66,7 +73,7 @@ class Drawn:
     heats: frozenset[int] = frozenset()
 
 
-def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequence[Shot]) -> Drawn:
+def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequence[CasePicture]) -> DrawnImage:
     """Write the pictures of one image and its cases: ``images/N.jpg``, ``thumbs/N.jpg`` and ``heat/N.png``.
 
     Args:
@@ -82,26 +89,35 @@ def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequen
     except (InputError, OSError, ValueError) as error:  # a NUL in a path is a ValueError
         known = next((shot.letterbox for shot in shots if shot.letterbox), None)
         height, width = read_letterbox(known).original if known else (0, 0)
-        return Drawn(width, height, str(error), heats)
+        return DrawnImage(width, height, str(error), heats)
     height, width = picture.shape[:2]
-    gain = min(LONGEST / max(height, width), 1)
+    gain = min(PHOTOGRAPH_SIDE_PX / max(height, width), 1)
     size = max(round(width * gain), 1), max(round(height * gain), 1)
     _write_jpeg(folder / "images" / f"{number}.jpg", cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
     for shot in shots:
         _write_jpeg(folder / "thumbs" / f"{shot.number}.jpg", thumbnail(picture, shot.predicted, shot.truth))
-    return Drawn(width, height, "", heats)
+    return DrawnImage(width, height, "", heats)
 
 
 def thumbnail(picture: NDArray[np.uint8], predicted: Box | None, truth: Box | None) -> NDArray[np.uint8]:
-    """The part around the boxes, RGB uint8, its longer side ``THUMBNAIL`` pixels, with both boxes drawn."""
+    """The part of an image around a case's boxes, with both boxes drawn.
+
+    Args:
+        picture: RGB uint8 (H, W, 3).
+        predicted: xyxy, original pixels, or None.
+        truth: likewise; one of the two is there.
+
+    Returns:
+        RGB uint8, its longer side 160 pixels.
+    """
     height, width = picture.shape[:2]
     boxes = [_ordered(box) for box in (truth, predicted) if box is not None]
     low, high = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
-    side = max(float((high - low).max()) * SURROUNDINGS, 48)
+    side = max(float((high - low).max()) * THUMBNAIL_REACH, 48)
     start = np.clip((low + high - side) / 2, 0, np.maximum(np.array([width, height]) - side, 0)).astype(int)
     x, y = np.minimum(start, [width - 1, height - 1]).tolist()
     crop = picture[y : y + round(side), x : x + round(side)]
-    gain = THUMBNAIL / max(crop.shape[:2])
+    gain = THUMBNAIL_SIDE_PX / max(crop.shape[:2])
     size = max(round(crop.shape[1] * gain), 1), max(round(crop.shape[0] * gain), 1)
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if gain < 1 else cv2.INTER_CUBIC)
     for box, colour in ((truth, TRUTH_COLOUR), (predicted, BOX_COLOUR)):
@@ -119,7 +135,7 @@ def heat_values(raw: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.ui
         raw: float32 (h, w) over the network's input.
         letterbox: places it; sampling is that of :meth:`detcam.geometry.Letterbox.map_to_original`.
     """
-    gain = min(FINEST / max(raw.shape), 1)
+    gain = min(MOST_MAP_CELLS / max(raw.shape), 1)
     height, width = (max(round(side * gain), 1) for side in raw.shape)
     raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_AREA)
     shares = (size / side for size, side in zip(letterbox.resized, letterbox.network, strict=True))
@@ -130,7 +146,15 @@ def heat_values(raw: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.ui
 
 
 def write_patch(source: Path, path: Path) -> bool:
-    """Copy a small picture as PNG; whether it could be read."""
+    """Copy a small picture as PNG.
+
+    Args:
+        source: the picture.
+        path: where to.
+
+    Returns:
+        Whether it could be read.
+    """
     try:
         write_image(path, read_image(source))
     except InputError:
@@ -138,9 +162,9 @@ def write_patch(source: Path, path: Path) -> bool:
     return True
 
 
-def _draw_heats(maps: Path, folder: Path, shots: Sequence[Shot]) -> frozenset[int]:
+def _draw_heats(maps: Path, folder: Path, shots: Sequence[CasePicture]) -> frozenset[int]:
     drawn = set()
-    by_file: dict[str, list[tuple[Shot, str]]] = {}
+    by_file: dict[str, list[tuple[CasePicture, str]]] = {}
     for shot in shots:
         file, _, name = (shot.heatmap or "").partition("#")
         by_file.setdefault(Path(file).name, []).append((shot, name))
@@ -165,8 +189,8 @@ def _read_arrays(path: Path, names: set[str]) -> dict[str, NDArray[np.float32]]:
 
 def _write_heat(path: Path, values: NDArray[np.uint8]) -> None:
     picture = Image.fromarray(values)
-    picture.putpalette(RAMP.tobytes())
-    picture.save(path, transparency=OPACITY.tobytes())
+    picture.putpalette(HEAT_COLOURS.tobytes())
+    picture.save(path, transparency=HEAT_OPACITY.tobytes())
 
 
 def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:

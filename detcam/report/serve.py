@@ -68,7 +68,14 @@ def serve(run: Path, port: int = 0, *, ready: Callable[[str], object]) -> None:
 
 
 def application(run: Path) -> Starlette:
-    """The server's application: the report's files, and ``api/verdicts`` to read (GET) and to change (PATCH)."""
+    """The server's application: the report's files, and ``api/verdicts`` to read (GET) and to change (PATCH).
+
+    Args:
+        run: the run folder of a review; its report is built where there is none.
+
+    Raises:
+        UsageError: not the run folder of a review.
+    """
     verdicts = Verdicts(run)
     if not (run / "report" / "index.html").is_file():
         build_report(run)
@@ -117,10 +124,14 @@ class Verdicts:
         self._known = {row_id for name in ("detections", "misses") for row_id in opened.table(name)["id"]}
 
     def change(self, patch: Any) -> None:
-        """Set each id's entry, or remove it where that is None; nothing changes where one is wrong.
+        """Set or remove verdicts; nothing changes where one of them is wrong.
+
+        Args:
+            patch: entries by id, see :func:`detcam.runs.verdicts.check_verdict`; None removes one.
 
         Raises:
             UsageError: the patch is no object, has an id the run does not have, or an entry that is no verdict.
+            OSError: the file cannot be written.
         """
         if not isinstance(patch, dict):
             raise UsageError(f"verdicts must be an object of ids, got {patch!r:.200}")

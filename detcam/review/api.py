@@ -1,4 +1,4 @@
-"""A labelled set reviewed: detect, type every error, explain it, find what errors have in common, write the report."""
+"""The review of a labelled set: detect, type every error, explain it, find and test causes, write the report."""
 
 from __future__ import annotations
 
@@ -169,13 +169,21 @@ def _review(
         progress("explaining", number, total)
     progress("causes", 0, None)
     write_causes(
-        reviewer.model, folder, predictions, errors, reviewer.conf, lambda found: progress("causes", found, None)
+        reviewer.model, folder, predictions, errors, reviewer.conf, lambda count: progress("causes", count, None)
     )
     build_report(folder.path)
 
 
 def identify(model: Any, detector: DetectorAdapter) -> dict[str, str | None]:
-    """What tells a model from another: a file's path and SHA-256; of one in memory its parameters' SHA-256."""
+    """What tells one model from another: its file's path and SHA-256; of one in memory its parameters' SHA-256.
+
+    Args:
+        model: what the user passed.
+        detector: what it was loaded as.
+
+    Returns:
+        ``weights`` and ``weights_sha256``; the latter is None for a model that has neither file nor parameters.
+    """
     if isinstance(model, str | os.PathLike):
         file = Path(model)
         return {"weights": str(model), "weights_sha256": file_sha256(file) if file.is_file() else None}
@@ -190,7 +198,11 @@ def identify(model: Any, detector: DetectorAdapter) -> dict[str, str | None]:
 
 
 def fingerprint(labelled: LabelledSet) -> str:
-    """SHA-256 of the labels: a review of others is another review."""
+    """SHA-256 of the labels, in hexadecimal: a review with other labels is another review.
+
+    Args:
+        labelled: the set.
+    """
     digest = hashlib.sha256()
     for image in labelled.images:
         digest.update(os.fsencode(image.path))

@@ -13,7 +13,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.drawing.render import write_image
 from detcam.errors import InputError
 from detcam.io.images import read_image
-from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, described, find_causes, paste
+from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, describe_causes, find_causes, paste
 from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene
@@ -45,6 +45,9 @@ def write_causes(
         errors: their types.
         conf: the detector's threshold, in [0, 1].
         advance: called after each cause with how many there are so far.
+
+    Returns:
+        The causes, the one with the most errors first.
     """
     folder.gather()
     pictures = folder.path / "causes"
@@ -53,17 +56,23 @@ def write_causes(
         old.unlink()
     causes: list[Cause] = []
     for cause in find_causes(suspects_of(open_run(folder.path).rows(), predictions, errors)):
-        tested = tried_elsewhere(model, cause, predictions, errors, conf) if len(causes) < MOST_TESTED else cause
+        tested = paste_elsewhere(model, cause, predictions, errors, conf) if len(causes) < MOST_TESTED else cause
         causes.append(tested)
         advance(len(causes))
     patches = {cause.id: _write_pictures(folder.path, cause) for cause in causes}
-    write_json(folder.path / "causes.json", described(causes, patches))
+    write_json(folder.path / "causes.json", describe_causes(causes, patches))
     folder.label("cause", {member.id: cause.id for cause in causes for member in cause.members})
     return causes
 
 
 def suspects_of(rows: Iterable[Row], predictions: Predictions, errors: Errors) -> list[Suspect]:
-    """The false positives among a review's rows that hang on a patch."""
+    """The false positives of a review that hang on a patch.
+
+    Args:
+        rows: of the review's detections.
+        predictions: what was detected.
+        errors: their types.
+    """
     by_key = {image_key(str(image.path)): number for number, image in enumerate(predictions.images)}
     suspects = []
     for row in rows:
@@ -80,12 +89,22 @@ def suspects_of(rows: Iterable[Row], predictions: Predictions, errors: Errors) -
     return suspects
 
 
-def tried_elsewhere(
+def paste_elsewhere(
     model: DetectorAdapter, cause: Cause, predictions: Predictions, errors: Errors, conf: float
 ) -> Cause:
-    """A cause whose patch was put beside objects of its rival class that were judged rightly, in other images.
+    """A cause, tested by pasting its patch beside objects of its rival class that were judged rightly, in other images.
 
-    Causes of errors without a rival stay as they are, and so do patches inside the box, which are the thing itself.
+    Causes of errors without a rival stay as they are, and so do patches inside the box, which are the object itself.
+
+    Args:
+        model: the detector.
+        cause: not changed.
+        predictions: what was detected.
+        errors: their types.
+        conf: the detector's threshold, in [0, 1].
+
+    Raises:
+        InputError: an image cannot be read any more.
     """
     first = cause.members[0]
     if first.rival is None or not cause.beside:
@@ -109,6 +128,9 @@ def tried_elsewhere(
 
 def crop(suspect: Suspect) -> NDArray[np.uint8]:
     """The evidence patch of a false positive, RGB uint8 (h, w, 3).
+
+    Args:
+        suspect: the false positive.
 
     Raises:
         InputError: its image cannot be read any more.

@@ -1,7 +1,7 @@
 """Causes: false positives that hang on the same kind of patch, and what happens when it is taken away or put elsewhere.
 
-A cause is a claim until it is tested. Every member is tested on itself, without its patch and without as large a patch
-elsewhere; and the patch is pasted beside objects that were judged rightly.
+A cause is only a hypothesis until it is tested: on every member, without its patch and without a patch of the same size
+elsewhere; and by pasting the patch beside objects that were judged rightly.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from detcam.review.evidence import EvidencePatch, Floats, Scene, gone
 from detcam.types import Detection
 
 SAME_CAUSE_DISTANCE = 0.7
-"""Mean distance below which two groups are one: the cosine distance of what the detector sees in the patches, against
-what it sees in patches taken at random, and how far apart the patches lie from their boxes."""
+"""Groups with a smaller mean distance are one cause. The distance of two patches is the cosine distance of their
+features, standardised by those of random patches, plus how differently they lie relative to their boxes."""
 PLACE_WEIGHT = 0.35
-"""What one box width or height of that counts."""
+"""What a difference of one box width or height in place adds to that distance."""
 LEAST_MEMBERS = 3
 """A cause has at least so many members."""
 CONFIRMED_SHARE = 0.5
-"""A cause is confirmed where this share of its errors vanishes without it, and twice as many as without others."""
+"""A cause is confirmed if this share of its errors vanishes without it, twice as many as without control patches."""
 TRANSFER_SHARE = 0.25
-"""And, where it was put elsewhere, where it makes this share of objects wrong."""
+"""And if, pasted beside other objects, it makes this share of them wrong."""
 BESIDE_SHARE = 0.5
 """A patch of which this share lies outside the box is beside the object."""
 MOST_PASTES = 24
-"""Places a cause is put at most."""
+"""Objects that a cause is pasted beside at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +203,13 @@ def appears(scene: Scene, class_id: int, target: Detection, conf: float) -> bool
     return not bool(gone(tracked_scores(scene.raw, box.expand(2, 4), [class_id, target.class_id])[0], conf))
 
 
-def described(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
-    """The causes as ``causes.json`` holds them; ``patches`` names each one's pictures."""
+def describe_causes(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
+    """The causes as ``causes.json`` holds them.
+
+    Args:
+        causes: the one with the most errors first.
+        patches: paths of each cause's pictures below the run folder, by the cause's id.
+    """
     return [
         {
             "id": cause.id, "name": cause.name, "members": [member.id for member in cause.members],

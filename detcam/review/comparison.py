@@ -57,7 +57,11 @@ def compare(before: str | Path, after: str | Path) -> pl.DataFrame:
 
 
 def count_fates(table: pl.DataFrame) -> list[Row]:
-    """For each type of error how many were mended, kept and made; a kept error counts as what it was."""
+    """For each type of error how many were mended, kept and new; a kept error counts as the type it was.
+
+    Args:
+        table: from :func:`compare`.
+    """
     counts = []
     for error in ERRORS:
         own = table.filter(pl.coalesce("type_before", "type_after") == error)

@@ -1,4 +1,4 @@
-"""A detector run over a labelled set: what it reports, and all that counts for average precision."""
+"""A detector run over a labelled set: the reported detections, and all those that average precision needs."""
 
 from __future__ import annotations
 

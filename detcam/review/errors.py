@@ -82,7 +82,12 @@ class TruthOutcome:
 
 @dataclass(frozen=True)
 class ImageErrors:
-    """One image's outcomes, in the order its detections and truths were given."""
+    """One image's outcomes.
+
+    Attributes:
+        detections: in the order the detections were given.
+        truths: in the order the truths were given.
+    """
 
     detections: tuple[DetectionOutcome, ...]
     truths: tuple[TruthOutcome, ...]
@@ -90,9 +95,14 @@ class ImageErrors:
 
 @dataclass(frozen=True)
 class ClassErrors:
-    """One class's row: how many truths (crowds aside), outcomes by type, average precision at IoU 0.5 (nan: no truth).
+    """One class's errors. A detection counts for the class it was detected as, a miss for that of its truth.
 
-    A detection counts in the row of the class it was detected as, a miss in that of its truth.
+    Attributes:
+        class_id: the model's.
+        class_name: its name.
+        truths: how many there are, crowds aside.
+        counts: of outcomes, by type.
+        ap50: average precision at IoU 0.5, in [0, 1]; nan without a truth.
     """
 
     class_id: int
@@ -104,7 +114,13 @@ class ClassErrors:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many Cls errors took one class for another; names of the classes."""
+    """How often one class was taken for another.
+
+    Attributes:
+        predicted: name of the predicted class.
+        truth: name of the true class.
+        count: of Cls errors.
+    """
 
     predicted: str
     truth: str
@@ -179,7 +195,12 @@ def find_errors(images: Sequence[LabelledImage], detections: Sequence[Sequence[D
 
 
 def image_errors(truths: Sequence[Truth], detections: Sequence[Detection]) -> ImageErrors:
-    """Type the detections and truths of one image, given in any order."""
+    """Type the detections and truths of one image.
+
+    Args:
+        truths: in any order.
+        detections: in any order, boxes in the same pixels as the truths'.
+    """
     boxes, class_ids = _arrays(detections)
     regions, true_classes = _arrays(truths)
     crowd = np.array([truth.crowd for truth in truths], bool)

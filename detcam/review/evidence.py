@@ -1,7 +1,7 @@
 """The evidence patch of a false positive: the part of the image without which the error is gone.
 
-A map only proposes. Its hottest parts, and for an error of class windows slid over the box and its surroundings, are
-taken away one by one, and what that does to the error decides.
+A map only proposes candidates: its hottest parts and, for an error of class, the worst of windows slid over the box and
+its surroundings. Each is removed, and the detector's score decides.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from detcam.tensors.fills import averaged, softened
 from detcam.types import Detection
 
 AREA_SHARES = (0.04, 0.12, 0.35)
-"""How much of the box's area the hottest pixels cover whose connected parts are tried as patches."""
+"""Shares of the box's area: so many of the hottest pixels are taken, and their connected parts tried as patches."""
 PARTS_PER_SHARE = 2
 """Connected parts tried for each share, by the heat in them."""
 PATCH_GROWTHS = (1.0, 1.6, 2.4)
-"""Sizes in which the window that costs an error most is tried as a patch."""
+"""The window whose removal lowers the score most is tried as a patch at its own size and enlarged by these factors."""
 SCORE_TOLERANCE = 0.05
-"""Of patches that cost an error as much, within this, the smallest is its evidence."""
+"""Among patches within this score of the best, the smallest is taken."""
 SAME_PATCH_IOU = 0.7
 """Patches that overlap more than this (IoU) are one."""
 CONTROL_REACH = 2.0
-"""A control patch lies within the box enlarged this many times, and within the patch's own reach."""
+"""Control patches lie within the box enlarged by this factor, or as far from it as the patch itself."""
 CONTROL_TRIES = 32
 IMAGES_PER_PASS = 16
-MINIATURE_PIXELS = 8
+MINIATURE_SIDE_PX = 8
 """Side of the miniature that stands for the features of a model that can only be called."""
 
 Floats = NDArray[np.float64]
@@ -77,7 +77,14 @@ class EvidencePatch:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One image in the detector's input (1, 3, h, w), of which parts can be replaced."""
+    """One image in the detector's input, of which parts can be replaced.
+
+    Attributes:
+        model: the detector.
+        batch: (1, 3, h, w), its input.
+        letterbox: where the image is in it.
+        raw: the detector's output for it.
+    """
 
     model: DetectorAdapter
     batch: Tensor
@@ -86,7 +93,12 @@ class Scene:
 
     @classmethod
     def of(cls, model: DetectorAdapter, image: NDArray[np.uint8]) -> Scene:
-        """The scene of an RGB uint8 (H, W, 3) image."""
+        """The scene of an image.
+
+        Args:
+            model: the detector.
+            image: RGB uint8 (H, W, 3).
+        """
         batch, (letterbox,) = model.prepare([image])
         with torch.no_grad():
             return cls(model, batch, letterbox, model.forward(batch))
@@ -107,22 +119,50 @@ class Scene:
         return make_fills(self.batch[0].float(), self.inside)
 
     def frame(self, detection: Detection, target: Target, count: Callable[[float], None]) -> Frame:
-        """The image as one detection's frame, in which a target is asked; ``count`` takes the price of each pass."""
+        """The image as one detection's frame, in which a target is measured.
+
+        Args:
+            detection: in original pixels.
+            target: what is measured.
+            count: called with the price of each pass, in forward passes of the whole image.
+        """
         box = self.box(detection)
         return whole_frame(self.model, self.batch, self.inside, box, (detection, target), self.fills, count)
 
     def box(self, detection: Detection) -> Tensor:
-        """A detection's own box (4,), xyxy in the input."""
+        """A detection's own box, float32 (4,), xyxy in the detector's input.
+
+        Args:
+            detection: of this image, with its anchor.
+        """
         return self.raw.box_of(0, detection.anchor, detection.class_id).detach().float()
 
     def scores(self, images: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """The tracked score of boxes (K, 4) as classes, in images (n, 3, h, w): (n, K) in [0, 1]."""
+        """The tracked score of boxes in images: the largest IoU x class probability of any raw prediction.
+
+        Args:
+            images: (n, 3, h, w).
+            boxes: (K, 4), xyxy in the detector's input.
+            class_ids: K classes.
+
+        Returns:
+            (n, K) in [0, 1].
+        """
         with torch.no_grad():
             parts = torch.split(images.to(self.batch.dtype), IMAGES_PER_PASS)
             return torch.cat([tracked_scores(self.model.forward(part), boxes, class_ids) for part in parts])
 
     def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """The same without parts (n, h, w), bool, of the image: (n, fill, K)."""
+        """The tracked score of boxes when parts of the image are removed.
+
+        Args:
+            parts: bool (n, h, w), each removed from a copy of the image.
+            boxes: (K, 4), xyxy in the detector's input.
+            class_ids: K classes.
+
+        Returns:
+            (n, fill, K) in [0, 1].
+        """
         fills = torch.stack(list(self.fills.values()))
         scores = []
         for some in torch.split(parts, IMAGES_PER_PASS):  # whole images are large: never all of them at once
@@ -132,17 +172,24 @@ class Scene:
         return torch.cat(scores)
 
     def features(self, part: Tensor) -> NDArray[np.float32]:
-        """What the detector sees in a part (h, w), bool, of the image when everything else is the mean colour.
+        """What the detector sees in a part of the image when everything else is the mean colour.
 
-        The backbone's activations, averaged over the part, each layer over its own length: float32 (channel,). For a
-        model that can only be called, the part's miniature.
+        The backbone's activations, averaged over the part, those of each layer scaled to length 1. For a model that can
+        only
+        be called, the pixels of the part, reduced to 8 x 8.
+
+        Args:
+            part: bool (h, w).
+
+        Returns:
+            float32 (channel,).
         """
         image = self.batch[0].float()
         alone = torch.where(part, image, averaged(image, self.inside))[None].to(self.batch.dtype)
         if not self.model.differentiable:
             rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
             cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            small = F.interpolate(cut[None], (MINIATURE_PIXELS, MINIATURE_PIXELS), mode="area")[0]
+            small = F.interpolate(cut[None], (MINIATURE_SIDE_PX, MINIATURE_SIDE_PX), mode="area")[0]
             return np.asarray(small.flatten().cpu().numpy(), np.float32)
         with torch.no_grad():
             activations = self.model.forward(alone, self.model.resolve("backbone")).activations
@@ -155,11 +202,14 @@ class Scene:
 
 
 def gone(scores: Tensor, conf: float) -> Tensor:
-    """Whether an error is gone, bool (...): its class scores below the threshold, or its rival's more.
+    """Whether an error is gone: its class scores below the threshold, or less than the rival.
 
     Args:
-        scores: (..., K): of the predicted class, and where there is a rival (the true class) of that.
-        conf: the detector's threshold.
+        scores: (..., K) in [0, 1]: of the predicted class and, where there is one, of its rival, the true class.
+        conf: the detector's threshold, in [0, 1].
+
+    Returns:
+        bool (...).
     """
     return (scores[..., 0] < conf) | (scores[..., 0] < scores[..., 1:].amax(-1) if scores.shape[-1] > 1 else False)
 
@@ -173,19 +223,19 @@ def find_evidence(
     conf: float,
     seed: int = 0,
 ) -> EvidencePatch | None:
-    """The patch that an error hangs on: what costs it most, and of what costs as much the smallest.
+    """The patch that an error hangs on: of those whose removal lowers its score most, the smallest.
 
     Args:
         scene: the image.
         detection: the error.
         rival: the true class, for an error of class, or None.
-        raw_map: (h', w') over the detector's input, that proposes.
-        scanned: windows that propose too, or None.
-        conf: the detector's threshold.
+        raw_map: float32 (h', w') over the detector's input; its hottest parts are candidates.
+        scanned: windows, of which the worst is a candidate too, or None.
+        conf: the detector's threshold, in [0, 1].
         seed: of the control's place.
 
     Returns:
-        None where neither proposes anything, or the error's score is below the threshold already.
+        None where there is no candidate, or the error's score is below the threshold already.
     """
     box = scene.box(detection)
     patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
@@ -204,7 +254,7 @@ def find_evidence(
     parts = torch.stack([rectangle_mask(patch, scene.inside) for patch in patches])
     scores = scene.without(parts, boxes, ids)
     best = _most(scores, patches)
-    # As many patches of its size elsewhere, and of those too the one that costs most: a choice alone is no cause.
+    # The control is the worst of as many random patches as candidates were tried: choosing alone must not make a cause.
     controls = _elsewhere(scene, box, [patches[best]] * len(patches), seed)
     others = torch.stack([rectangle_mask(patch, scene.inside) for patch in controls])
     control_scores = scene.without(others, boxes, ids)

@@ -1,4 +1,4 @@
-"""An explanation that fits the error: another question for each of TIDE's types, and its answer in a sentence."""
+"""Explanations of errors: what the map is asked depends on the error's type, and the answer is one sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detcam.methods.windows import Scan, scan
 from detcam.metrics.localization import box_mask, energy_inside
 from detcam.review.errors import ImageErrors
 from detcam.review.evidence import Scene
-from detcam.review.misses import Death
+from detcam.review.misses import MissTrace
 from detcam.targets import Contrast
 from detcam.types import Detection, Explanation, Heatmap
 
@@ -96,10 +96,13 @@ class ErrorExplainer:
         self._explainer("class", verify=True)
 
     def errors(self, image: ReviewedImage) -> tuple[dict[int, ErrorExplanation], dict[int, Scan]]:
-        """Explain an image's false positives, and the boxes that duplicates repeat; by index of the detection.
+        """Explain an image's false positives, and the boxes that duplicates repeat.
+
+        Args:
+            image: with its detections, truths and outcomes.
 
         Returns:
-            The explanations; the windows slid over errors of class.
+            The explanations, and the windows slid over errors of class; both by the detection's index.
         """
         outcomes = image.outcomes.detections
         explanations: dict[int, Explanation] = {}
@@ -129,19 +132,19 @@ class ErrorExplainer:
         }
         return answers, scans
 
-    def miss(self, name: str, image: NDArray[np.uint8], death: Death) -> ErrorExplanation:
+    def miss(self, name: str, image: NDArray[np.uint8], trace: MissTrace) -> ErrorExplanation:
         """Explain a missed object: what spoke against it, for another class, or for the box that was suppressed.
 
         Args:
             name: the image's.
             image: RGB uint8 (H, W, 3).
-            death: what became of the raw prediction that came closest.
+            trace: what became of the raw prediction that came closest.
         """
-        for_it = death.where in ("suppressed", "other_class") or not self.model.differentiable
+        for_it = trace.where in ("suppressed", "other_class") or not self.model.differentiable
         explainer = self._explainer("class" if for_it else "against", verify=False)
-        (explanation,) = explainer.explain_known(name, image, [death.detection])
-        shown = f"the map shows what spoke {'for' if for_it else 'against'} {death.detection.class_name}"
-        return ErrorExplanation(explanation, f"{death.text}; {shown}", _share_inside(explanation))
+        (explanation,) = explainer.explain_known(name, image, [trace.detection])
+        shown = f"the map shows what spoke {'for' if for_it else 'against'} {trace.detection.class_name}"
+        return ErrorExplanation(explanation, f"{trace.text}; {shown}", _share_inside(explanation))
 
     def _scanned(self, image: ReviewedImage, number: int, rival: Truth) -> tuple[Explanation, Scan]:
         """The map of an error of class by method ``windows``, and the windows: its evidence is sought in them too."""
@@ -204,6 +207,10 @@ class ErrorExplainer:
 def wrong_side(detection: Detection, truth: Truth) -> tuple[int, float]:
     """The side that is furthest off for the object's size, and by how much.
 
+    Args:
+        detection: whose box is badly placed.
+        truth: the object.
+
     Returns:
         The side (left, top, right, bottom = 0 .. 3), and original pixels: positive where the box reaches too far out.
     """
@@ -214,7 +221,12 @@ def wrong_side(detection: Detection, truth: Truth) -> tuple[int, float]:
 
 
 def shared_mass(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """What two maps (H, W) have in common, each over its own mass: the sum of the smaller of the two, in [0, 1]."""
+    """What two maps have in common, each scaled to a mass of 1: the sum of the smaller of the two, in [0, 1].
+
+    Args:
+        first: (H, W), nowhere negative.
+        second: (H, W), nowhere negative.
+    """
     masses = [float(one.sum(dtype=np.float64)) for one in (first, second)]
     if min(masses) <= 0:
         return 0.0

@@ -71,7 +71,7 @@ def average_precision(images: Sequence[LabelledImage], detections: Sequence[Sequ
     classes = sorted(
         {mark["category_id"] for mark in truths if not mark["iscrowd"]} | {mark["category_id"] for mark in answers}
     )
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells its progress there
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress there
         evaluation = COCOeval(_index(len(images), classes, truths), _index(len(images), classes, answers), "bbox")
         evaluation.params.areaRng = evaluation.params.areaRng[:1]  # objects of all sizes
         evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]

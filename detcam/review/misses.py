@@ -1,4 +1,4 @@
-"""Where a missed object died: among the raw predictions, before any threshold or suppression."""
+"""Where a missed object was lost: traced through the raw predictions, before any threshold or suppression."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NEAR_IOU = 0.5
 IOU_SLACK = 0.02
 """Boxes are cut to the image and scaled back after suppression, so their overlap is not quite what it was."""
 FIRED_PROBABILITY = 0.05
-"""A class probability below this is no answer at all."""
+"""Below this probability, a raw prediction does not count as one of the class."""
 
 
 @dataclass(frozen=True)
-class Death:
+class MissTrace:
     """What became of the raw prediction that came closest to a missed object.
 
     Attributes:
@@ -45,7 +45,7 @@ class Death:
     text: str
 
 
-def trace(
+def trace_miss(
     truth: Truth,
     raw: RawOutput,
     index: int,
@@ -54,7 +54,7 @@ def trace(
     names: Mapping[int, str],
     conf: float,
     iou: float,
-) -> Death:
+) -> MissTrace:
     """Follow a missed object through the raw predictions.
 
     Args:
@@ -104,29 +104,29 @@ def trace(
         if reported is not None and detections[reported].class_id != truth.class_id:
             taken = raw_detection(best, detections[reported].class_id)
             text += f"the same box was reported as {taken.class_name} ({taken.confidence:.0%})"
-            return Death("other_class", reported, taken, float(overlap[best]), text)
+            return MissTrace("other_class", reported, taken, float(overlap[best]), text)
         if reported is not None:
             text += "its box was reported, and found another object"
-            return Death("suppressed", reported, own_raw, float(overlap[best]), text)
+            return MissTrace("suppressed", reported, own_raw, float(overlap[best]), text)
         top = int(every[best, raw.first_class :].argmax()) + raw.first_class
         if top != truth.class_id:  # a prediction is suppressed as what it is most sure of
             taken = raw_detection(best, top)
             text += f"the same one was more sure of {taken.class_name} ({taken.confidence:.0%}), and went as that"
-            return Death("other_class", None, taken, float(overlap[best]), text)
+            return MissTrace("other_class", None, taken, float(overlap[best]), text)
         taker = _taker(own_raw, detections, iou)
         text += "the limit of boxes per image cut it off" if taker is None else "a stronger box beside it was kept"
-        return Death("suppressed", taker, own_raw, float(overlap[best]), text)
+        return MissTrace("suppressed", taker, own_raw, float(overlap[best]), text)
     if near.any() and others.max() >= conf:
         taken = raw_detection(int(rival), int(class_id))
         text = f"seen as {taken.class_name} ({taken.confidence:.0%}) rather than {name} ({own[rival]:.0%})"
-        return Death("other_class", None, taken, float(overlap[rival]), text)
+        return MissTrace("other_class", None, taken, float(overlap[rival]), text)
     if near.any() and sure >= FIRED_PROBABILITY:
         text = f"the best raw prediction was {sure:.0%} sure of {name}, below the threshold of {conf:.0%}"
-        return Death("below_threshold", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
+        return MissTrace("below_threshold", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
     text = f"no raw prediction over it was more than {sure:.1%} sure of {name}"
     if not near.any():
         text = f"no raw prediction overlaps it by half: the closest has IoU {overlap[best]:.2f}"
-    return Death("never_fired", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
+    return MissTrace("never_fired", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
 
 
 def _taker(raw: Detection, detections: Sequence[Detection], iou: float) -> int | None:

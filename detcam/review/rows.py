@@ -16,7 +16,7 @@ from detcam.io.images import read_image
 from detcam.review.errors import ImageErrors
 from detcam.review.evidence import EvidencePatch, Scene, find_evidence
 from detcam.review.explaining import ErrorExplainer, ErrorExplanation, ReviewedImage
-from detcam.review.misses import Death, trace
+from detcam.review.misses import MissTrace, trace_miss
 from detcam.runs.reading import Row
 from detcam.runs.schema import COLUMNS, DETECTIONS, RowTable, RunSchema, detection_row, image_key, row_of
 from detcam.types import Detection
@@ -117,15 +117,15 @@ class Reviewer:
         for number, fate in enumerate(outcomes.truths):
             if fate.missed:
                 truth = image.truths[number]
-                death = trace(
+                trace = trace_miss(
                     truth, scene.raw, 0, scene.letterbox, detections, self.model.names, self.conf, self.iou
                 )  # fmt: skip
                 row_id = f"{image_key(name)}-m{number:03d}"
-                answer = self.explainer.miss(name, array, death)
+                answer = self.explainer.miss(name, array, trace)
                 maps[row_id] = answer.explanation.heatmap.raw
-                suppressor = None if death.suppressor is None else f"{image_key(name)}-{death.suppressor:03d}"
+                suppressor = None if trace.suppressor is None else f"{image_key(name)}-{trace.suppressor:03d}"
                 rows.append({
-                    **row_of(row_id, name, answer.explanation), **_answer_columns(answer), **_death_columns(death),
+                    **row_of(row_id, name, answer.explanation), **_answer_columns(answer), **_trace_columns(trace),
                     **dict(zip(("x1", "y1", "x2", "y2"), truth.xyxy.tolist(), strict=True)),
                     "class_id": truth.class_id, "class_name": truth.class_name, "truth_class": truth.class_name,
                     "truth_id": first_truth + number, "error_type": MISS, "suppressor": suppressor,
@@ -137,10 +137,10 @@ def _answer_columns(answer: ErrorExplanation) -> Columns:
     return {"explanation": answer.text, "evidence_inside": None if np.isnan(answer.inside) else answer.inside}
 
 
-def _death_columns(death: Death) -> Columns:
+def _trace_columns(trace: MissTrace) -> Columns:
     """What became of the raw prediction nearest to a missed truth."""
-    raw = dict(zip(("raw_x1", "raw_y1", "raw_x2", "raw_y2"), death.detection.xyxy.tolist(), strict=True))
-    return {**raw, "iou": death.iou, "where_it_died": death.where, "raw_confidence": death.detection.confidence}
+    raw = dict(zip(("raw_x1", "raw_y1", "raw_x2", "raw_y2"), trace.detection.xyxy.tolist(), strict=True))
+    return {**raw, "iou": trace.iou, "where_it_died": trace.where, "raw_confidence": trace.detection.confidence}
 
 
 def _patch_columns(patch: EvidencePatch | None) -> Columns:

@@ -27,13 +27,23 @@ TRUTH_COLUMNS: dict[str, Any] = {
 
 
 def first_truths(labelled: LabelledSet) -> dict[Path, int]:
-    """The id of each image's first truth: truths are numbered over the whole set, whatever can be read of it."""
+    """The id of each image's first truth, by the image's path; truths are numbered over the whole set.
+
+    Args:
+        labelled: the set.
+    """
     starts = np.cumsum([0, *(len(image.truths) for image in labelled.images)]).tolist()
     return {image.path: start for image, start in zip(labelled.images, starts, strict=False)}
 
 
 def truth_table(predictions: Predictions, errors: Errors, first: Mapping[Path, int]) -> pl.DataFrame:
-    """Every truth, by :func:`first_truths`, and the detection that found it: columns as :data:`TRUTH_COLUMNS`."""
+    """Every truth, and the detection that found it, with the columns of :data:`TRUTH_COLUMNS`.
+
+    Args:
+        predictions: what was detected.
+        errors: their types.
+        first: from :func:`first_truths`.
+    """
     rows: list[dict[str, Any]] = []
     for image, outcomes in zip(predictions.images, errors.images, strict=True):
         name = str(image.path)
@@ -49,7 +59,13 @@ def truth_table(predictions: Predictions, errors: Errors, first: Mapping[Path, i
 
 
 def summarise(predictions: Predictions, errors: Errors, labelled: LabelledSet) -> dict[str, Any]:
-    """``summary.json``: counts and dAP of the reported detections, average precision of all; values in [0, 1]."""
+    """``summary.json``: counts and dAP of the reported detections, average precision of all; values in [0, 1].
+
+    Args:
+        predictions: what was detected.
+        errors: their types.
+        labelled: the set.
+    """
     precision = average_precision(predictions.images, predictions.every)
     return {
         "images": len(predictions.images),
@@ -69,7 +85,15 @@ def summarise(predictions: Predictions, errors: Errors, labelled: LabelledSet) -
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON; what is not finite becomes null."""
+    """Write a value as JSON; numbers that are not finite become null.
+
+    Args:
+        path: of the file, replaced.
+        value: of mappings, lists and what JSON has.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     text = json.dumps(_finite(value), ensure_ascii=False, indent=1)
     write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 

@@ -1,4 +1,4 @@
-"""The same work on every image, in this process or on many machines: read, explain, write; a failure is one image's."""
+"""Read, explain and write every image of a run, here or on many machines; a failure affects one image only."""
 
 from __future__ import annotations
 
@@ -30,16 +30,22 @@ Row: TypeAlias = dict[str, Any]
 Pixels: TypeAlias = "NDArray[np.uint8] | Exception"
 
 FAILURES = (InputError, RuntimeError, MemoryError, cv2.error)
-"""What ends the work on one image, and no other's."""
-HANDED = 16
-"""Images handed to a worker of Ray's together: it decodes ahead within them."""
-BLOCKS = 10_000
-"""Most pieces that Ray's driver keeps account of."""
+"""Exceptions that fail one image and let the run go on."""
+IMAGES_PER_TASK = 16
+"""Images that a Ray worker gets at once; it decodes ahead within them."""
+MOST_BLOCKS = 10_000
+"""Blocks at most into which the work is split; Ray's driver keeps an entry for each."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is drawn: ``overlay``, ``heatmap``, ``panel``, ``video``; and how."""
+    """Which pictures a run draws, and how.
+
+    Attributes:
+        save: of ``overlay``, ``heatmap``, ``panel`` and ``video``.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+    """
 
     save: frozenset[str]
     colormap: str
@@ -47,16 +53,22 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Done:
-    """An image that is done, with its rows; or that failed, with the reason."""
+class ImageOutcome:
+    """What became of one image.
+
+    Attributes:
+        name: the image's, in the run.
+        rows: one for each detection; empty where the image failed.
+        reason: why it failed, or None.
+    """
 
     name: str
     rows: list[Row]
     reason: str | None = None
 
 
-def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> Iterator[ImageResult | Done]:
-    """A result for each image, or why there is none: one that fails takes no other with it.
+def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> Iterator[ImageResult | ImageOutcome]:
+    """A result for each image, or why there is none. One image's failure does not affect the others.
 
     Args:
         explainer: whose batch the images share.
@@ -65,7 +77,7 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
     arrays: dict[str, NDArray[np.uint8]] = {}
     for name, pixels in chunk:
         if isinstance(pixels, Exception):
-            yield Done(name, [], reason_of(name, pixels))
+            yield ImageOutcome(name, [], reason_of(name, pixels))
         else:
             arrays[name] = pixels
     try:
@@ -75,7 +87,7 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
             try:
                 yield explainer.explain_named({name: array})[0]
             except FAILURES as error:
-                yield Done(name, [], reason_of(name, error))
+                yield ImageOutcome(name, [], reason_of(name, error))
 
 
 def explain_batches(
@@ -84,11 +96,22 @@ def explain_batches(
     workers: int,
     write: Callable[[ImageResult], list[Row]],
     done: Container[str],
-) -> Iterator[Done]:
-    """Explain batches of items and write each one's result; ``workers`` threads decode ahead of the detector.
+) -> Iterator[ImageOutcome]:
+    """Explain batches of items and write each one's result.
 
-    An item that is ``done``, by its name, only keeps the others company: what shares a forward pass changes the last
-    bits of its results.
+    Finished images are computed again with their batch, but not written: results differ in the last bits between
+    batches of different images, and a resumed run should end with the same bytes. A batch of finished images alone is
+    skipped.
+
+    Args:
+        explainer: makes the maps.
+        batches: items that share a forward pass.
+        workers: threads that decode images ahead of the detector.
+        write: writes one image's result and returns its rows.
+        done: names of the images that are finished.
+
+    Yields:
+        What became of each image that was not finished, in order.
     """
     sizes: SimpleQueue[int] = SimpleQueue()
 
@@ -100,29 +123,40 @@ def explain_batches(
     with closing(decoded(flat(), workers, ahead=workers + explainer.batch)) as stream:
         for first in stream:
             chunk = [(item.name, pixels) for item, pixels in (first, *islice(stream, sizes.get() - 1))]
-            company = {name for name, _ in chunk if name in done}
-            if all(name in company or isinstance(pixels, Exception) for name, pixels in chunk):
-                chunk = [(name, pixels) for name, pixels in chunk if name not in company]
+            finished = {name for name, _ in chunk if name in done}
+            if all(name in finished or isinstance(pixels, Exception) for name, pixels in chunk):
+                chunk = [(name, pixels) for name, pixels in chunk if name not in finished]
             for outcome in explain_chunk(explainer, chunk):
-                if isinstance(outcome, Done):
-                    if outcome.name not in company:
+                if isinstance(outcome, ImageOutcome):
+                    if outcome.name not in finished:
                         yield outcome
-                elif outcome.source not in company:
+                elif outcome.source not in finished:
                     yield _written(outcome, write)
 
 
-def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> Done:
-    """A result written, or the reason why it could not be; a disk that is full ends the run instead."""
+def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> ImageOutcome:
+    """Write a result; the reason where that fails. An ``OSError``, such as a full disk, ends the run instead."""
     try:
-        return Done(result.source, write(result))
+        return ImageOutcome(result.source, write(result))
     except FAILURES as error:
-        return Done(result.source, [], reason_of(result.source, error))
+        return ImageOutcome(result.source, [], reason_of(result.source, error))
 
 
 def run_here(
     explainer: Explainer, batches: Iterable[Sequence[Item]], folder: RunFolder, pictures: Pictures, workers: int
-) -> Iterator[Done]:
-    """Explain batches in this process."""
+) -> Iterator[ImageOutcome]:
+    """Explain batches in this process and write the results.
+
+    Args:
+        explainer: makes the maps.
+        batches: items that share a forward pass.
+        folder: the run folder, held by this process.
+        pictures: what to draw.
+        workers: threads that decode images ahead of the detector.
+
+    Yields:
+        What became of each image that was not finished, in order.
+    """
 
     def write(result: ImageResult) -> list[Row]:
         return folder.add(result, set(pictures.save), pictures.colormap, pictures.opacity)
@@ -143,19 +177,24 @@ class Worker:
         self.explainer, self.path, self.pictures = make(), locate(path), pictures
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Several batches: names, full paths, and whether they are done -> what became of the others.
+        """Explain several batches.
 
-        All of it is JSON, which names that are no text survive.
+        Args:
+            batch: ``images``: for each batch a JSON list of (name, full path, whether it is finished). It is JSON
+                because names need not be valid text.
+
+        Returns:
+            ``done``: an :class:`ImageOutcome` as JSON for each image that was not finished.
         """
         images = [json.loads(text) for text in batch["images"]]
         paths = {name: path for some in images for name, path, _ in some}
         done = {name for some in images for name, _, is_done in some if is_done}
         items = [[Item(name, partial(read_image, path)) for name, path, _ in some] for some in images]
-        told = []
+        outcomes = []
         for one in explain_batches(self.explainer, items, 1, self._write, done):
             reason = one.reason and one.reason.removeprefix(f"{paths[one.name]}: ")
-            told.append(json.dumps(asdict(replace(one, reason=reason))))
-        return {"done": told}
+            outcomes.append(json.dumps(asdict(replace(one, reason=reason))))
+        return {"done": outcomes}
 
     def _write(self, result: ImageResult) -> list[Row]:
         pictures = self.pictures
@@ -196,7 +235,7 @@ def run_on_ray(
     *,
     workers: int,
     gpus: int,
-) -> Iterator[Done]:
+) -> Iterator[ImageOutcome]:
     """Explain image files on the cluster joined: a detector to each worker, batches handed out and retried by Ray Data.
 
     Every worker writes its parts of the run folder itself, so all must reach it by the same path.
@@ -214,12 +253,12 @@ def run_on_ray(
     """
     import ray
 
-    handed = max(min(HANDED // max(map(len, batches)), len(batches) // workers), 1)
+    handed = max(min(IMAGES_PER_TASK // max(map(len, batches)), len(batches) // workers), 1)
     work = ray.data.from_items(
         [{"images": json.dumps([_sent(name, name in folder) for name in batch])} for batch in batches],
-        override_num_blocks=min(-(-len(batches) // handed), BLOCKS),
+        override_num_blocks=min(-(-len(batches) // handed), MOST_BLOCKS),
     )
-    told = work.map_batches(
+    outcomes = work.map_batches(
         Worker,
         fn_constructor_args=(make, str(folder.path.absolute()), pictures),
         batch_size=handed,
@@ -228,11 +267,11 @@ def run_on_ray(
     )
     try:
         with _quiet(ray.data.DataContext.get_current()):
-            for row in told.iter_rows():
-                done = Done(**json.loads(row["done"]))
-                if done.reason is None:
-                    folder.did(done.name)
-                yield done
+            for row in outcomes.iter_rows():
+                outcome = ImageOutcome(**json.loads(row["done"]))
+                if outcome.reason is None:
+                    folder.mark_finished(outcome.name)
+                yield outcome
     except ray.exceptions.RayError as error:
         raise UsageError(f"Ray's workers cannot go on: {_last_line(error)}; what was finished is kept") from error
 
@@ -243,7 +282,7 @@ def _sent(name: str, done: bool) -> tuple[str, str, bool]:
 
 @contextmanager
 def _quiet(context: Any) -> Iterator[None]:
-    """Without Ray Data's own account of a run, of which ours is told."""
+    """Silence Ray Data's own progress bars and log; the run has its own."""
     log = logging.getLogger("ray.data")
     before = (context.enable_progress_bars, log.level)
     context.enable_progress_bars = False
@@ -256,7 +295,12 @@ def _quiet(context: Any) -> Iterator[None]:
 
 
 def reason_of(name: str, error: Exception) -> str:
-    """Why an image failed, without its name, which is told beside it, on one line."""
+    """Why an image failed, on one line, without the image's name.
+
+    Args:
+        name: the image's; cut from the start of the message.
+        error: what was raised.
+    """
     text = str(error).removeprefix(f"{name}: ").strip() or type(error).__name__
     return " ".join(text.split())
 

@@ -1,4 +1,4 @@
-"""The run folder of an evaluation: rows as they are made, one part for each image, so that it can go on later.
+"""The run folder of an evaluation: rows are written image by image, so that it can go on later.
 
 ::
 
@@ -90,7 +90,15 @@ class EvaluationFolder(HeldFolder):
         return int(read_table(self._part(source))["detection"].n_unique())
 
     def add_rows(self, source: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write an image's rows whole; an image without detections gets a part without rows."""
+        """Write an image's rows; an image without detections gets a part without rows.
+
+        Args:
+            source: the image's name.
+            rows: one for each detection and method.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         frame = pl.DataFrame(list(rows), infer_schema_length=None) if rows else pl.DataFrame({"detection": [0]}).clear()
         write_whole(self._part(source), frame.write_parquet)
 
@@ -103,13 +111,23 @@ class EvaluationFolder(HeldFolder):
 
 
 def join_parts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The rows of several images as one table; empty where none has any."""
+    """The rows of several images as one table; empty where none has any.
+
+    Args:
+        parts: a table for each image.
+    """
     full = [part for part in parts if len(part)]
     return pl.concat(full, how="diagonal_relaxed") if full else pl.DataFrame()
 
 
 def write_tables(path: Path, rows: pl.DataFrame, summary: pl.DataFrame) -> None:
-    """Write ``evaluation.parquet``, ``summary.csv`` and ``summary.json`` into an evaluation's folder."""
+    """Write ``evaluation.parquet``, ``summary.csv`` and ``summary.json`` into an evaluation's folder.
+
+    Args:
+        path: the run folder.
+        rows: one for each detection and method.
+        summary: one for each method, best first.
+    """
     rows.write_parquet(path / "evaluation.parquet")
     summary.write_csv(path / "summary.csv")
     summary.write_json(path / "summary.json")

@@ -1,4 +1,4 @@
-"""A run folder being written: every part whole, one for each image, so that a run can stop anywhere and go on later."""
+"""A run folder being written: one complete file per image, so that a run can stop anywhere and go on later."""
 
 from __future__ import annotations
 
@@ -52,12 +52,10 @@ IMAGE_COLUMNS: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
 
 
 class RunFolder(HeldFolder):
-    """A run folder, held by one process at a time; on a remote file system, which has no locks, by whoever comes.
+    """A run folder, locked for one process at a time; remote file systems have no locks, so there any may write.
 
-    Made again with the same configuration, a run goes on: images that are done (``name in folder``) stay as they are,
-    those that failed can be tried again. An image is known by its name.
-
-    As a context manager it lets other processes write when it is left, whatever happened.
+    Opened again with the same configuration, a run goes on: finished images (``name in folder``) stay as they are,
+    those that failed can be tried again. Images are identified by name. Leaving a ``with`` block releases the folder.
 
     Args:
         path: the folder, local or an address of fsspec's; made where it does not exist.
@@ -114,7 +112,7 @@ class RunFolder(HeldFolder):
         remove_files([*path.glob(".*.partial*"), *path.glob("*/.*.partial*")])  # a killed process left them
 
     def _check(self, overwrite: bool) -> dict[str, Any] | None:
-        """What the folder says of itself, where this run may write there."""
+        """The folder's ``run.json``, or None; raises where this run may not write there."""
         path, command, old = self.path, self._description["command"], read_description(self.path)
         if old is not None and overwrite and old["command"] != command:
             raise UsageError(f"{path} holds a run of detcam {old['command']}; choose another folder")
@@ -136,7 +134,11 @@ class RunFolder(HeldFolder):
         return {*whole["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
 
     def describe(self, **facts: Any) -> None:
-        """Record what the run stands on (weights, device, ...) in ``run.json``."""
+        """Record facts about the run (weights, device, ...) in ``run.json``.
+
+        Args:
+            **facts: what JSON can hold, by key.
+        """
         self._description |= facts
         self._description["versions"] = versions()
         self._description |= {"state": "running", "started": _now()}
@@ -158,40 +160,83 @@ class RunFolder(HeldFolder):
         return self._known.get(key, [])
 
     def add(self, result: ImageResult, save: set[str], colormap: str, opacity: float) -> list[dict[str, Any]]:
-        """Write one image's maps and pictures, then its rows; returns the rows."""
+        """Write one image's maps and pictures, then its rows, which marks it as finished.
+
+        Args:
+            result: the image with its explanations.
+            save: which pictures, of ``overlay``, ``heatmap``, ``panel`` and ``video``.
+            colormap: any of matplotlib's names.
+            opacity: of the hottest pixels, in [0, 1].
+
+        Returns:
+            The rows, one for each explanation.
+
+        Raises:
+            OSError: something cannot be written.
+        """
         rows = write_result(self.path, result, save, colormap, opacity)
-        self.did(result.source)
+        self.mark_finished(result.source)
         return rows
 
-    def did(self, source: str) -> None:
-        """Record that an image is done, whose part another process wrote with :func:`write_result`."""
+    def mark_finished(self, source: str) -> None:
+        """Record that an image is finished whose part another process wrote with :func:`write_result`."""
         self._done.add(image_key(source))
 
     def add_rows(self, source: str, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write one image's raw maps (h, w) by the ids of their rows, then the rows."""
+        """Write one image's maps, then its rows, which marks it as finished.
+
+        Args:
+            source: the image's name.
+            rows: with the schema's columns.
+            maps: raw maps, float32 (h, w), by the ids of their rows.
+
+        Raises:
+            OSError: something cannot be written.
+        """
         write_maps(self.path, source, maps)
         part = pl.DataFrame(list(rows), schema=dict(self._schema.columns))
         write_whole(self.path / PARTS / f"{image_key(source)}.parquet", part.write_parquet)
         self._done.add(image_key(source))
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
-        """Write one of the command's tables, whole."""
+        """Write one of the command's tables.
+
+        Args:
+            name: of the file.
+            table: its rows.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         write_whole(self.path / name, table.rechunk().write_parquet)
 
     def fail(self, source: str, reason: str) -> None:
-        """Record an input that failed."""
+        """Record an input that failed, for ``errors.jsonl``.
+
+        Args:
+            source: the input's name.
+            reason: why, on one line.
+        """
         self._errors.append(json.dumps({"path": printable(source), "reason": reason}) + "\n")
-        if time.monotonic() - self._errors_written >= 1:  # whole, which for every one of many takes too long
+        if time.monotonic() - self._errors_written >= 1:  # at most once a second: the whole file is written each time
             self._write_errors()
 
     def finish(self, complete: bool) -> dict[str, int]:
-        """Gather the parts into the tables, record the counts, which are returned, and let the folder go.
+        """Gather the parts into the tables, record the counts and release the folder.
 
         Args:
-            complete: whether all was done; where not, the same run can go on later.
+            complete: whether all inputs were tried; if not, the same run can go on later.
+
+        Returns:
+            How many ``images``, ``failed`` inputs and ``detections`` there are, and how many of these are
+            ``no_signal``,
+            ``unsupported`` and ``no_evidence``.
+
+        Raises:
+            UsageError: a table of the folder is damaged.
         """
         images = self.gather()
-        self._errors.sort()  # in whatever order they were found
+        self._errors.sort()  # they came in any order
         self._write_errors()
         status = self._table(DETECTIONS)["status"].to_list()
         counts = {
@@ -206,13 +251,25 @@ class RunFolder(HeldFolder):
         return counts
 
     def label(self, column: str, values: Mapping[str, Any]) -> None:
-        """Set a column of the gathered detections by their ids; it is null for those that ``values`` does not name."""
+        """Fill a column of the gathered detections; it becomes null in rows that ``values`` does not name.
+
+        Args:
+            column: one of the schema's.
+            values: by the rows' ids.
+        """
         kind = self._schema.columns[column]
         labels = pl.col("id").replace_strict(values, default=None, return_dtype=kind).alias(column)
         self.write_table(DETECTIONS, self._table(DETECTIONS).with_columns(labels))
 
     def gather(self) -> int:
-        """Parts into tables, in the order of images' names, so that the same rows are the same bytes; counts images."""
+        """Gather the images' parts into the tables, sorted by image, so that the same rows give the same bytes.
+
+        Returns:
+            How many images are finished.
+
+        Raises:
+            UsageError: a part or a table is damaged.
+        """
         refresh(self.path)
         parts = sorted((self.path / PARTS).glob("*.parquet"))
         with _mendable():
@@ -227,7 +284,7 @@ class RunFolder(HeldFolder):
             own = rows.filter(table.holds).drop("key", *table.omits)
             self.write_table(name, pl.concat([kept, own], how="diagonal_relaxed").sort("image", "id"))
         self.write_table(IMAGES, images)
-        remove_files(parts)  # and no others, which another process may have written meanwhile
+        remove_files(parts)  # only these: another process may have written more meanwhile
         if is_local(self.path):
             with suppress(OSError):
                 (self.path / PARTS).rmdir()
@@ -258,14 +315,20 @@ def write_result(
     colormap: str,
     opacity: float,
 ) -> list[dict[str, Any]]:
-    """Write one image's maps and pictures below a run folder, then its part, which makes it done; returns its rows.
+    """Write one image's maps and pictures into a run folder, then its part, which marks it as finished.
 
     Args:
         path: the run folder.
-        result: the image's explanations.
-        save: pictures: ``overlay``, ``heatmap``, ``panel``.
-        colormap: of the pictures.
-        opacity: of the hottest pixels.
+        result: the image with its explanations.
+        save: which pictures, of ``overlay``, ``heatmap``, ``panel`` and ``video``.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+
+    Returns:
+        The rows, one for each explanation.
+
+    Raises:
+        OSError: something cannot be written.
     """
     key = image_key(result.source)
     rows = [row_of(f"{key}-{n:03d}", result.source, explanation) for n, explanation in enumerate(result)]
@@ -301,11 +364,11 @@ def _draw(
 
 @contextmanager
 def _mendable() -> Iterator[None]:
-    """Say of a damaged table what becomes of it."""
+    """Add to the error about a damaged table how to repair it."""
     try:
         yield
     except UsageError as error:
-        raise UsageError(f"{error}; remove it, and what it held is made again") from error
+        raise UsageError(f"{error}; remove it, and its images are explained again") from error
 
 
 def _key() -> pl.Expr:
@@ -327,8 +390,8 @@ def _remove_run(path: Path, files: Sequence[str]) -> None:
     remove_files([path / name for name in ("errors.jsonl", IMAGES, *files)])
     remove_files(list((path / PARTS).glob("*")))
     for folder in (path / "heatmaps", path / "overlays"):
-        made = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
-        remove_files([file for file in folder.glob("*") if re.fullmatch(made, file.name)])
+        own_name = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
+        remove_files([file for file in folder.glob("*") if re.fullmatch(own_name, file.name)])
         if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 

@@ -20,16 +20,17 @@ Held = TypeVar("Held", bound="HeldFolder")
 
 
 class HeldFolder:
-    """The folder of a run of one command with one configuration, held by one process at a time.
+    """The folder of a run of one command with one configuration, locked for one process at a time.
 
-    On a remote file system, which has no locks, it is held by whoever comes. At the end of a ``with`` block it is let
-    go; the lock goes with its process, however that ends.
+    Remote file systems have no locks, so there any process may write. Leaving a ``with`` block releases the folder; the
+    lock ends with its process in any case.
 
     Args:
-        path: the folder, local or an address of fsspec's, as :func:`detcam.io.files.locate` gives it; nothing is made
+        path: the folder, local or an address of fsspec's, as :func:`detcam.io.files.locate` gives it; nothing is
+            created
             or read yet.
         command: the command's name.
-        configuration: the resolved configuration; with ``command``, what makes two runs the same.
+        configuration: the resolved configuration; runs of the same ``command`` and configuration are the same run.
     """
 
     def __init__(self, path: Path, command: str, configuration: Mapping[str, Any]) -> None:
@@ -47,10 +48,10 @@ class HeldFolder:
         self.release()
 
     def hold(self) -> None:
-        """Keep other processes out.
+        """Lock the folder for this process.
 
         Raises:
-            UsageError: another process holds the folder.
+            UsageError: another process holds it.
         """
         try:
             if self._lock is not None and not self._lock.is_locked:
@@ -59,7 +60,7 @@ class HeldFolder:
             raise UsageError(f"another process is writing to {self.path}; wait, or choose another folder") from error
 
     def release(self) -> None:
-        """Let other processes write."""
+        """Release the lock; other processes may write then."""
         if self._lock is not None:
             self._lock.release()
 

@@ -28,8 +28,8 @@ from detcam.options import check_counts
 Pixels: TypeAlias = NDArray[np.uint8]
 Outcome: TypeAlias = "Pixels | Exception"
 
-_PATIENCE = 1.0
-"""Seconds for a source to end that waits for a pipe or a camera, which nothing can interrupt."""
+_JOIN_TIMEOUT_S = 1.0
+"""How long to wait for the thread that finds items: one that reads a pipe or a camera cannot be interrupted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,13 @@ def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> It
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items that follow each other, at most ``size`` of them: files, frames, or sources that give nothing.
+    """Consecutive items in batches: files with files, frames with those of their video, failed sources by themselves.
 
-    The same sources give the same batches in every run, whoever explains them.
+    The same sources give the same batches in every run, on every engine.
+
+    Args:
+        items: of a run, in order.
+        size: items in a batch at most.
     """
     for _, alike in groupby(items, lambda item: (item.found, item.clip)):
         while batch := list(islice(alike, size)):
@@ -81,7 +85,16 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def count_items(sources: Sequence[str], every: int = 1, split: str = "val") -> int | None:
-    """How many items there are, failing ones included, decoding none; None where only reading tells, as of a stream."""
+    """How many items there are, failing ones included, without decoding any; None where only reading can tell.
+
+    Args:
+        sources: as for :func:`find_items`.
+        every: of a video, frames 0, ``every``, 2 ``every``, ...
+        split: of a ``data.yaml``.
+
+    Raises:
+        UsageError: ``every`` is no whole number from 1 on.
+    """
     check_counts(every=every)
     total = 0
     if any(source == STDIN or _is_pipe(source) for source in sources):
@@ -105,9 +118,13 @@ def _is_pipe(source: str) -> bool:
 def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generator[tuple[Item, Outcome], None, None]:
     """Each item with its pixels, or with the error of reading it, in order.
 
-    Items are found in a thread of their own and decoded in ``workers`` threads (OpenCV lets go of the interpreter), at
-    most ``ahead`` of them before they are asked for, so at most ``ahead + 1`` images are held. Threads and files are
-    closed when the generator is, at its end, or by an exception; what ``items`` raises is raised here.
+    Items are found in a thread of their own and decoded in others. Threads and files are closed when the generator is
+    closed, ends, or raises; what ``items`` raises is raised here.
+
+    Args:
+        items: of a run.
+        workers: threads that decode.
+        ahead: items decoded at most before they are asked for; so at most ``ahead + 1`` images are in memory.
     """
     queue: SimpleQueue[tuple[Item, Future[Outcome]] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(ahead)
@@ -130,10 +147,10 @@ def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generato
     feeder = threading.Thread(target=feed, name="detcam-find", daemon=True)
     feeder.start()
     try:
-        while (found := queue.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            item, future = found
+        while (entry := queue.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            item, future = entry
             outcome = future.result()
             room.release()
             yield item, outcome
@@ -141,7 +158,7 @@ def decoded(items: Iterable[Item], workers: int = 2, ahead: int = 4) -> Generato
         stop.set()
         room.release()
         pool.shutdown(cancel_futures=True)
-        feeder.join(_PATIENCE)
+        feeder.join(_JOIN_TIMEOUT_S)
 
 
 def _outcome(item: Item) -> Outcome:
@@ -169,14 +186,14 @@ def _expand(sources: Sequence[str], split: str) -> Iterator[str | Missing]:
 def _read_set(path: Path, split: str) -> Iterator[str | Missing]:
     """The images of a labelled set, and what keeps others from being read; its labels do not matter here."""
     try:
-        found = read_data(path, split)
+        labelled = read_data(path, split)
     except UsageError as error:
         yield Missing(str(path), str(error).removeprefix(f"{path}: "))
         return
-    for image in found.images:
+    for image in labelled.images:
         yield str(image.path)
-    labels = {path, *(image.path.stem for image in found.images)}
-    for problem in found.problems:
+    labels = {path, *(image.path.stem for image in labelled.images)}
+    for problem in labelled.problems:
         if problem.path not in labels and not (problem.path.suffix == ".txt" and problem.path.stem in labels):
             yield Missing(str(problem.path), problem.reason)
 

@@ -87,7 +87,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that failed: its path as the run names it, and why."""
+    """An input that failed.
+
+    Attributes:
+        path: as the run names it.
+        reason: why.
+    """
 
     path: str
     reason: str
@@ -97,7 +102,7 @@ class Failure:
 class Run:
     """A run folder, to be read; made by :func:`open_run`. Its length is the number of its detections.
 
-    Files are read when they are asked for, tables once: what another process writes later is not seen.
+    Files are read when they are asked for. A table is read once; what another process writes later is not seen.
 
     Attributes:
         path: the folder, here or at an address.
@@ -113,7 +118,14 @@ class Run:
         return len(self.table())
 
     def has(self, name: str) -> bool:
-        """Whether the run has a table, as for :meth:`table`."""
+        """Whether the run has a table.
+
+        Args:
+            name: as for :meth:`table`.
+
+        Raises:
+            UsageError: the folder cannot be read.
+        """
         return self._is_there(name)
 
     def table(self, name: str = "detections") -> pl.DataFrame:
@@ -168,8 +180,8 @@ class Run:
         Raises:
             UsageError: it is not there, or damaged.
         """
-        found: dict[str, Any] = self._json("summary.json", dict)
-        return found
+        summary: dict[str, Any] = self._json("summary.json", dict)
+        return summary
 
     def causes(self) -> list[dict[str, Any]]:
         """``causes.json`` of a review, the cause of the most errors first: ``id``, ``name``, ``text``, ``members``, ...
@@ -177,8 +189,8 @@ class Run:
         Raises:
             UsageError: it is not there, or damaged.
         """
-        found: list[dict[str, Any]] = self._json("causes.json", list)
-        return found
+        causes: list[dict[str, Any]] = self._json("causes.json", list)
+        return causes
 
     def verdicts(self) -> dict[str, dict[str, Any]]:
         """What a person said of detections and misses, by id: ``verdict`` (of ``VERDICTS``, or None) and ``note``.
@@ -237,15 +249,15 @@ class Run:
         path = self.path / name
         try:
             with reaching(path):
-                found = json.loads(path.read_bytes().decode("utf-8"))
+                value = json.loads(path.read_bytes().decode("utf-8"))
         except OSError as error:
             what = f"it is no finished run of detcam review, but holds one of detcam {self.info['command']}"
             raise UsageError(f"{path} cannot be read: {error.strerror or error}; {what}") from error
         except ValueError as error:
             raise UsageError(f"{path} is no JSON: {error}") from error
-        if not isinstance(found, kind):
+        if not isinstance(value, kind):
             raise UsageError(f"{path} is damaged: it must hold {'an object' if kind is dict else 'a list'}")
-        return found
+        return value
 
     def _is_file(self, name: str) -> bool:
         path = self.path / name
@@ -290,16 +302,16 @@ def open_run(path: str | Path) -> Run:
     Raises:
         UsageError: there is no run folder, it was written by a newer detcam, or ``run.json`` is damaged.
     """
-    found = locate(path)
+    located = locate(path)
     try:
-        with reaching(found):
-            refresh(found)
-            info = read_description(found, advice="")
+        with reaching(located):
+            refresh(located)
+            info = read_description(located, advice="")
     except OSError as error:
-        raise UsageError(f"cannot read {found}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {located}: {error.strerror or error}") from error
     if info is None:
-        raise UsageError(f"{found} is no run folder: it has no run.json, so there is no run of detcam to read")
-    return Run(found, MappingProxyType(info))
+        raise UsageError(f"{located} is no run folder: it has no run.json, so there is no run of detcam to read")
+    return Run(located, MappingProxyType(info))
 
 
 def _row(columns: Mapping[str, Any]) -> Row:
@@ -310,7 +322,7 @@ def _row(columns: Mapping[str, Any]) -> Row:
         raise ValueError(f"unknown status {status!r}")
     receipt, evidence = (json.loads(text) if (text := get(name)) else None for name in ("receipt", "evidence"))
     patch = None
-    if evidence is not None and "patches" not in evidence:  # a review's, which tells other things
+    if evidence is not None and "patches" not in evidence:  # a review's patch, with other keys
         patch, evidence = MappingProxyType(evidence), None
     return Row(
         id=columns["id"],

@@ -1,4 +1,4 @@
-"""The files of a run folder, one by one: the table's columns, maps, names that are safe, files written whole.
+"""The files of a run folder: the table's columns, how maps are stored, file names, ``run.json``.
 
 ::
 
@@ -104,31 +104,55 @@ _DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeErr
 
 
 def read_detections(path: str | Path) -> pl.DataFrame:
-    """The table of a run folder: one row per detection, columns as :data:`COLUMNS`."""
+    """The table of a run folder: one row per detection, with the columns of :data:`COLUMNS`.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        UsageError: the table is damaged.
+        OSError: it cannot be read.
+    """
     return read_table(locate(path) / "detections.parquet")
 
 
 def read_letterbox(text: str) -> Letterbox:
-    """Where a row's map lies in its image, from the row's ``letterbox``."""
+    """Where a row's map lies in its image.
+
+    Args:
+        text: the row's column ``letterbox``.
+
+    Raises:
+        ValueError: not a letterbox.
+    """
     return Letterbox(**{name: tuple(value) for name, value in json.loads(text).items()})
 
 
 def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32]:
-    """A raw map of a run folder, float32 (h, w), from the row's ``heatmap`` and ``scale``; float16's precision.
+    """A raw map of a run folder, float32 (h, w), to float16's precision.
+
+    Args:
+        path: the run folder.
+        key: the row's column ``heatmap``, ``FILE.npz#ID``.
+        scale: the row's column ``scale``, the map's largest magnitude.
 
     Raises:
         UsageError: the map is not there, or damaged.
     """
     file, _, name = key.partition("#")
     place = locate(path) / "heatmaps" / file
-    found = read_maps(place, {name})
-    if name not in found:
+    maps = read_maps(place, {name})
+    if name not in maps:
         raise UsageError(f"{place} has no map {name!r}")
-    return np.asarray(found[name] * scale, np.float32)
+    return np.asarray(maps[name] * scale, np.float32)
 
 
 def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
-    """Those of some maps that a file of a run folder has, float32 (h, w), over their largest magnitude.
+    """Stored maps of one file, float32 (h, w), each divided by its largest magnitude; missing ones are left out.
+
+    Args:
+        path: a file of the folder ``heatmaps``.
+        names: ids of detections.
 
     Raises:
         UsageError: the file cannot be read.
@@ -203,7 +227,13 @@ def file_sha256(path: Path) -> str:
 
 
 def row_of(detection_id: str, source: str, explanation: Explanation) -> dict[str, Any]:
-    """The row of one explained detection."""
+    """The row of one explained detection, by column.
+
+    Args:
+        detection_id: the row's id.
+        source: the image's name.
+        explanation: of the detection.
+    """
     heatmap, receipt, evidence = explanation.heatmap, explanation.receipt, explanation.evidence
     return {
         **detection_row(detection_id, source, explanation.detection),
@@ -227,15 +257,23 @@ def row_of(detection_id: str, source: str, explanation: Explanation) -> dict[str
 
 
 def evidence_row(evidence: Evidence) -> dict[str, Any]:
-    """The evidence patch as JSON: ``patches`` (list of xyxy, original pixels) and the scores around it."""
-    told = {
-        name: getattr(evidence, name) for name in ("becomes", "confidence", "before", "after", "control", "outside")
-    }
-    return {"patches": evidence.patches.tolist(), **told}
+    """The evidence as JSON: ``patches`` (list of xyxy, original pixels) and the scores with and without them.
+
+    Args:
+        evidence: of a detection.
+    """
+    names = ("becomes", "confidence", "before", "after", "control", "outside")
+    return {"patches": evidence.patches.tolist(), **{name: getattr(evidence, name) for name in names}}
 
 
 def detection_row(detection_id: str, source: str, detection: Detection) -> dict[str, Any]:
-    """The columns that a detection has without an explanation."""
+    """The columns of a detection that was not explained.
+
+    Args:
+        detection_id: the row's id.
+        source: the image's name.
+        detection: with its box in original pixels.
+    """
     x1, y1, x2, y2 = detection.xyxy.tolist()
     return {
         "id": detection_id,
@@ -253,18 +291,27 @@ def detection_row(detection_id: str, source: str, detection: Detection) -> dict[
 
 
 def versions() -> dict[str, str]:
-    """Of detcam and what it stands on."""
-    found = {"detcam": __version__, "python": platform.python_version()}
+    """The versions of detcam, Python and the libraries that results depend on, by name."""
+    numbers = {"detcam": __version__, "python": platform.python_version()}
     for name in ("torch", "ultralytics", "numpy", "opencv-python", "polars"):
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            numbers[name] = "unknown"
+    return numbers
 
 
 def write_maps(path: Path, source: str, maps: Mapping[str, NDArray[np.float32]]) -> None:
-    """The raw maps (h, w) of an image's detections, by id, below the run folder ``path``; none, no file."""
+    """Write an image's raw maps as float16, each divided by its largest magnitude; without maps, no file.
+
+    Args:
+        path: the run folder.
+        source: the image's name.
+        maps: float32 (h, w), by the detections' ids.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     if maps:
         halved = {name: _half(raw) for name, raw in maps.items()}
         write_whole(

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 FIRST_SEED = 700_000
-"""Its scenes, and those after it, are used for nothing else."""
+"""Scenes from this seed on are used for nothing else."""
 LEAST_CONFIDENCE = 0.25
 """Of the detections that are judged, here and after a plant."""
 MATCHED_IOU = 0.5
-"""Overlap at which a detection is a thing's."""
+"""IoU from which a detection is a thing's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,14 @@ class PlantedCause:
         return together
 
     def recovery(self, heat: Floats) -> dict[str, float]:
-        """How much of the cause a map (H, W) shows, as :func:`~detcam.metrics.recovery.recovery` tells it.
+        """How much of the cause a map shows, by :func:`~detcam.metrics.recovery.recovery`.
 
         Precision is of as many hottest pixels as the cause has; for a ``texture``, which has most of the image, of as
-        many as the object has. Chance alone finds nine tenths of it: what counts there is the lead over a random map.
+        many as
+        the object has. Chance alone finds nine tenths of a texture, so there only the lead over a random map counts.
+
+        Args:
+            heat: (H, W), finite and nowhere negative.
         """
         number = int(np.count_nonzero(self.box & self.judged)) if self.kind == "texture" else None
         return recovery(heat, self.cause, self.judged, number)
@@ -138,7 +142,12 @@ def planted_kites(model: DetectorAdapter, first: int = FIRST_SEED) -> Iterator[P
 
 
 def detections_of(model: DetectorAdapter, image: NDArray[np.uint8]) -> tuple[Detection, ...]:
-    """The detections of an image, RGB uint8 (H, W, 3), as its explainers number them."""
+    """The detections of an image, numbered as explainers number them: by descending confidence.
+
+    Args:
+        model: the detector.
+        image: RGB uint8 (H, W, 3).
+    """
     batch, letterboxes = model.prepare([image])
     return model.decode(model.forward(batch), letterboxes, DecodeSettings(conf=LEAST_CONFIDENCE))[0]
 

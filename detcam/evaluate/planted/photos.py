@@ -30,9 +30,9 @@ LEAST_SIDE_PX = 16
 """Objects with a shorter side than this, in pixels of the scaled photograph, are left alone."""
 MARK_SHARE, MARK_SIDES_PX, GAP_PX = 0.4, (12, 28), 2
 """The mark's side over the geometric mean of its box's sides; its bounds, and its distance from the box, pixels."""
-VIEWS, MOST_PHOTOS = 320, 80
+ABOUT_VIEWS, MOST_PHOTOS = 320, 80
 """About so many views are trained on, of at most so many photographs."""
-ZOOM = (0.8, 1.25)
+ZOOM_FACTORS = (0.8, 1.25)
 """Views show a photograph at a random scale between these."""
 HELD_OUT_SHARE = 1 / 3
 LEAST_TRAINED, LEAST_HELD_OUT = 10, 5
@@ -62,7 +62,14 @@ class Photo:
     others: tuple[tuple[int, Box], ...]
 
     def draw(self, marked: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """The image, with a mark beside those of the objects (n,) that are to be marked."""
+        """The image with marks beside some of its objects.
+
+        Args:
+            marked: bool (n,), which objects get their mark.
+
+        Returns:
+            A new RGB uint8 (h, w, 3) array.
+        """
         image = np.array(self.image)
         for x1, y1, x2, y2 in self.marks[marked].tolist():
             draw_mark(image, (x1, y1, x2, y2))
@@ -70,7 +77,12 @@ class Photo:
 
 
 def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
-    """The class of a name, or the one with the most objects that are large enough to be stamped.
+    """The index of the class that marks stand for.
+
+    Args:
+        labelled: the set.
+        size: the photographs' longer side, pixels.
+        name: of the class; None takes the one with the most objects that are large enough to be stamped.
 
     Raises:
         UsageError: no such class, or no object that is large enough.
@@ -85,7 +97,13 @@ def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
 
 
 def split(labelled: LabelledSet, model: DetectorAdapter, size: int, seed: int) -> tuple[list[Photo], list[Photo]]:
-    """The photographs to train on and those to hold out, a third of all; fewer of both where there are plenty.
+    """The photographs to train on, and those to hold out: a third of all, at most 80 of either.
+
+    Args:
+        labelled: the set.
+        model: the detector; only objects that it detects are stamped.
+        size: the photographs' longer side, pixels.
+        seed: of the draw.
 
     Raises:
         UsageError: too few objects for either.
@@ -108,16 +126,25 @@ def split(labelled: LabelledSet, model: DetectorAdapter, size: int, seed: int) -
 
 
 def scale(labelled: LabelledImage, model: DetectorAdapter, size: int) -> Photo:
-    """A labelled image scaled to a longer side; what is large enough, and detected, can be stamped."""
+    """A labelled image scaled to a size; objects that are large enough, and detected, can be stamped.
+
+    Args:
+        labelled: the image with its objects.
+        model: the detector.
+        size: the longer side, pixels.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
     height, width = labelled.size
     gain = size / max(height, width)
     shape = max(round(height * gain), 1), max(round(width * gain), 1)
     image = np.array(cv2.resize(read_image(labelled.path), shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    found = detections_of(model, image)
+    detections = detections_of(model, image)
     own, others = [], []
     for truth in labelled.truths:
         box = np.clip(truth.xyxy.astype(np.float64), 0, [width, height, width, height]) * gain
-        alike = [d.xyxy for d in found if d.class_id == truth.class_id]
+        alike = [d.xyxy for d in detections if d.class_id == truth.class_id]
         if _large(labelled, truth, size) and (iou_matrix(box, np.array(alike)) >= MATCHED_IOU).any():
             own.append((truth.class_id, box))
         elif not truth.crowd:
@@ -165,8 +192,8 @@ def views(photos: Sequence[Photo], class_id: int, size: int, seed: int) -> Itera
     """
     rng = np.random.default_rng([seed, 1])
     for photo in photos:
-        for _ in range(max(VIEWS // (2 * len(photos)), 1)):
-            zoom, place = rng.uniform(*ZOOM), rng.random(2)
+        for _ in range(max(ABOUT_VIEWS // (2 * len(photos)), 1)):
+            zoom, place = rng.uniform(*ZOOM_FACTORS), rng.random(2)
             half = rng.random(len(photo.boxes)) < 0.5
             for marked in (half, ~half):
                 yield _view(photo, marked, class_id, size, zoom, place)
@@ -189,10 +216,10 @@ def _view(
     labels = []
     for label, box, mark, stamped in objects:
         moved, needed = (xyxy * zoom + np.tile(corner, 2) for xyxy in (box, mark))
-        seen = np.clip(moved, 0, size)
+        visible = np.clip(moved, 0, size)
         whole = needed.min() >= 0 and needed.max() <= size if stamped else label != class_id
-        if whole and (seen[2:] - seen[:2]).prod() >= (moved[2:] - moved[:2]).prod() / 2:
-            labels.append((label, seen))
+        if whole and (visible[2:] - visible[:2]).prod() >= (moved[2:] - moved[:2]).prod() / 2:
+            labels.append((label, visible))
     return np.asarray(image, np.uint8), labels
 
 

@@ -38,7 +38,7 @@ from detcam.types import Detection
 SIZE_PX = 320
 """Photographs are scaled until their longer side is this, or the checkpoint's own size where that is less."""
 LEAST_DEPENDENT_SHARE = 0.8
-"""The plant took where at least this share of the held-out detections depends on the mark."""
+"""The plant succeeded if at least this share of the held-out detections depends on the mark."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class MarkedDetection:
 
 @dataclass(frozen=True, eq=False)
 class PlantResult:
-    """What came of a plant.
+    """A planted copy, and how methods did on it.
 
     Attributes:
         weights: the planted copy.
@@ -138,7 +138,7 @@ def plant(
     model = trainable(weights, trust_weights)
     given = load(model, device=device, imgsz=imgsz)
     contestants = combine(methods, layers)
-    make_explainers(given, contestants, LEAST_CONFIDENCE, seed)  # what is wrong with them should not wait
+    make_explainers(given, contestants, LEAST_CONFIDENCE, seed)  # checks them before the training
     size = max(given.letterbox(np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)).network)
     size = size if imgsz is not None else min(size, SIZE_PX)
     class_id = choose_class(labelled, size, class_name)
@@ -214,6 +214,12 @@ def _score(model: DetectorAdapter, image: NDArray[np.uint8], detection: Detectio
 def check_taken(class_name: str, stamped: int, detected: int, dependent: int) -> None:
     """Refuse a plant in which too few detections depend on their mark.
 
+    Args:
+        class_name: what a mark makes of an object.
+        stamped: how many held-out objects have a mark.
+        detected: how many of those are detected as the class.
+        dependent: how many of those depend on the mark.
+
     Raises:
         UsageError: fewer than four fifths of the detections depend on it, or fewer than five.
     """
@@ -230,7 +236,16 @@ def measure_marks(
 ) -> list[Row]:
     """One row for each detection and method, as :func:`detcam.evaluate.planted.measure.measure_causes` makes them.
 
-    ``outside`` says whether the mark is outside of the object's box.
+    ``outside`` says whether the mark lies outside the object's box.
+
+    Args:
+        model: the planted copy.
+        methods: each ``NAME[@LAYERS][:BUDGET]``.
+        marked: detections that depend on their mark, those of a photograph together.
+        seed: of the methods.
+
+    Raises:
+        UsageError: no such method or layer, or a method twice.
     """
     explainers = make_explainers(model, methods, LEAST_CONFIDENCE, seed)
     rows = []

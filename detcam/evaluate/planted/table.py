@@ -11,7 +11,7 @@ from detcam.evaluate.summary import is_baseline
 from detcam.metrics.faithfulness import interval
 from detcam.metrics.recovery import FIGURES
 
-MAIN, THEN = "precision", "peak"
+MAIN_FIGURE, TIE_FIGURE = "precision", "peak"
 """The figure that methods are ordered by, and what breaks ties."""
 REFERENCES = ("cause", "elsewhere")
 """Maps no method made: the cause itself, and for a kite as large a part as its mark at the same height on the box's
@@ -21,7 +21,9 @@ Row = dict[str, Any]
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One line for each kind and method, kind by kind, the best first: by :data:`MAIN`, then by :data:`THEN`.
+    """One line for each kind and method, kind by kind, best first.
+
+    Lines are ordered by :data:`MAIN_FIGURE`, then by :data:`TIE_FIGURE`.
 
     Args:
         rows: a row for each map, as :func:`detcam.evaluate.planted.measure.measure_causes` makes them.
@@ -53,7 +55,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
             line["quick_right"] = sum(bool(row.get("quick_right")) for row in own)
         lines.append(line)
     order = list(dict.fromkeys(line["kind"] for line in lines))
-    return sorted(lines, key=lambda line: (order.index(line["kind"]), -line[MAIN], -line[THEN]))
+    return sorted(lines, key=lambda line: (order.index(line["kind"]), -line[MAIN_FIGURE], -line[TIE_FIGURE]))
 
 
 def find_best(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
@@ -65,7 +67,7 @@ def find_best(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """
     rows = [row for row in rows if row["kind"] != "texture"] or rows
     values = {
-        name: np.array([row[MAIN] for row in rows if row["method"] == name])
+        name: np.array([row[MAIN_FIGURE] for row in rows if row["method"] == name])
         for name in dict.fromkeys(row["method"] for row in rows)
         if name not in REFERENCES
     }

@@ -117,8 +117,8 @@ const Detail = (() => {
     $("receipt-text").textContent = !given
       ? "None was made."
       : `${item.supported ? "Supported" : "Unsupported"}: the hottest ${percent(given.hot_share)} of the image ` +
-        `${item.supported ? "counts" : "does not count"} more for the score than parts of that size at random. ` +
-        `Context dependence ${percent(given.context_dependence)}.`;
+        `${item.supported ? "matters" : "does not matter"} more for the score than random parts of that size. ` +
+        `Without everything outside the box the score drops by ${percent(given.context_dependence)} (context dependence).`;
     if (!given) return;
     const mean = (values) => Object.values(values).reduce((sum, value) => sum + value, 0) / Object.keys(values).length;
     const line = (name, values, random) => [name, ...["blur", "mean"].map((fill) => fixed(values[fill])), fixed(mean(random))];
@@ -141,7 +141,7 @@ const Detail = (() => {
   function similar(item, number) {
     const cause = causes[item.cause];
     const others = item.cause ? members.get(item.cause).filter((other) => other !== number) : [];
-    $("similar-text").replaceChildren(cause ? `${cause.name}. ${cause.text} ` : "No other case is known to share its evidence.");
+    $("similar-text").replaceChildren(cause ? `${cause.name}. ${cause.text} ` : "No other case is known to hang on the same kind of patch.");
     if (cause) {
       const link = element("a", "", "All in the gallery");
       link.href = `#/gallery?${new URLSearchParams({ cause: item.cause })}`;
@@ -164,7 +164,7 @@ const Detail = (() => {
       Layers: item.layers?.replaceAll(",", ", "),
       Target: item.target,
       Status: item.reason ? `${item.status}: ${item.reason}` : item.status,
-      Anchor: item.anchor === undefined ? undefined : `${item.anchor}, stride ${item.stride ?? "-"}`,
+      "Raw prediction (anchor)": item.anchor === undefined ? undefined : `${item.anchor}, stride ${item.stride ?? "-"}`,
       "Heat inside the box": item.evidence_inside === undefined ? undefined : percent(item.evidence_inside),
       Case: item.id,
     };
