@@ -71,7 +71,7 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
     The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
     falls when a side moves inwards. What holds the box open is then positive evidence. In changed images it is the IoU
-    with the box of the image as it was: see :func:`held`.
+    with the box of the image as it was: see :func:`hold_target`.
     """
     current = raw.box_of(index, detection.anchor, detection.class_id)
     kept = current.detach()
@@ -215,7 +215,7 @@ def resolve_target(target: str | Target) -> tuple[str, str | Target]:
     return name, target
 
 
-def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Target:
+def hold_target(target: Target, raw: RawOutput, index: int, detection: Detection) -> Target:
     """A target to be asked of changed images, where it is compared with the image as it was, not with itself.
 
     ``iou`` is then the overlap with the box as it was, and ``mask`` the mean over the cells of the mask as it was; all
@@ -243,16 +243,16 @@ def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Ta
     return target
 
 
-COMBINED = ("class", "left", "top", "right", "bottom")
+COMBINED_TARGETS = ("class", "left", "top", "right", "bottom")
 """What ``combined`` asks about (ODAM): a map each, scaled by its own peak; the largest counts."""
 
 
 def target_parts(name: str | Target) -> tuple[str | Target, ...]:
     """The scalars a target stands for: five for ``combined``, else itself."""
-    return COMBINED if name == "combined" else (name,)
+    return COMBINED_TARGETS if name == "combined" else (name,)
 
 
-def mirrored(name: str | Target) -> str | Target:
+def mirror_target(name: str | Target) -> str | Target:
     """What a target is in an image flipped left to right.
 
     Raises:
@@ -275,7 +275,7 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
         UsageError: no such target or class.
     """
     if not isinstance(name, str):
-        return _checked(name_of(name), name)
+        return _require_scalar(name_of(name), name)
     check_target_name(name)
     kind, _, argument = name.partition(":")
     if kind == "contrast":
@@ -283,10 +283,10 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
     if kind == "keypoint":
         number, _, part = argument.partition(":")
         return keypoint(int(number), part or "visible")
-    return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
+    return TARGETS[name] if name in TARGETS.builtin else _require_scalar(name, TARGETS[name])
 
 
-def _checked(name: str, target: Target) -> Target:
+def _require_scalar(name: str, target: Target) -> Target:
     """A target that refuses to be anything but a scalar tensor."""
 
     def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:

@@ -70,9 +70,9 @@ def test_a_map_that_is_the_box_again_is_left_out_beside_evidence(monkeypatch):
     made = detcam.explain(WEIGHTS, render(demo_scenes()["4-same-gem-mark-added"]), detection=[3])[0]
     assert made.evidence is not None
     assert made.heatmap.raw.any()
-    monkeypatch.setattr(conclusion, "LIKE_THE_BOX", -1.0)
+    monkeypatch.setattr(conclusion, "MAX_BOX_CORRELATION", -1.0)
     again = detcam.explain(WEIGHTS, render(demo_scenes()["4-same-gem-mark-added"]), detection=[3])[0]
-    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN)
+    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN_REASON)
     assert not again.heatmap.raw.any()
     assert again.evidence.patches.tolist() == made.evidence.patches.tolist()
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from detcam.adapters.base import RawOutput
 from detcam.types import Detection
 
-BRIGHTNESS = (0.9, 1.0, 1.1)
-SAMPLES = 8
+BRIGHTNESS_FACTORS = (0.9, 1.0, 1.1)
+NOISY_COPIES = 8
 """Noisy copies."""
-NOISE = 0.05
+NOISE_SHARE = 0.05
 """Their noise, as a share of the input's range."""
 
 
@@ -29,15 +29,15 @@ class View:
 def views(batch: Tensor, smoothing: Collection[str], seed: int) -> Iterator[View]:
     """The batch itself, then its copies: flipped and at three brightnesses for ``aug``, each noisy for ``noise``."""
     turns = (False, True) if "aug" in smoothing else (False,)
-    gains = BRIGHTNESS if "aug" in smoothing else (1.0,)
+    gains = BRIGHTNESS_FACTORS if "aug" in smoothing else (1.0,)
     generator = torch.Generator().manual_seed(seed)
-    spread = NOISE * (batch.amax((1, 2, 3), keepdim=True) - batch.amin((1, 2, 3), keepdim=True))
+    spread = NOISE_SHARE * (batch.amax((1, 2, 3), keepdim=True) - batch.amin((1, 2, 3), keepdim=True))
     yield View(batch, False)
     for flipped in turns:
         for gain in gains:
             changed = (batch.flip(-1) if flipped else batch) * gain
             if "noise" in smoothing:
-                for _ in range(SAMPLES):
+                for _ in range(NOISY_COPIES):
                     noise = torch.randn(batch.shape[1:], generator=generator).to(batch)
                     yield View(changed + spread * noise, flipped)
             elif flipped or gain != 1:

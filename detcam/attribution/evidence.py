@@ -16,25 +16,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.attribution.patches import (
-    PARTS,
+    PARTS_PER_SHARE,
     Rectangle,
     area_of,
-    controls_of,
-    cut_to,
-    padded,
-    propose,
+    clip_to_frame,
+    pad_rectangle,
+    propose_controls,
+    propose_patches,
     shared_area,
 )
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame
-from detcam.tensors.fills import softened
+from detcam.tensors.fills import soften_masks
 from detcam.types import Evidence
 
-ENOUGH = 0.8
+ENOUGH_SHARE = 0.8
 """A patch outside the box is enough for it that brings back this share of its score, beside nothing but the box."""
-CLOSE = 0.2
+CLOSE_MARGIN = 0.2
 """Patches cost as much whose margins, own score less the best other, are this close."""
-AROUND = (2.0, 0.0)
+SURROUNDINGS_GROWTHS = (2.0, 0.0)
 """All around the box is taken away within the box enlarged so many times, and everywhere (0)."""
 
 
@@ -53,7 +53,7 @@ def find_evidence(
         outside: False where the box is known to stand alone, so that no patch outside it can be what it hangs on.
     """
     over_input = F.interpolate(heat[None, None].float(), whole.inside.shape, mode="bilinear")[0, 0]
-    proposed = propose(frame, over_input, outside)
+    proposed = propose_patches(frame, over_input, outside)
     if not proposed or is_gone(frame.own_class_scores, conf):
         return None
     fills = list(frame.fills)
@@ -76,12 +76,12 @@ def find_evidence(
 
     def rank(i: int) -> tuple[bool, bool, bool, int]:
         becomes = _rival(after[i], conf) > 0
-        costs = margins[i] > least[becomes] + CLOSE
+        costs = margins[i] > least[becomes] + CLOSE_MARGIN
         return not becomes, not sufficient[i], costs, sum(map(area_of, patches[i]))
 
     ranked = sorted(flips, key=rank)
-    for best in ranked[:PARTS]:
-        controls = controls_of(frame, patches[best], len(proposed))
+    for best in ranked[:PARTS_PER_SHARE]:
+        controls = propose_controls(frame, patches[best], len(proposed))
         if not controls:
             continue
         elsewhere = _scores_without(frame, controls, fills[:1])
@@ -109,11 +109,11 @@ def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: f
         before: the tracked score of the box in the whole image.
     """
     height, width = whole.inside.shape
-    x1, y1, x2, y2 = cut_to(whole, padded([round(side) for side in whole.box.tolist()], 1))
+    x1, y1, x2, y2 = clip_to_frame(whole, pad_rectangle([round(side) for side in whole.box.tolist()], 1))
     rings = []
-    for growth in AROUND:
+    for growth in SURROUNDINGS_GROWTHS:
         spare = round((growth - 1) / 2 * max(x2 - x1, y2 - y1)) if growth else max(height, width)
-        left, top, right, bottom = cut_to(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
+        left, top, right, bottom = clip_to_frame(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
         ring = [(left, top, right, y1), (left, y2, right, bottom), (left, y1, x1, y2), (x2, y1, right, y2)]
         rings.append([patch for patch in ring if area_of(patch)])
     for ring in filter(None, rings):
@@ -136,10 +136,10 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
-        images = frame.without(1 - softened(kept, frame.inside), "mean")
+        images = frame.without(1 - soften_masks(kept, frame.inside), "mean")
         own = frame.own_class_scores.cpu()
         for i, scores in zip(beyond, frame.class_scores(images).cpu(), strict=True):
-            enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH * own[0])
+            enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH_SHARE * own[0])
     return enough
 
 
@@ -164,7 +164,7 @@ def _rival(after: Tensor, conf: float) -> int:
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
     """The scores (set, fill, class) without each set of patches, under some fills."""
     masks = _masks(frame, sets)
-    soft = softened(masks, frame.inside)
+    soft = soften_masks(masks, frame.inside)
     images = torch.cat([frame.without(soft, fill) for fill in fills])
     return frame.class_scores(images).float().view(len(fills), len(sets), -1).transpose(0, 1).cpu()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from detcam.adapters.base import DetectorAdapter
 from detcam.attribution.layer_maps import LayerMaps, RawMap
 from detcam.attribution.prepared_image import PreparedImage
-from detcam.attribution.receipt import check, verify
+from detcam.attribution.receipt import make_quick_receipts, verify
 from detcam.errors import UsageError
 from detcam.methods import METHODS, Method
 from detcam.probing.probe import Probe
@@ -20,7 +20,7 @@ from detcam.targets import Target, class_logit, find_target, target_parts
 from detcam.tensors.fusion import combine_maps
 from detcam.types import Detection, Receipt
 
-TOGETHER = 16
+DETECTIONS_PER_PASS = 16
 """Detections whose gradients at the pixels are held at once."""
 
 
@@ -45,9 +45,9 @@ class ImageMaps:
     def __call__(self, prepared: PreparedImage, detections: Sequence[Detection]) -> list[RawMap]:
         """One map per detection."""
         targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
-        step = TOGETHER if self.method.pixelwise else max(len(detections), 1)
+        step = DETECTIONS_PER_PASS if self.method.pixelwise else max(len(detections), 1)
         used = self.layers.layers if self.method.layers else ()
-        layers = self.layers if used else replace(self.layers, layers=_usual_layers(self.model), chooses=True)
+        layers = self.layers if used else replace(self.layers, layers=_usual_layers(self.model), drops_far_layers=True)
         made = []
         for start in range(0, len(detections), step):
             part = detections[start : start + step]
@@ -84,7 +84,7 @@ class ImageMaps:
         probe = Probe(
             self.model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, seed=self.seed
         )
-        return check(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
+        return make_quick_receipts(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
 
 
 def _usual_layers(model: DetectorAdapter) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from detcam.errors import UsageError
 from detcam.methods import Method, choose_method, find_method, resolve_method
 from detcam.options import check_counts, check_fusion, check_seed, check_smoothing, check_target_name
-from detcam.targets import Target, mirrored, resolve_target
+from detcam.targets import Target, mirror_target, resolve_target
 
 if TYPE_CHECKING:
     from detcam.methods.subject import Subject
@@ -116,4 +116,4 @@ def _check_smoothing(name: str, method: Method, smoothing: frozenset[str], targe
     if smoothing - {"eigen"} and "gradients" not in method.takes:
         raise UsageError(f"{name!r} takes no gradient to be smoothed; leave smoothing out")
     if "aug" in smoothing:
-        mirrored(target)
+        mirror_target(target)

@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.methods.subject import Subject
-from detcam.tensors.fills import FILLS, softened
+from detcam.tensors.fills import FILLS, soften_masks
 from detcam.types import Receipt
 
-HOT = 0.35
+HOT_AREA_SHARE = 0.35
 """The hottest part covers at most this share of the box's area."""
-AROUND = 2.0
+CONTROL_WINDOW_GROWTH = 2.0
 """Random controls lie within the box enlarged this many times about its centre, and what the hottest part needs."""
-MARGIN = 0.1
+MARGIN_SHARE = 0.1
 """A map is supported where its hottest part counts this share of the score more than random parts do."""
-LEAST = 0.01
+MIN_MARGIN = 0.01
 """And at least this much score: what is hardly there at all has no cause to be found."""
-ROOM, LEAST_ROOM = 0.25, 0.03
+ROOM_BOX_SHARE, MIN_ROOM_IMAGE_SHARE = 0.25, 0.03
 """Detections share images where so much room around each is left free: in its box's longer side, in the image's."""
-CONTROLS = 2
-TRIES = 16
+CONTROL_COUNT = 2
+SHIFTS_TRIED = 16
 
 
 def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
@@ -44,7 +44,7 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
     receipts = []
     for number, one in enumerate(maps):
         hot, boxes = _masks(subject, number, one, _generator(subject, number))
-        soft = softened(hot, subject.inside)
+        soft = soften_masks(hot, subject.inside)
         # What is kept: all but the hottest part, it alone, the box alone, each with its random controls.
         kept = torch.cat([1 - soft, soft, boxes.float()])[:, None]
         images = torch.cat([torch.lerp(fill, subject.image, torch.where(subject.inside, kept, 1)) for fill in fills])
@@ -54,7 +54,7 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
     return receipts
 
 
-def check(subject: Subject, maps: Mapping[int, Tensor]) -> list[Receipt]:
+def make_quick_receipts(subject: Subject, maps: Mapping[int, Tensor]) -> list[Receipt]:
     """Quick receipts: the hottest part against one random part, and all outside the box, under both fills.
 
     On the whole image at full size. Detections that lie far apart share the images in which parts are taken away; the
@@ -70,21 +70,21 @@ def check(subject: Subject, maps: Mapping[int, Tensor]) -> list[Receipt]:
         hot, boxes = _masks(subject, number, one, _generator(subject, number))
         parts[number] = torch.stack([hot[0], hot[1], boxes[0]])
     receipts: list[Receipt] = []
-    told: dict[int, tuple[list[list[float]], float]] = {}
+    measured: dict[int, tuple[list[list[float]], float]] = {}
     for group in far_apart({number: _reach(subject, number, own) for number, own in parts.items()}):
-        taken = softened(torch.stack([parts[number][:2] for number in group]).any(0), subject.inside)
+        taken = soften_masks(torch.stack([parts[number][:2] for number in group]).any(0), subject.inside)
         kept = torch.cat([1 - taken, *(parts[number][2:].float() for number in group)])[:, None]
         images = torch.cat([torch.lerp(fill, subject.image, torch.where(subject.inside, kept, 1)) for fill in fills])
         images = images.view(len(fills), len(kept), *subject.image.shape)
         shared = subject.scores(images[:, :2].flatten(0, 1), group).view(len(fills), 2, len(group))
         for place, number in enumerate(group):
             own = subject.scores(images[:, 2 + place], [number])
-            told[number] = torch.cat([shared[:, :, place], own], 1).tolist(), len(fills) * (2 / len(group) + 1)
+            measured[number] = torch.cat([shared[:, :, place], own], 1).tolist(), len(fills) * (2 / len(group) + 1)
     for number, part in parts.items():
-        scores, forwards = told[number]
+        scores, forwards = measured[number]
         removed, moved, alone = ({fill: of[i] for fill, of in zip(FILLS, scores, strict=True)} for i in range(3))
         before = float(subject.before[number])
-        costs = all(moved[fill] - removed[fill] >= max(MARGIN * before, LEAST) for fill in FILLS)
+        costs = all(moved[fill] - removed[fill] >= max(MARGIN_SHARE * before, MIN_MARGIN) for fill in FILLS)
         share = float(part[0].sum() / subject.inside.sum())
         context = _context(before, alone)
         receipts.append(Receipt(before, share, removed, moved, {}, {}, alone, {}, context, costs, forwards))
@@ -112,7 +112,7 @@ def _reach(subject: Subject, number: int, parts: Tensor) -> tuple[int, int, int,
     """
     rows, columns = (torch.where(parts.any(0).any(axis))[0] for axis in (1, 0))
     x1, y1, x2, y2 = subject.boxes[number].tolist()
-    room = math.ceil(max(ROOM * max(x2 - x1, y2 - y1), LEAST_ROOM * max(subject.inside.shape)))
+    room = math.ceil(max(ROOM_BOX_SHARE * max(x2 - x1, y2 - y1), MIN_ROOM_IMAGE_SHARE * max(subject.inside.shape)))
     return int(columns[0]) - room, int(rows[0]) - room, int(columns[-1]) + 1 + room, int(rows[-1]) + 1 + room
 
 
@@ -123,7 +123,7 @@ def _generator(subject: Subject, number: int) -> torch.Generator:
 
 def _context(before: float, alone: Mapping[str, float]) -> float:
     """The relative drop when all outside the box goes, from -1 to 1; 0 where there is next to no score."""
-    return max(1 - sum(alone.values()) / len(alone) / before, -1.0) if before >= LEAST else 0.0
+    return max(1 - sum(alone.values()) / len(alone) / before, -1.0) if before >= MIN_MARGIN else 0.0
 
 
 def hottest_part(subject: Subject, number: int, one: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,16 +138,16 @@ def _masks(subject: Subject, number: int, one: Tensor, generator: torch.Generato
     heat = F.interpolate(one[None, None].float(), shape, mode="bilinear")[0, 0]
     heat = torch.where(subject.inside, heat, -torch.inf)
     box = _rectangle(subject.boxes[number].tolist(), subject.inside)
-    count = min(max(round(HOT * int(box.sum())), 1), int((heat > 0).sum()))
+    count = min(max(round(HOT_AREA_SHARE * int(box.sum())), 1), int((heat > 0).sum()))
     noise = torch.rand(heat.shape, generator=generator).to(heat)
     order = torch.argsort(noise.flatten())  # ties fall at random
     order = order[torch.argsort(heat.flatten()[order], descending=True, stable=True)]
     hot = torch.zeros_like(subject.inside)
     hot.view(-1)[order[:count]] = True
     x1, y1, x2, y2 = subject.boxes[number].tolist()
-    spread_x, spread_y = ((AROUND - 1) / 2 * side for side in (x2 - x1, y2 - y1))
+    spread_x, spread_y = ((CONTROL_WINDOW_GROWTH - 1) / 2 * side for side in (x2 - x1, y2 - y1))
     around = _rectangle([x1 - spread_x, y1 - spread_y, x2 + spread_x, y2 + spread_y], subject.inside)
-    moved = _moved(hot, around, CONTROLS, generator)
+    moved = _moved(hot, around, CONTROL_COUNT, generator)
     elsewhere = _moved(box, subject.inside, 1, generator)
     return torch.stack([hot, *moved]), torch.stack([box, *elsewhere])
 
@@ -167,7 +167,7 @@ def _moved(part: Tensor, around: Tensor, count: int, generator: torch.Generator)
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     own = part[window]
     tries = []
-    for _ in range(TRIES):
+    for _ in range(SHIFTS_TRIED):
         shift = [int(torch.randint(side, (), generator=generator)) for side in own.shape]
         rolled = own.roll(shift, (0, 1))
         tries.append((int((rolled & own).sum()), rolled))
@@ -183,16 +183,18 @@ def _moved(part: Tensor, around: Tensor, count: int, generator: torch.Generator)
 def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, forwards: int) -> Receipt:
     """A receipt from the scores (fill, mask) of the masks in the order they were scored."""
     fills = dict(zip(FILLS, scores, strict=True))
-    told = {
+    by_part = {
         "removed": {fill: own[0] for fill, own in fills.items()},
-        "removed_random": {fill: sum(own[1 : 1 + CONTROLS]) / CONTROLS for fill, own in fills.items()},
-        "kept": {fill: own[1 + CONTROLS] for fill, own in fills.items()},
-        "kept_random": {fill: sum(own[2 + CONTROLS : 2 + 2 * CONTROLS]) / CONTROLS for fill, own in fills.items()},
-        "box_only": {fill: own[2 + 2 * CONTROLS] for fill, own in fills.items()},
-        "box_random": {fill: own[3 + 2 * CONTROLS] for fill, own in fills.items()},
+        "removed_random": {fill: sum(own[1 : 1 + CONTROL_COUNT]) / CONTROL_COUNT for fill, own in fills.items()},
+        "kept": {fill: own[1 + CONTROL_COUNT] for fill, own in fills.items()},
+        "kept_random": {
+            fill: sum(own[2 + CONTROL_COUNT : 2 + 2 * CONTROL_COUNT]) / CONTROL_COUNT for fill, own in fills.items()
+        },
+        "box_only": {fill: own[2 + 2 * CONTROL_COUNT] for fill, own in fills.items()},
+        "box_random": {fill: own[3 + 2 * CONTROL_COUNT] for fill, own in fills.items()},
     }
-    margin = max(MARGIN * before, LEAST)
-    costs = all(told["removed_random"][fill] - told["removed"][fill] >= margin for fill in fills)
-    keeps = all(told["kept"][fill] - told["kept_random"][fill] >= margin for fill in fills)
-    context = _context(before, told["box_only"])
-    return Receipt(before, share, **told, context_dependence=context, supported=costs or keeps, forwards=forwards)
+    margin = max(MARGIN_SHARE * before, MIN_MARGIN)
+    costs = all(by_part["removed_random"][fill] - by_part["removed"][fill] >= margin for fill in fills)
+    keeps = all(by_part["kept"][fill] - by_part["kept_random"][fill] >= margin for fill in fills)
+    context = _context(before, by_part["box_only"])
+    return Receipt(before, share, **by_part, context_dependence=context, supported=costs or keeps, forwards=forwards)

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from detcam.types import Detection, Evidence, Explanation, Receipt
 
-LITTLE, MUCH = 0.1, 0.4
+LITTLE_CONTEXT, MUCH_CONTEXT = 0.1, 0.4
 """Context dependence up to which surroundings matter little, and from which they matter much."""
-BARELY = 0.25
+BARELY_SHARE = 0.25
 """Share of a patch up to which it does not count as in the box, or as out of it."""
-SCATTERED = 0.25
+SCATTERED_BOX_SIDES = 0.25
 """What is hot is in several places where it spreads this far on average (standard deviation), in sides of the box."""
-CONCENTRATED = 0.25
+HOT_PEAK_SHARE = 0.25
 """Heat is that high where it is at least this share of the peak."""
 
 
@@ -49,8 +49,8 @@ def _hangs_on(detection: Detection, evidence: Evidence) -> str:
         which = "its surroundings, up to the outline," if _is_near(detection, evidence) else "all its surroundings"
         return f"without {which} {_lost_or(evidence)}"
     sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
-    side = "outside the box" if evidence.outside >= 1 - BARELY else "across the box's edge"
-    within = evidence.outside <= BARELY
+    side = "outside the box" if evidence.outside >= 1 - BARELY_SHARE else "across the box's edge"
+    within = evidence.outside <= BARELY_SHARE
     if len(sizes) > 1:
         name = "both outlined patches in the box" if within else f"both outlined patches, {side},"
     elif within:
@@ -98,11 +98,11 @@ def _surroundings(receipt: Receipt | None) -> str:
     if receipt is None:
         return ""
     share = receipt.context_dependence
-    if share <= -LITTLE:
+    if share <= -LITTLE_CONTEXT:
         alone = float(np.mean(list(receipt.box_only.values())))
         return f" Its surroundings hold it down: alone it scores {alone:.2f}."
     share = max(share, 0.0)
-    how = "little" if share < LITTLE else "much" if share >= MUCH else "somewhat"
+    how = "little" if share < LITTLE_CONTEXT else "much" if share >= MUCH_CONTEXT else "somewhat"
     return f" Surroundings matter {how} ({share:.0%})."
 
 
@@ -118,7 +118,7 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     share = f"{min(count / area, 9.99):.0%}"
     inside = float(own.sum()) / max(float(heat.sum()), 1e-12)
     if inside < 0.5:
-        rows, columns = np.nonzero(heat >= CONCENTRATED * heat.max())
+        rows, columns = np.nonzero(heat >= HOT_PEAK_SHARE * heat.max())
         return (
             share,
             f"most of it outside, {place_of(box, np.array([columns.min(), rows.min(), columns.max(), rows.max()]))}",
@@ -127,7 +127,7 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     rows, columns = np.nonzero(hot & (own > 0))
     if not len(rows):
         return share, "all over it"
-    if max(rows.std() / max(y2 - y1, 1), columns.std() / max(x2 - x1, 1)) >= SCATTERED:
+    if max(rows.std() / max(y2 - y1, 1), columns.std() / max(x2 - x1, 1)) >= SCATTERED_BOX_SIDES:
         return share, "in several places"
     down, across = (rows.mean() + 0.5) / max(y2 - y1, 1), (columns.mean() + 0.5) / max(x2 - x1, 1)
     return share, f"mostly its {part_of(down, across)}"

@@ -14,7 +14,7 @@ from detcam.options import check_question
 from detcam.targets import find_classes
 from detcam.types import Detection
 
-SAME_PLACE = 0.5
+SAME_PLACE_IOU = 0.5
 """IoU from which a prediction is in the place asked about; others answer only where none is."""
 
 
@@ -52,7 +52,7 @@ def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: 
         height, width = letterbox.original
         raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
     network = letterbox.to_network(asked)
-    anchor, _ = raw.tracked_anchor(index, network, question.class_id, SAME_PLACE)
+    anchor, _ = raw.tracked_anchor(index, network, question.class_id, SAME_PLACE_IOU)
     own = raw.box_of(index, anchor, question.class_id).detach().float().cpu().numpy()
     if iou_matrix(network[None], own[None])[0, 0] == 0:
         raise InputError(f"no raw prediction overlaps box {question.xyxy}")

@@ -65,7 +65,7 @@ class Method:
         return self.function(**{name: available[name] for name in self.takes & available.keys()})
 
 
-_ONE = "K backward"
+_COST = "K backward"
 _POOLED = "pooled over the layer: repaints similar objects"
 _CELLS = "gradient x activation, cell by cell"
 
@@ -87,28 +87,28 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
 
 
 _BUILTIN: dict[str, Method] = {
-    "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _ONE, "class",
+    "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _COST, "class",
         "the classifier's own weights: exact for one pooled linear layer", signed=True, models="pooling classifiers"),
-    "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _ONE, "class", _POOLED),
+    "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _COST, "class", _POOLED),
     "gradcam++": Method(
-        cam.gradcam_plus_plus, "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _ONE, "class", _POOLED),
-    "xgradcam": Method(cam.xgradcam, "layer", "Fu et al. 2020, arXiv:2008.02312", _ONE, "class", _POOLED),
-    "hirescam": Method(cam.hirescam, "layer", "Draelos & Carin 2020, arXiv:2011.08891", _ONE, "detection", _CELLS),
-    "layercam": Method(cam.layercam, "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _ONE, "detection",
+        cam.gradcam_plus_plus, "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _COST, "class", _POOLED),
+    "xgradcam": Method(cam.xgradcam, "layer", "Fu et al. 2020, arXiv:2008.02312", _COST, "class", _POOLED),
+    "hirescam": Method(cam.hirescam, "layer", "Draelos & Carin 2020, arXiv:2011.08891", _COST, "detection", _CELLS),
+    "layercam": Method(cam.layercam, "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _COST, "detection",
         "positive gradient x activation, cell by cell"),
-    "odam": Method(cam.odam, "layer", "Zhao & Chan 2023, arXiv:2304.06354", _ONE, "detection",
+    "odam": Method(cam.odam, "layer", "Zhao & Chan 2023, arXiv:2304.06354", _COST, "detection",
         "gradient x activation, gradients smoothed by an eighth of the box"),
-    "ssgradcam": Method(cam.ssgradcam, "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _ONE,
+    "ssgradcam": Method(cam.ssgradcam, "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _COST,
         "detection", "Grad-CAM kept where each channel's gradient is"),
-    "ssgradcam++": Method(cam.ssgradcam_plus_plus, "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _ONE,
+    "ssgradcam++": Method(cam.ssgradcam_plus_plus, "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _COST,
         "detection", "Grad-CAM++ weights of the box's own cell, kept where the gradient is"),
-    "gcame": Method(cam.gcame, "layer", "Nguyen et al. 2023, arXiv:2306.03400", _ONE, "detection",
+    "gcame": Method(cam.gcame, "layer", "Nguyen et al. 2023, arXiv:2306.03400", _COST, "detection",
         "a Gaussian at the anchor by construction"),
-    "gradnorm": Method(cam.gradnorm, "layer", "the size of gradient x activation", _ONE, "detection",
+    "gradnorm": Method(cam.gradnorm, "layer", "the size of gradient x activation", _COST, "detection",
         "size of gradient x activation, for or against"),
     "eigencam": Method(cam.eigencam, "layer", "Muhammad & Yeasin 2020, arXiv:2008.00299", "none", "nothing",
         "not detection-specific: the same map whatever you ask", signed=True),
-    "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _ONE,
+    "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _COST,
         "detection", "the strongest pattern of gradient x activation, not all of it"),
     "fullgrad": Method(pixel.fullgrad, "image", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
         "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs", pixelwise=True),
@@ -155,7 +155,7 @@ _BUILTIN: dict[str, Method] = {
     "effect": Method(effect.effect, "image", "detcam's own, docs/research/effect.md",
         "about 30 forward of a crop per detection, one backward; some 70 of the image where its surroundings count",
         "detection", "what the score loses without each region, from windows that were hidden, finer by LayerCAM, and "
-        "places anywhere in the image: zero where nothing was found", models="any", budget=effect.BUDGET,
+        "places anywhere in the image: zero where nothing was found", models="any", budget=effect.IMAGE_BUDGET_PASSES,
         concludes=True),
     "box": Method(baselines.box, "image", "a baseline", "none", "detection",
         "a baseline: a Gaussian in the box, knows nothing else", models="any"),
@@ -169,7 +169,7 @@ METHODS: Registry[Method] = Registry("method", "detcam.methods", as_method, _BUI
 """Every method by its name: detcam's, the registered ones, and those of entry points ``detcam.methods``."""
 
 
-DEFAULT, AT_LAYERS = "effect", "layercam"
+DEFAULT_METHOD, LAYER_METHOD = "effect", "layercam"
 """What ``auto`` stands for: the one method that beat a Gaussian in the box on every set of ``docs/benchmark.md``; and
 the best of those that work at layers, for what the first cannot answer."""
 
@@ -181,7 +181,7 @@ def choose_method(target: str, at_layers: bool) -> str:
         target: what is explained; ``combined``, five numbers in one map, takes a method at layers.
         at_layers: layers, their fusion or smoothing were asked for.
     """
-    return AT_LAYERS if at_layers or target == "combined" else DEFAULT
+    return LAYER_METHOD if at_layers or target == "combined" else DEFAULT_METHOD
 
 
 def find_method(name: str) -> Method:

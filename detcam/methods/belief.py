@@ -7,10 +7,10 @@ from torch import Tensor
 
 from detcam.methods.regions import region_means
 
-REACH = 0.15
+REACH_BOX_SIDES = 0.15
 """How far, in sides of the box, what one region is worth tells about another."""
 
-NOISE = 0.1
+NOISE_SHARE = 0.1
 """What the regions' interaction adds to or takes from a block's worth, as a share of the unperturbed score."""
 
 
@@ -42,7 +42,7 @@ class Belief:
         columns = (torch.arange(width) / max(x2 - x1, 1)).expand(height, width)
         places = [region_means(grid.double(), labels, count) for grid in (rows, columns)]
         far = torch.stack([(place[:, None] - place) ** 2 for place in places]).sum(0)
-        near = torch.exp(-far / (2 * REACH**2)) + 1e-4 * torch.eye(len(far))
+        near = torch.exp(-far / (2 * REACH_BOX_SIDES**2)) + 1e-4 * torch.eye(len(far))
         self.spread = self.first = size**2 * near
         self.designs = self.area.new_zeros(0, len(self.area))
         self.answers, self.noise = self.area.new_zeros(0), self.area.new_zeros(0)
@@ -55,7 +55,7 @@ class Belief:
         jitter = 1e-6 * self.first.diagonal().mean() * torch.eye(len(self.area))
         return list((self.mean[:, None] + torch.linalg.cholesky(self.spread + jitter) @ noise).T)
 
-    def learn(self, blocks: list[Tensor], answers: list[float], noise: float = NOISE) -> None:
+    def learn(self, blocks: list[Tensor], answers: list[float], noise: float = NOISE_SHARE) -> None:
         """Take in what blocks added, as shares of the unperturbed score, and how far that is from a sum of worths."""
         rows = torch.zeros(len(blocks), len(self.area), dtype=torch.float64)
         for row, block in zip(rows, blocks, strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 from detcam.methods.subject import Subject
 from detcam.tensors.fusion import fuse_maps
 
-BLOCK = 16
+IMAGES_PER_PASS = 16
 """Images scored together."""
 
 
@@ -22,7 +22,7 @@ def scorecam(subject: Subject) -> Tensor:
     layers = []
     for activations in subject.activations().values():
         values = []
-        for part in torch.split(activations, BLOCK):
+        for part in torch.split(activations, IMAGES_PER_PASS):
             masks = F.interpolate(part[:, None], subject.image.shape[-2:], mode="bilinear")
             low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
             masks = torch.where(high > low, (masks - low) / (high - low), 0)
@@ -43,8 +43,8 @@ def ablationcam(subject: Subject) -> Tensor:
     for name, activations in subject.activations().items():
         own = subject.values_with(name, activations[None])[0]
         values = []
-        for start in range(0, len(activations), BLOCK):
-            part = range(start, min(start + BLOCK, len(activations)))
+        for start in range(0, len(activations), IMAGES_PER_PASS):
+            part = range(start, min(start + IMAGES_PER_PASS, len(activations)))
             without = activations.expand(len(part), -1, -1, -1).clone()
             without[range(len(part)), part] = 0
             values.append(subject.values_with(name, without))
@@ -64,7 +64,7 @@ def reciprocam(subject: Subject) -> Tensor:
     gaussian = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], device=activations.device) / 16
     flat = activations.flatten(1)
     values = []
-    for cells in torch.split(torch.arange(rows * columns, device=activations.device), BLOCK):
+    for cells in torch.split(torch.arange(rows * columns, device=activations.device), IMAGES_PER_PASS):
         masks = torch.zeros(len(cells), 1, rows * columns, device=activations.device)
         masks[torch.arange(len(cells)), 0, cells] = 1
         masks = F.conv2d(masks.view(-1, 1, rows, columns), gaussian[None, None], padding=1)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from detcam.methods.subject import Subject
 
-STEPS = 50
+PATH_POINTS = 50
 """Points on the path of integrated gradients."""
-SAMPLES = 50
+NOISY_COPIES = 50
 """Noisy copies of SmoothGrad."""
-NOISE = 0.15
+NOISE_SHARE = 0.15
 """Their noise, as a share of the input's range."""
 
 
@@ -44,12 +44,12 @@ def smoothgrad(subject: Subject) -> Tensor:
     """
     generator = torch.Generator().manual_seed(subject.seed)
     image = subject.image
-    spread = NOISE * (image.amax() - image.amin())
+    spread = NOISE_SHARE * (image.amax() - image.amin())
     total = torch.zeros(())
-    for _ in range(SAMPLES):
+    for _ in range(NOISY_COPIES):
         noise = torch.randn(image.shape, generator=generator).to(image)
         total = subject.gradients(image + spread * noise) + total.to(image)
-    return _largest(total / SAMPLES)
+    return _largest(total / NOISY_COPIES)
 
 
 def integrated_gradients(subject: Subject) -> Tensor:
@@ -59,7 +59,7 @@ def integrated_gradients(subject: Subject) -> Tensor:
     classifiers that normalise. 50 points of Gauss-Legendre quadrature; the channels are summed, so a map's sum is the
     change of the target.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(STEPS)
+    nodes, weights = np.polynomial.legendre.leggauss(PATH_POINTS)
     total = torch.zeros(())
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
         total = float(weight) * subject.gradients(float(node) * subject.image) + total.to(subject.image)

@@ -10,15 +10,15 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor
 
-from detcam.tensors.fills import blurred
+from detcam.tensors.fills import blur_image
 
-WINDOW = 1.6
+WINDOW_GROWTH = 1.6
 """Regions are cut from the box enlarged this many times about its centre."""
 
-COMPACTNESS = (10, 100, 1000, 10000)
+COMPACTNESSES = (10, 100, 1000, 10000)
 """Of superpixels; the first that gives at least half as many as were asked for, else the last."""
 
-HALVED = 0.15
+HALF_HEAT_AREA_SHARE = 0.15
 """Share of the box's area over which the heat of an order of regions halves."""
 
 Score = Callable[[Tensor], Tensor]
@@ -36,14 +36,14 @@ def superpixels(image: Tensor, box: Tensor, inside: Tensor, count: int) -> Tenso
     """
     top, bottom, left, right = _window(box, inside)
     labels = torch.full(inside.shape, -1, dtype=torch.int64, device=image.device)
-    labels[top:bottom, left:right] = segmented(image[:, top:bottom, left:right], count)
+    labels[top:bottom, left:right] = segment_image(image[:, top:bottom, left:right], count)
     return labels.masked_fill(~inside, -1)
 
 
-def segmented(image: Tensor, count: int) -> Tensor:
+def segment_image(image: Tensor, count: int) -> Tensor:
     """About ``count`` SLIC regions of an image (3, h, w): int64 (h, w), numbered from 0 without gaps."""
     picture = image.permute(1, 2, 0).cpu().numpy()
-    for compactness in COMPACTNESS:
+    for compactness in COMPACTNESSES:
         found = slic(picture, n_segments=count, compactness=compactness, start_label=0, channel_axis=2)
         if found.max() + 1 >= min(count, picture.shape[0] * picture.shape[1]) / 2:
             break
@@ -63,12 +63,12 @@ def box_gaussian(box: Tensor, shape: tuple[int, int]) -> Tensor:
     return gaussian
 
 
-class Reveal:
+class RegionScorer:
     """Images in which some regions are kept and all else is blurred, and their scores."""
 
     def __init__(self, image: Tensor, labels: Tensor, score: Score, inside: Tensor) -> None:
         self.image, self.labels, self.score = image, labels, score
-        self.plain = blurred(image, inside)
+        self.plain = blur_image(image, inside)
         self.count = int(labels.max()) + 1
         self.areas = torch.bincount(labels[labels >= 0], minlength=self.count)
 
@@ -78,7 +78,7 @@ class Reveal:
         kept = torch.cat([on, rest], 1)[:, self.labels][:, None]  # -1, outside the window, is the last column
         return torch.where(kept, self.image, self.plain)
 
-    def both(self, sets: Tensor) -> tuple[Tensor, Tensor]:
+    def shown_and_hidden(self, sets: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (n,) with only the sets (n, region) shown, and with only them hidden: two forward passes each."""
         scores = [
             self.score(torch.cat([self.images(sets[i : i + 8], False), self.images(~sets[i : i + 8], True)]))
@@ -89,7 +89,7 @@ class Reveal:
 
     def value(self, sets: Tensor) -> Tensor:
         """F(S) = s(S) + 1 - s(all but S), (n,), with s as the score is."""
-        shown, hidden = self.both(sets)
+        shown, hidden = self.shown_and_hidden(sets)
         return shown + 1 - hidden
 
 
@@ -100,7 +100,7 @@ def region_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
     return sums / torch.bincount(labels[within], minlength=count)
 
 
-def painted(labels: Tensor, order: Sequence[int], rest: Tensor, box: Tensor) -> Tensor:
+def paint_order(labels: Tensor, order: Sequence[int], rest: Tensor, box: Tensor) -> Tensor:
     """A map (h, w) in [0, 1] that falls with the place in ``order``, then by ``rest`` (region,), then by the Gaussian.
 
     Within a region the Gaussian in the box decides. Heat halves with every 15 % of the box's area that is hotter, so
@@ -118,13 +118,13 @@ def painted(labels: Tensor, order: Sequence[int], rest: Tensor, box: Tensor) -> 
     place = torch.empty(len(hottest), device=labels.device)
     place[hottest] = torch.arange(len(hottest), dtype=place.dtype, device=place.device)
     area = float((box[2:] - box[:2]).clamp(min=1).prod())
-    return torch.exp2(-place / (HALVED * area)).view_as(values)
+    return torch.exp2(-place / (HALF_HEAT_AREA_SHARE * area)).view_as(values)
 
 
 def _window(box: Tensor, inside: Tensor) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of the enlarged box, cut to the image; at least two pixels a side."""
     rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
-    (x1, y1, x2, y2), grow = box.tolist(), (WINDOW - 1) / 2
+    (x1, y1, x2, y2), grow = box.tolist(), (WINDOW_GROWTH - 1) / 2
     ends = []
     for low, high, first, last in (
         (y1, y2, int(rows[0]), int(rows[-1]) + 1), (x1, x2, int(columns[0]), int(columns[-1]) + 1)

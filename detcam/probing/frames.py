@@ -17,26 +17,26 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import tracked_scores, tracked_scores_by_class
-from detcam.targets import Target, class_logit, class_probability, held, score
+from detcam.targets import Target, class_logit, class_probability, hold_target, score
 from detcam.tensors.fills import FILLS
 from detcam.types import Detection
 
-TOGETHER = 16
+IMAGES_PER_PASS = 16
 """Images of one forward pass, where they are as large as the detector's input; more of smaller ones."""
-GROWTHS = ((1.8, 256), (1.8, 416), (1.8, 640), (3.0, 640), (5.0, 640), (8.0, 640))
+CROP_SIZES = ((1.8, 256), (1.8, 416), (1.8, 640), (3.0, 640), (5.0, 640), (8.0, 640))
 """Crops tried before the whole image, the cheapest first: how many times the box's sides, and the longest side in
 pixels."""
-SPARES = 0.8
+MAX_CROP_AREA_SHARE = 0.8
 """A crop is tried that costs at most this share of the whole image."""
-LEAST_SIDE = 96
-STRIDE = 32
+MIN_CROP_SIDE_PX = 96
+CROP_STRIDE_PX = 32
 """Crops begin at multiples of this, so that their anchors are the image's own, and are as large as multiples of it."""
-FAITHFUL = 0.9
+KEPT_SCORE_SHARE = 0.9
 """A crop is taken in which at least this share of the score is left."""
-MOST_CLASSES = 100
+MAX_WATCHED_CLASSES = 100
 """Of a model with more classes, those most probable in the frame are watched."""
 
-TRACKED = (class_logit, class_probability, score)
+SCORE_TARGETS = (class_logit, class_probability, score)
 """Targets whose change is followed by the tracked score, IoU x probability, which follows a box that moves."""
 
 
@@ -84,16 +84,16 @@ class Frame:
         """Whether the tracked score is what is asked about; the class's probability is another where there is
         objectness.
         """
-        return self.target in TRACKED and (self.target is not class_probability or self.raw.objectness is None)
+        return self.target in SCORE_TARGETS and (self.target is not class_probability or self.raw.objectness is None)
 
     @cached_property
     def class_ids(self) -> list[int]:
         """The classes watched, the detection's own first."""
         own = self.detection.class_id
         ids = [class_id for class_id in self.model.names if class_id != own]
-        if len(ids) >= MOST_CLASSES:
+        if len(ids) >= MAX_WATCHED_CLASSES:
             best = self.raw.probability(0, slice(None), slice(None)).amax(0)
-            ids = sorted(ids, key=lambda class_id: -float(best[class_id]))[: MOST_CLASSES - 1]
+            ids = sorted(ids, key=lambda class_id: -float(best[class_id]))[: MAX_WATCHED_CLASSES - 1]
         return [own, *ids]
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class Frame:
         return self.model.forward(images.to(self.dtype))
 
     def _parts(self, images: Tensor) -> Sequence[Tensor]:
-        return torch.split(images, max(round(TOGETHER / max(self.price, 0.25)), 1))
+        return torch.split(images, max(round(IMAGES_PER_PASS / max(self.price, 0.25)), 1))
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Frame:
         """
         if self.tracked:
             return self.scores(images)
-        target = held(self.target, self.raw, 0, replace(self.detection, anchor=self.anchor))
+        target = hold_target(self.target, self.raw, 0, replace(self.detection, anchor=self.anchor))
         found = []
         for part in self._parts(images):
             raw = self.forward(part)
@@ -198,19 +198,19 @@ def crop_size(whole: Frame, growth: float, longest: int) -> tuple[tuple[int, int
     """
     height, width = whole.inside.shape
     x1, y1, x2, y2 = whole.box.tolist()
-    spare = max((growth - 1) / 2 * max(x2 - x1, y2 - y1), (LEAST_SIDE - min(x2 - x1, y2 - y1)) / 2)
+    spare = max((growth - 1) / 2 * max(x2 - x1, y2 - y1), (MIN_CROP_SIDE_PX - min(x2 - x1, y2 - y1)) / 2)
     ends = []
     for low, high, length in ((y1, y2, height), (x1, x2, width)):
-        ends += [max(math.floor((low - spare) / STRIDE) * STRIDE, 0),
-                 min(math.ceil((high + spare) / STRIDE) * STRIDE, length)]  # fmt: skip
+        ends += [max(math.floor((low - spare) / CROP_STRIDE_PX) * CROP_STRIDE_PX, 0),
+                 min(math.ceil((high + spare) / CROP_STRIDE_PX) * CROP_STRIDE_PX, length)]  # fmt: skip
     top, bottom, left, right = ends
     tall, wide = bottom - top, right - left
     scale = longest / max(tall, wide, 1)
     if scale >= 1:
         return (left, top, right, bottom), (tall, wide)
     return (left, top, right, bottom), (
-        max(round(tall * scale / STRIDE), 1) * STRIDE,
-        max(round(wide * scale / STRIDE), 1) * STRIDE,
+        max(round(tall * scale / CROP_STRIDE_PX), 1) * CROP_STRIDE_PX,
+        max(round(wide * scale / CROP_STRIDE_PX), 1) * CROP_STRIDE_PX,
     )
 
 
@@ -246,14 +246,14 @@ def choose_frame(whole: Frame, score_before: float) -> Frame:
     """
     if not getattr(whole.model, "takes_crops", False) or score_before <= 0:
         return whole
-    most = SPARES * whole.inside.numel()
-    sizes = {crop_size(whole, growth, longest) for growth, longest in GROWTHS}
+    most = MAX_CROP_AREA_SHARE * whole.inside.numel()
+    sizes = {crop_size(whole, growth, longest) for growth, longest in CROP_SIZES}
     for window, (tall, wide) in sorted(sizes, key=lambda one: (one[1][0] * one[1][1], one)):
         if not 0 < tall * wide <= most:
             continue
         frame = crop_frame(whole, window, (tall, wide))
         kept = float(tracked_scores(frame.raw, frame.box[None], [frame.detection.class_id])[0, 0])
-        if kept >= FAITHFUL * score_before:
+        if kept >= KEPT_SCORE_SHARE * score_before:
             return frame
     return whole
 

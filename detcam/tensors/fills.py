@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLUR = 0.05
+BLUR_SHARE = 0.05
 """Standard deviation of the blur, as a share of the image's longer side."""
-SOFT = 0.012
+SOFT_EDGE_SHARE = 0.012
 """Width of the edges of what is removed, as a share of the image's longer side: a hard edge is a shape of its own."""
 
 
-def blurred(image: Tensor, inside: Tensor) -> Tensor:
+def blur_image(image: Tensor, inside: Tensor) -> Tensor:
     """The image (3, h, w) under a strong Gaussian blur into which no padding leaks.
 
     Args:
@@ -25,20 +25,20 @@ def blurred(image: Tensor, inside: Tensor) -> Tensor:
     rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     part = image[:, window[0], window[1]]
-    sigma = BLUR * max(part.shape[1:])
-    part = _smoothed(_smoothed(part.transpose(1, 2), sigma).transpose(1, 2), sigma)
+    sigma = BLUR_SHARE * max(part.shape[1:])
+    part = _smooth_last_axis(_smooth_last_axis(part.transpose(1, 2), sigma).transpose(1, 2), sigma)
     result = image.clone()
     result[:, window[0], window[1]] = part
     return result
 
 
-def averaged(image: Tensor, inside: Tensor) -> Tensor:
+def fill_with_mean(image: Tensor, inside: Tensor) -> Tensor:
     """The image (3, h, w) with its mean colour everywhere."""
     mean = image[:, inside].mean(1)
     return torch.where(inside, mean[:, None, None], image)
 
 
-FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"blur": blurred, "mean": averaged}
+FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"blur": blur_image, "mean": fill_with_mean}
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
@@ -54,10 +54,10 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     return F.conv2d(tall, kernel.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)
 
 
-def softened(parts: Tensor, inside: Tensor) -> Tensor:
+def soften_masks(parts: Tensor, inside: Tensor) -> Tensor:
     """Parts (n, h, w), bool, grown by a few pixels and with edges that fade over as many: float in [0, 1]."""
     rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
-    sigma = SOFT * max(rows, columns)
+    sigma = SOFT_EDGE_SHARE * max(rows, columns)
     radius = math.ceil(sigma)
     covered = gaussian_blur(inside[None].float(), sigma)[0].clamp(min=1e-6)  # nothing fades at the image's own edge
     soft = torch.zeros(parts.shape, device=parts.device)
@@ -76,7 +76,7 @@ def softened(parts: Tensor, inside: Tensor) -> Tensor:
     return (soft * inside).clamp(0, 1)
 
 
-def _smoothed(part: Tensor, sigma: float) -> Tensor:
+def _smooth_last_axis(part: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing along the last axis; near an end, the weights that are left are scaled to one."""
     places = torch.arange(part.shape[-1], device=part.device, dtype=part.dtype)
     weights = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigma**2))
