@@ -61,7 +61,14 @@ class Method:
         return frozenset(inspect.signature(self.function).parameters)
 
     def layer_map(self, available: dict[str, Any]) -> Tensor:
-        """One layer's map from what of ``available`` the function takes."""
+        """One layer's map from what of ``available`` the function takes.
+
+        Args:
+            available: arguments by name; ``activations`` (channel, h, w) and what else is at hand.
+
+        Returns:
+            (h, w).
+        """
         return self.function(**{name: available[name] for name in self.takes & available.keys()})
 
 
@@ -77,6 +84,9 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
 
     Raises:
         UsageError: neither of the two.
+
+    Args:
+        given: what :func:`register_method` takes.
     """
     if isinstance(given, Method):
         return given
@@ -189,6 +199,9 @@ def find_method(name: str) -> Method:
 
     Raises:
         UsageError: no such method.
+
+    Args:
+        name: of detcam's own, a registered one, or an entry point's.
     """
     if name not in METHODS:
         raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHODS])}")
@@ -231,7 +244,14 @@ def resolve_method(method: str | Method | Callable[[Subject], Tensor]) -> tuple[
 
 
 def table_row(name: str) -> dict[str, str]:
-    """One line of the table of methods."""
+    """One line of the table of methods.
+
+    Args:
+        name: of a method.
+
+    Returns:
+        Text by column.
+    """
     method = METHODS[name]
     yes = {True: "yes", False: "no"}
     return {

@@ -49,14 +49,27 @@ class Belief:
         self.generator = torch.Generator().manual_seed(seed)
 
     def draws(self, count: int) -> list[Tensor]:
-        """The mean, and random draws."""
+        """The mean worths, then random draws of what the worths may be.
+
+        Args:
+            count: how many, the mean among them.
+
+        Returns:
+            ``count`` tensors, float64 (region,).
+        """
         noise = torch.randn(len(self.area), count, generator=self.generator, dtype=torch.float64)
         noise[:, 0] = 0
         jitter = 1e-6 * self.first.diagonal().mean() * torch.eye(len(self.area))
         return list((self.mean[:, None] + torch.linalg.cholesky(self.spread + jitter) @ noise).T)
 
     def learn(self, blocks: list[Tensor], answers: list[float], noise: float = NOISE_SHARE) -> None:
-        """Take in what blocks added, as shares of the unperturbed score, and how far that is from a sum of worths."""
+        """Condition the process on what some blocks of regions added.
+
+        Args:
+            blocks: int64 numbers of regions, one tensor for each block.
+            answers: what each block added, as a share of the unperturbed score.
+            noise: standard deviation of a block's answer about the sum of its regions' worths, in the same unit.
+        """
         rows = torch.zeros(len(blocks), len(self.area), dtype=torch.float64)
         for row, block in zip(rows, blocks, strict=True):
             row[block.cpu()] = self.area[block.cpu()]

@@ -39,7 +39,12 @@ TOTAL_WORTH = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The regions that patches are made of: int64 (h, w), -1 for none; their areas (region,), in areas of the box."""
+    """The regions that patches are made of.
+
+    Attributes:
+        labels: int64 (h, w), the region of each pixel, -1 for none.
+        areas: (region,), in areas of the box.
+    """
 
     labels: Tensor
     areas: Tensor
@@ -98,7 +103,14 @@ def _learn_singles(process: Belief, learn_losses: Callable[[list[Tensor]], list[
 
 
 def near_box(frame: Frame) -> Tensor:
-    """The box and a margin around it, bool (h, w)."""
+    """The box and a margin around it, 4 % of its longer side altogether.
+
+    Args:
+        frame: where the box is.
+
+    Returns:
+        Bool (h, w), False in the padding.
+    """
     x1, y1, x2, y2 = frame.box.tolist()
     spare = MARGIN_BOX_SIDES / 2 * max(x2 - x1, y2 - y1)
     height, width = frame.inside.shape
@@ -111,7 +123,12 @@ def near_box(frame: Frame) -> Tensor:
 
 
 def make_domain(frame: Frame, near: Tensor) -> Domain:
-    """Superpixels of the box and its margin."""
+    """Superpixels of the box and its margin.
+
+    Args:
+        frame: where the box is.
+        near: bool (h, w), the box and its margin.
+    """
     box_area = float((frame.box[2:] - frame.box[:2]).clamp(min=1).prod())
     rows, columns = (torch.where(near.any(axis))[0] for axis in (1, 0))
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -18,6 +18,12 @@ def scorecam(subject: Subject) -> Tensor:
 
     A channel enlarged and scaled to [0, 1] masks the image; the softmax over channels of the target's values is their
     weights. Maps of several layers are summed.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h', w') at the finest layer's resolution, not negative.
     """
     layers = []
     for activations in subject.activations().values():
@@ -35,9 +41,15 @@ def scorecam(subject: Subject) -> Tensor:
 def ablationcam(subject: Subject) -> Tensor:
     """Channels weighted by what the target loses without them (doi:10.1109/WACV45572.2020.9093360).
 
-    Ramaswamy & Desai 2020. The loss is over the magnitude of the target's value, so that evidence keeps its sign where
-    the value is negative.
-    Maps of several layers are summed.
+    Ramaswamy & Desai 2020: ``relu(sum_k w_k A_k)`` with ``w_k = (y - y_k) / |y|``, where ``y_k`` is the target with
+    channel k at zero. The loss is over the target's magnitude, so that evidence keeps its sign where the value is
+    negative. Maps of several layers are summed.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h', w') at the finest layer's resolution, not negative.
     """
     layers = []
     for name, activations in subject.activations().items():
@@ -56,8 +68,14 @@ def ablationcam(subject: Subject) -> Tensor:
 def reciprocam(subject: Subject) -> Tensor:
     """The target's value where a layer holds one cell's activations alone (Byun & Lee 2022, arXiv:2209.14074).
 
-    The layer is the coarsest of those chosen; the cell's activations stand under a 3 x 3 Gaussian around it. A map's
-    values are those above the least of its cells. The target is used as it is, not a softmax over classes.
+    The layer is the coarsest of those chosen; the cell's activations stand under a 3 x 3 Gaussian around it. Each map's
+    lowest value is taken off it. The target is used as it is, not a softmax over classes.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h', w') at that layer's resolution, not negative.
     """
     name, activations = min(subject.activations().items(), key=lambda layer: layer[1][0].numel())
     rows, columns = activations.shape[-2:]

@@ -45,10 +45,10 @@ REFERENCE_IMAGES = 5
 
 @dataclass(frozen=True, eq=False)
 class ReferenceValues:
-    """What has been asked of a detection before its patches.
+    """What a target is before any patch is tried.
 
     Attributes:
-        frame: where it is asked.
+        frame: where it is measured.
         near: bool (h, w), the box and its margin.
         fill, other: what stands for "removed": the fill under which replacing all but the box costs most, and another.
         blank, alone, full: the target with everything replaced, with all but ``near`` replaced, and as it is.
@@ -80,6 +80,9 @@ def effect(subject: Subject) -> Tensor:
     Zero where nothing was tried or found. The budget is that of the image: passes over all of it that the search for
     its detections may cost together; most frames are a small part of it. What their windows leave goes to places
     outside the boxes of those that rest on them.
+
+    Args:
+        subject: the image and its K scalars; ``subject.budget`` passes over the whole image for all of them.
     """
     wholes = [subject.frame(number) for number in range(len(subject.boxes))]
     measured = [
@@ -104,7 +107,11 @@ def effect(subject: Subject) -> Tensor:
 
 
 def min_passes(side: int) -> int:
-    """Passes over its frame that each detection costs: questions, windows, rings."""
+    """Passes over its frame that each detection costs: reference images, windows, rings.
+
+    Args:
+        side: windows along each side of the box.
+    """
     return REFERENCE_IMAGES + side**2 + len(RING_BOX_SIDES) + 3
 
 
@@ -118,17 +125,34 @@ def _within(frame: Frame, heat: Tensor, shape: tuple[int, int]) -> Tensor | None
 
 
 def frame_shape(frame: Frame) -> tuple[int, int]:
-    """(height, width) of a frame."""
+    """(height, width) of a frame, pixels.
+
+    Args:
+        frame: any.
+    """
     return frame.inside.shape[0], frame.inside.shape[1]
 
 
 def learn_effects(frame: Frame, budget: float = IMAGE_BUDGET_PASSES, seed: int = 0) -> Tensor:
-    """The map of one frame alone, (h, w), nowhere negative."""
+    """The map of one frame alone.
+
+    Args:
+        frame: of one detection.
+        budget: passes over the whole image that the search outside the box may cost.
+        seed: of what is random.
+
+    Returns:
+        float32 (h, w), nowhere negative, in the target's unit per pixel.
+    """
     return _learn(measure_references(frame), WINDOWS_PER_SIDE, PassBudget(budget), seed)
 
 
 def measure_references(frame: Frame) -> ReferenceValues:
-    """The questions that come before any patch."""
+    """The target with everything, with all but the box, and with nothing replaced: five forward passes over the frame.
+
+    Args:
+        frame: of one detection.
+    """
     near = near_box(frame)
     outside = (~near).float()
     parts = torch.stack([torch.ones_like(outside), outside])

@@ -48,6 +48,12 @@ def guided(subject: Subject) -> Tensor:
 
     The budget is of each detection: at most as many forward passes, a gradient counted as three; too few for one stage
     give the Gaussian in the box. With gradients nothing is random.
+
+    Args:
+        subject: the image and its K scalars; ``subject.budget`` forward passes for each.
+
+    Returns:
+        (K, h, w) in (0, 1].
     """
     maps = []
     for number, box in enumerate(subject.boxes):
@@ -78,7 +84,20 @@ def guided(subject: Subject) -> Tensor:
 
 
 def next_block(values: Tensor, on: Tensor, area: Tensor, goal: float) -> Tensor:
-    """The open regions of the highest values, best first, as many as bring the area chosen to `goal`; at least one."""
+    """The open regions with the highest values, best first, as many as bring the area chosen to ``goal``; at least one.
+
+    Args:
+        values: (region,).
+        on: bool (region,), those chosen already.
+        area: (region,), in areas of the box.
+        goal: in areas of the box.
+
+    Returns:
+        int64 (n,), numbers of regions.
+
+    >>> next_block(torch.tensor([1.0, 3.0, 2.0]), torch.zeros(3, dtype=torch.bool), torch.full((3,), 0.5), 1.0).tolist()
+    [1, 2]
+    """
     ranked = values.to(area).masked_fill(on, -torch.inf).argsort(descending=True, stable=True)[: int((~on).sum())]
     enough = int((area[ranked].cumsum(0) < goal - float(area[on].sum())).sum())
     return ranked[: enough + 1]

@@ -61,25 +61,35 @@ MIN_SCORE = 0.01
 
 
 class PassBudget:
-    """Passes over the whole image that a search may still cost."""
+    """How many passes a search may still cost.
+
+    Attributes:
+        passes: passes over the whole image, altogether.
+        spent: of these, so far.
+    """
 
     def __init__(self, passes: float) -> None:
         self.passes, self.spent = passes, 0.0
 
     def affords(self, passes: float) -> bool:
-        """Whether there is room for so many more."""
+        """Whether there is room for more passes.
+
+        Args:
+            passes: how many, in passes over the whole image.
+        """
         return self.spent + passes <= self.passes
 
 
 @dataclass(frozen=True, eq=False)
 class OutsideSearch:
-    """The question of what outside the box counts.
+    """The search for what counts outside a box.
 
     Attributes:
         frame: the image.
         near: bool (h, w), the box and its margin, which always stays.
         fill: what stands for "removed" where a part is taken away.
-        other: what does where it is shown beside the box: no edge that one fill draws tells in both.
+        other: the fill where a part is shown beside the box. Two different fills, so that an edge which one of them
+            draws does not count in both.
         full: the target in the frame as it is.
         alone: the target with all but ``near`` replaced.
         removed: bool (h, w), what is replaced whatever is tried.
@@ -96,13 +106,21 @@ class OutsideSearch:
     budget: PassBudget
 
     def affords(self, parts: int) -> bool:
-        """Whether the effects of so many parts may still be asked."""
+        """Whether the effects of more parts can be paid for.
+
+        Args:
+            parts: how many.
+        """
         return self.budget.affords(2 * parts * self.frame.price)
 
     def effects(self, parts: list[Tensor]) -> Tensor:
-        """What the target loses without each part (h, w), bool, plus what it gains with it beside the box alone.
+        """What the target loses without each part, plus what it gains with that part beside the box alone.
 
-        (n,), in shares of what all outside the box carries.
+        Args:
+            parts: bool (h, w) each.
+
+        Returns:
+            (n,), not negative, in shares of what all outside the box carries.
         """
         stacked = torch.maximum(torch.stack(parts), self.removed).float()
         rest = (~(torch.stack(parts) | self.near) | self.removed).float()
@@ -115,27 +133,51 @@ class OutsideSearch:
         return carried
 
     def scaled(self, values: Tensor) -> Tensor:
-        """Scores as log-odds, in which half a cause tells half; other targets as they are."""
+        """Scores as log-odds, so that half a cause shows as half; other targets as they are.
+
+        Args:
+            values: (n,).
+
+        Returns:
+            (n,).
+        """
         if not self.frame.tracked:
             return values
         return torch.logit(values.clamp(MIN_SCORE, 1 - MIN_SCORE))
 
     def part(self, tile: list[int]) -> Tensor:
-        """A tile, xyxy, as a mask, without the box and without padding."""
+        """A tile as a mask, without the box and without padding.
+
+        Args:
+            tile: xyxy, whole pixels of the frame.
+
+        Returns:
+            Bool (h, w).
+        """
         part = torch.zeros_like(self.frame.inside)
         part[tile[1] : tile[3], tile[0] : tile[2]] = True
         return self.allowed(part)
 
     def allowed(self, part: Tensor) -> Tensor:
-        """A mask without the box and without padding."""
+        """A mask without the box and without padding.
+
+        Args:
+            part: bool (h, w).
+
+        Returns:
+            Bool (h, w).
+        """
         return part & self.frame.inside & ~self.near & ~self.removed
 
 
 def search_outside(search: OutsideSearch) -> list[Place]:
     """The places outside the box that count, at most two.
 
-    The second is what is left to find: where the score stays without the first, what else keeps it; where the first
-    does not bring it back, what else is needed.
+    The second depends on what the first leaves open: where the score stays without the first, what else keeps it is
+    looked for; where the first alone does not bring the score back, what else is needed.
+
+    Args:
+        search: what is asked, of which frame, at which cost.
     """
     first = _look(search)
     if first is None or first.diffuse or not search.affords(TILES_PER_SIDE**2):

@@ -44,7 +44,12 @@ class RunningMap:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, weights: Tensor, masks: Tensor) -> None:
-        """Add weights (n, K) and their masks (n, h, w)."""
+        """Add weights (n, K) and their masks (n, h, w).
+
+        Args:
+            weights: (n, K), one weight for each mask and map.
+            masks: (n, h, w) in [0, 1].
+        """
         self.count += len(masks)
         self._shape = masks.shape[1:]
         flat, weights = masks.flatten(1).double(), weights.double()
@@ -59,7 +64,7 @@ class RunningMap:
         self._sums = {name: self._sums.get(name, 0) + part for name, part in new.items()}
 
     def maps(self) -> Tensor:
-        """(K, h, w)."""
+        """The mean of (weight - mean weight) x mask so far: float64 (K, h, w)."""
         mean = self._sums["w"] / self.count
         flat = (self._sums["wm"] - mean * self._sums["m"]) / self.count
         return flat.view(-1, *self._shape)
@@ -97,6 +102,12 @@ def dcrisp(subject: Subject) -> Tensor:
     """D-CRISP: half random grids, half random superpixels, each a quarter on, weighted as D-RISE's.
 
     Superpixels of five sizes follow the picture's own edges.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h / 4, w / 4), signed.
     """
     generator = torch.Generator().manual_seed(subject.seed)
     regions = segmentations(subject.image)
@@ -113,6 +124,12 @@ def occlusion(subject: Subject) -> Tensor:
 
     Patches of two cells by two of a grid, one cell apart; as many cells as the budget allows. A cell's value is the
     mean loss of the patches over it.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, n, n), where n is one more than the budget's root, rounded down; signed, a share of the score.
     """
     sides = math.isqrt(subject.budget) + 1
     height, width = subject.image.shape[-2:]
@@ -134,7 +151,18 @@ def occlusion(subject: Subject) -> Tensor:
 
 
 def grid_masks(count: int, image: Tensor, keep: float, generator: torch.Generator) -> Tensor:
-    """RISE's masks (count, h, w): random grids enlarged bilinearly and shifted by part of a cell."""
+    """RISE's masks: random grids enlarged bilinearly and shifted by part of a cell (Petsiuk et al. 2018,
+    arXiv:1806.07421).
+
+    Args:
+        count: how many.
+        image: (3, h, w), for its size and device.
+        keep: probability that a cell is on.
+        generator: of the grids and shifts, on the CPU.
+
+    Returns:
+        (count, h, w) in [0, 1].
+    """
     height, width = image.shape[-2:]
     tall, wide = math.ceil(height / GRID_CELLS), math.ceil(width / GRID_CELLS)
     grids = (torch.rand(count, 1, GRID_CELLS, GRID_CELLS, generator=generator) < keep).float().to(image)
@@ -144,7 +172,14 @@ def grid_masks(count: int, image: Tensor, keep: float, generator: torch.Generato
 
 
 def segmentations(image: Tensor) -> list[Tensor]:
-    """SLIC superpixels of the image at several sizes: int64 (h, w) each."""
+    """SLIC superpixels of an image at several sizes, found on a copy at most 256 pixels a side.
+
+    Args:
+        image: (3, h, w), the detector's input.
+
+    Returns:
+        For each of :data:`SEGMENT_COUNTS` int64 (h, w).
+    """
     height, width = image.shape[-2:]
     scale = min(SEGMENTED_SIDE_PX / max(height, width), 1)
     small = F.interpolate(image[None], scale_factor=scale, mode="area")[0] if scale < 1 else image
@@ -153,7 +188,16 @@ def segmentations(image: Tensor) -> list[Tensor]:
 
 
 def superpixel_mask(regions: list[Tensor], keep: float, generator: torch.Generator) -> Tensor:
-    """One of several segmentations with each region kept at random: (h, w)."""
+    """One segmentation, chosen at random, with each of its regions kept at random.
+
+    Args:
+        regions: segmentations, int64 (h, w) each.
+        keep: probability that a region is kept.
+        generator: of the choices, on the CPU.
+
+    Returns:
+        float32 (h, w), 0 or 1.
+    """
     labels = regions[int(torch.randint(len(regions), (), generator=generator))]
     on = torch.rand(int(labels.max()) + 1, generator=generator) < keep
     return on.float().to(labels.device)[labels]

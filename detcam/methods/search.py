@@ -25,12 +25,25 @@ def vps(subject: Subject) -> Tensor:
 
     Chen et al. 2024. About 48 superpixels of the box's surroundings; it ends when as much as the box's area is covered,
     and what is left follows by its last value.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h, w) in (0, 1].
     """
     return _each(subject, _greedy)
 
 
 def phasewin(subject: Subject) -> Tensor:
-    """The same search pruned in phases: all regions are tried once a phase, then its best few compete."""
+    """:func:`vps` pruned in phases: all regions are tried once a phase, then its best few compete for further picks.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h, w) in (0, 1].
+    """
     return _each(subject, _phased)
 
 

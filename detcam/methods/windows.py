@@ -63,11 +63,17 @@ class Scan:
 
 
 def windows(subject: Subject) -> Tensor:
-    """What each detection loses under windows slid over its box and around it: (K, h / 8, w / 8), not negative.
+    """What each detection loses under windows slid over its box and around it.
 
     Of the target ``class`` it is the tracked score, IoU x probability; of ``contrast:CLASS`` that score's lead over the
     other class's at the same box, not the difference of their logits; of any other target its own value. 82 forward
     passes a detection.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h / 8, w / 8), not negative.
     """
     shape = subject.image.shape[1], subject.image.shape[2]
     scans = [scan(subject.frame(number)) for number in range(len(subject.boxes))]
@@ -116,20 +122,43 @@ def _measure(frame: Frame) -> Callable[[Tensor], Tensor]:
 
 
 def image_rectangle(inside: Tensor) -> tuple[int, int, int, int]:
-    """Where the image is in the detector's input, xyxy pixels, from ``inside``, bool (h, w)."""
+    """Where the image is in the detector's input.
+
+    Args:
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        xyxy, whole pixels.
+    """
     rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def clip_rectangle(rectangle: Sequence[int], image: tuple[int, int, int, int]) -> list[int]:
-    """A rectangle xyxy cut to the image's."""
+    """A rectangle cut to the image's.
+
+    Args:
+        rectangle: xyxy, whole pixels.
+        image: the image's, in the same frame.
+
+    >>> clip_rectangle([-5, 2, 50, 8], (0, 0, 20, 20))
+    [0, 2, 20, 8]
+    """
     left, top, right, bottom = image
     return [min(max(rectangle[0], left), right), min(max(rectangle[1], top), bottom),
             max(min(rectangle[2], right), left), max(min(rectangle[3], bottom), top)]  # fmt: skip
 
 
 def widen_rectangle(rectangle: Sequence[int], image: tuple[int, int, int, int]) -> list[int]:
-    """A rectangle xyxy made at least as wide and tall as is sensible, within the image's."""
+    """A rectangle made at least 2 % of the image's longer side wide and tall, within the image's.
+
+    Args:
+        rectangle: xyxy, whole pixels.
+        image: the image's, in the same frame.
+
+    >>> widen_rectangle([10, 10, 11, 30], (0, 0, 200, 100))
+    [8, 10, 12, 30]
+    """
     low, high = image[:2], image[2:]
     least = math.ceil(MIN_SIDE_SHARE * max(high[0] - low[0], high[1] - low[1]))
     wide = list(rectangle)
@@ -141,7 +170,15 @@ def widen_rectangle(rectangle: Sequence[int], image: tuple[int, int, int, int]) 
 
 
 def rectangle_mask(rectangle: Sequence[int], inside: Tensor) -> Tensor:
-    """The pixels of a rectangle xyxy that are the image's: bool (h, w)."""
+    """The pixels of a rectangle that are the image's.
+
+    Args:
+        rectangle: xyxy, whole pixels.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        Bool (h, w).
+    """
     part = torch.zeros_like(inside)
     part[rectangle[1] : rectangle[3], rectangle[0] : rectangle[2]] = True
     return part & inside

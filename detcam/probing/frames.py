@@ -54,6 +54,7 @@ class Frame:
         window: left, top, right, bottom of the frame in the detector's input, pixels.
         price: of a pass over it, in passes over the whole input.
         dtype: of the detector's input.
+        count: called with the price of each forward pass.
     """
 
     model: DetectorAdapter
@@ -81,8 +82,9 @@ class Frame:
 
     @property
     def tracked(self) -> bool:
-        """Whether the tracked score is what is asked about; the class's probability is another where there is
-        objectness.
+        """Whether the tracked score is what is asked about: for the targets ``class``, ``score`` and ``probability``.
+
+        Where the detector has objectness ``probability`` is another number, and not tracked.
         """
         return self.target in SCORE_TARGETS and (self.target is not class_probability or self.raw.objectness is None)
 
@@ -98,7 +100,11 @@ class Frame:
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> RawOutput:
-        """One forward pass over images (n, 3, h, w) of this frame."""
+        """One forward pass.
+
+        Args:
+            images: (n, 3, h, w), of this frame's size.
+        """
         self.count(len(images) * self.price)
         return self.model.forward(images.to(self.dtype))
 
@@ -107,28 +113,48 @@ class Frame:
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """The tracked score of the box as its class in images (n, 3, h, w): (n,) in [0, 1]."""
+        """The tracked score of the box as its class: the largest IoU x class probability over all raw predictions.
+
+        Args:
+            images: (n, 3, h, w), of this frame's size.
+
+        Returns:
+            (n,) in [0, 1].
+        """
         ids = [self.detection.class_id]
         parts = [tracked_scores(self.forward(part), self.box[None], ids) for part in self._parts(images)]
         return torch.cat(parts)[:, 0]
 
     @torch.no_grad()
     def class_scores(self, images: Tensor) -> Tensor:
-        """The tracked scores of the box as each of :attr:`class_ids`, (n, class) in [0, 1]."""
+        """The tracked scores of the box as each of :attr:`class_ids`.
+
+        Args:
+            images: (n, 3, h, w), of this frame's size.
+
+        Returns:
+            (n, class) in [0, 1].
+        """
         raws = (self.forward(part) for part in self._parts(images))
         return torch.cat([tracked_scores_by_class(raw, self.box, self.class_ids) for raw in raws])
 
     @property
     def own_class_scores(self) -> Tensor:
-        """The same of the frame as it is: (class,) in [0, 1]."""
+        """:meth:`class_scores` of the frame as it is: (class,) in [0, 1]."""
         return tracked_scores_by_class(self.raw, self.box, self.class_ids)[0]
 
     @torch.no_grad()
     def values(self, images: Tensor) -> Tensor:
-        """What is explained, in images (n, 3, h, w): (n,).
+        """What is explained, in other images.
 
-        The tracked score where that is asked about; else the target at the anchor that speaks most for the box, found
-        again in each image where predictions lie on no grid.
+        The tracked score where that is asked about. Any other target is read at the anchor that overlaps the box best,
+        weighted by class probability; where predictions lie on no grid, that anchor is looked for in each image anew.
+
+        Args:
+            images: (n, 3, h, w), of this frame's size.
+
+        Returns:
+            (n,), in the target's own unit.
         """
         if self.tracked:
             return self.scores(images)
@@ -144,11 +170,27 @@ class Frame:
         return torch.stack(found)
 
     def without(self, parts: Tensor, fill: str) -> Tensor:
-        """Images (n, 3, h, w) in which parts (n, h, w), in [0, 1], are replaced by a fill."""
+        """Copies of the frame in which parts are replaced.
+
+        Args:
+            parts: (n, h, w) in [0, 1]: how much of each pixel is replaced. The padding stays.
+            fill: a name in :attr:`fills`.
+
+        Returns:
+            (n, 3, h, w).
+        """
         return torch.lerp(self.image, self.fills[fill], (parts * self.inside)[:, None].to(self.image))
 
     def to_input(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Values (h, w) of this frame over the whole of the detector's input: (height, width), zero elsewhere."""
+        """Values of this frame over the whole of the detector's input, zero elsewhere.
+
+        Args:
+            values: (h, w), over this frame.
+            shape: (height, width) of the input.
+
+        Returns:
+            (height, width).
+        """
         left, top, right, bottom = self.window
         full = values.new_zeros(shape)
         size = (bottom - top, right - left)
@@ -156,7 +198,11 @@ class Frame:
         return full
 
     def box_to_input(self, xyxy: Sequence[float]) -> list[float]:
-        """A rectangle of this frame in pixels of the detector's input."""
+        """A rectangle of this frame in pixels of the detector's input.
+
+        Args:
+            xyxy: pixels of this frame.
+        """
         left, top, right, bottom = self.window
         across, down = (right - left) / self.image.shape[2], (bottom - top) / self.image.shape[1]
         x1, y1, x2, y2 = xyxy
@@ -215,7 +261,13 @@ def crop_size(whole: Frame, growth: float, longest: int) -> tuple[tuple[int, int
 
 
 def crop_frame(whole: Frame, window: tuple[int, int, int, int], size: tuple[int, int]) -> Frame:
-    """A window of the whole image, xyxy in its pixels, as a frame of a size (height, width)."""
+    """A window of the whole image as a frame.
+
+    Args:
+        whole: the whole image as a frame.
+        window: xyxy, whole pixels of the whole image.
+        size: (height, width) that the window is resized to, pixels.
+    """
     height, width = whole.inside.shape
     left, top, right, bottom = window
 
@@ -259,5 +311,13 @@ def choose_frame(whole: Frame, score_before: float) -> Frame:
 
 
 def make_fills(image: Tensor, inside: Tensor) -> dict[str, Tensor]:
-    """What stands for "removed", by name: made once for all boxes of an image."""
+    """What stands for "removed", made once for all boxes of an image.
+
+    Args:
+        image: (3, h, w), the detector's input.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        (3, h, w) for each name in :data:`detcam.tensors.fills.FILLS`.
+    """
     return {name: make(image, inside) for name, make in FILLS.items()}

@@ -69,7 +69,11 @@ class Probe:
         self._fills: dict[str, Tensor] = {}
 
     def frame(self, number: int) -> Frame:
-        """The whole image as one scalar's :class:`~detcam.probing.frames.Frame`; its passes are counted here."""
+        """The whole image as one scalar's :class:`~detcam.probing.frames.Frame`; its passes are counted here.
+
+        Args:
+            number: of the scalar, from 0 on.
+        """
         self._fills = self._fills or make_fills(self.image, self.inside)
 
         def count(price: float) -> None:
@@ -94,9 +98,15 @@ class Probe:
 
     @torch.no_grad()
     def scores_apart(self, images: Tensor, of: int) -> Tensor:
-        """One detection in other images, (n, 4): what is left, its overlap, its class, and its own anchor's class.
+        """What is left of one detection in other images, and what that is made of.
 
-        The last is NaN where anchors lie on no grid: another image has other proposals.
+        Args:
+            images: (n, 3, h, w), of the input's size.
+            of: number of the detection.
+
+        Returns:
+            (n, 4) in [0, 1]: the tracked score, its IoU, its class probability, and the score at the detection's own
+                anchor. The last is NaN where predictions lie on no grid, because another image has other proposals.
         """
         detection = self._asked[of][0]
         found = []
@@ -208,7 +218,14 @@ class Probe:
 
 
 def image_mask(letterbox: Letterbox) -> Tensor:
-    """Where the image is in the detector's input: bool (h, w), False in the padding."""
+    """Where the image is in the detector's input.
+
+    Args:
+        letterbox: of the image.
+
+    Returns:
+        Bool (h, w), False in the padding.
+    """
     inside = torch.zeros(letterbox.network, dtype=torch.bool)
     (top, left), (height, width) = letterbox.offset, letterbox.resized
     inside[max(top, 0) : top + height, max(left, 0) : left + width] = True

@@ -16,11 +16,16 @@ SOFT_EDGE_SHARE = 0.012
 
 
 def blur_image(image: Tensor, inside: Tensor) -> Tensor:
-    """The image (3, h, w) under a strong Gaussian blur into which no padding leaks.
+    """The image under a strong Gaussian blur into which no padding leaks.
+
+    The standard deviation is 5 % of the image's longer side.
 
     Args:
-        image: the detector's input.
+        image: (3, h, w), the detector's input.
         inside: bool (h, w), False in the padding.
+
+    Returns:
+        (3, h, w); the padding as it was.
     """
     rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -33,7 +38,15 @@ def blur_image(image: Tensor, inside: Tensor) -> Tensor:
 
 
 def fill_with_mean(image: Tensor, inside: Tensor) -> Tensor:
-    """The image (3, h, w) with its mean colour everywhere."""
+    """The image with its mean colour everywhere.
+
+    Args:
+        image: (3, h, w), the detector's input.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        (3, h, w); the padding as it was.
+    """
     mean = image[:, inside].mean(1)
     return torch.where(inside, mean[:, None, None], image)
 
@@ -42,7 +55,15 @@ FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"blur": blur_image, "mea
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing along the last two axes, zero outside; three standard deviations wide on each side."""
+    """Gaussian smoothing along the last two axes, with zeros beyond the edges.
+
+    Args:
+        maps: (..., h, w), floating point.
+        sigma: standard deviation, cells; the kernel is cut off at three of them. 0 changes nothing.
+
+    Returns:
+        The same shape.
+    """
     radius = math.ceil(3 * sigma)
     if radius == 0:
         return maps
@@ -55,7 +76,17 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
 
 
 def soften_masks(parts: Tensor, inside: Tensor) -> Tensor:
-    """Parts (n, h, w), bool, grown by a few pixels and with edges that fade over as many: float in [0, 1]."""
+    """Masks grown by a few pixels, with edges that fade over as many.
+
+    They grow by 1.2 % of the image's longer side, and the edge fades with that standard deviation.
+
+    Args:
+        parts: bool (n, h, w), what is removed.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        float32 (n, h, w) in [0, 1], zero in the padding.
+    """
     rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
     sigma = SOFT_EDGE_SHARE * max(rows, columns)
     radius = math.ceil(sigma)
