@@ -20,14 +20,28 @@ NOISE_SHARE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A changed copy of a batch (B, 3, h, w), and whether it is flipped left to right."""
+    """A changed copy of a batch.
+
+    Attributes:
+        batch: (B, 3, h, w).
+        flipped: whether it is flipped left to right.
+    """
 
     batch: Tensor
     flipped: bool
 
 
 def views(batch: Tensor, smoothing: Collection[str], seed: int) -> Iterator[View]:
-    """The batch itself, then its copies: flipped and at three brightnesses for ``aug``, each noisy for ``noise``."""
+    """The batch itself, then its copies: flipped and at three brightnesses for ``aug``, each noisy for ``noise``.
+
+    Args:
+        batch: (B, 3, h, w), the detector's input.
+        smoothing: any of ``aug`` and ``noise``; others are ignored here.
+        seed: of the noise.
+
+    Yields:
+        Views of the batch's shape, the batch first.
+    """
     turns = (False, True) if "aug" in smoothing else (False,)
     gains = BRIGHTNESS_FACTORS if "aug" in smoothing else (1.0,)
     generator = torch.Generator().manual_seed(seed)

@@ -142,7 +142,16 @@ def _empty(heatmap: Heatmap) -> Heatmap:
 
 
 def correlate_with_box(heat: torch.Tensor, probe: Probe, number: int) -> float:
-    """Pearson correlation of a map (h', w') with a Gaussian in the box, over the image; NaN for a constant one."""
+    """Pearson correlation of a map with a Gaussian in the box, over the image.
+
+    Args:
+        heat: (h', w') over the detector's input, of any size.
+        probe: the image.
+        number: of the detection there.
+
+    Returns:
+        In [-1, 1]; NaN for a constant map.
+    """
     shape = (probe.inside.shape[0], probe.inside.shape[1])
     inside = probe.inside.cpu()
     full = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[0, 0][inside]
@@ -183,7 +192,12 @@ def _conclude_other_target(
 
 
 def is_at_asked_place(detection: Detection) -> bool:
-    """Whether a prediction lies where it was asked about."""
+    """Whether a prediction overlaps the box that was asked about by an IoU of at least 0.5; true where none was asked
+    about.
+
+    Args:
+        detection: reported, or the answer to a question about a box.
+    """
     asked = detection.asked
     return asked is None or float(iou_matrix(asked[None], detection.xyxy[None])[0, 0]) >= SAME_PLACE_IOU
 

@@ -144,7 +144,15 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
 
 
 def is_gone(scores: Tensor, conf: float) -> bool:
-    """Whether a box is lost or something else, by its scores (class,), its own class first."""
+    """Whether a box is lost or something else, by its scores (class,), its own class first.
+
+    Args:
+        scores: (class,) in [0, 1].
+        conf: the detector's threshold.
+
+    >>> is_gone(torch.tensor([0.6, 0.1]), 0.25), is_gone(torch.tensor([0.3, 0.5]), 0.25)
+    (False, True)
+    """
     return bool(scores[0] < conf or (len(scores) > 1 and scores[0] < scores[1:].max()))
 
 

@@ -93,9 +93,15 @@ class ExplanationMaker:
     def remade(
         self, model: DetectorAdapter, batch: Tensor, letterbox: Letterbox, detections: Sequence[Detection]
     ) -> list[RawMap]:
-        """The maps of known detections, by the same method, on another detector or another input (1, 3, h, w).
+        """The maps of known detections, by the same method, on another detector or another input.
 
         Each detection keeps its anchor and its class, whatever the other detector reports.
+
+        Args:
+            model: with the layers of the own one.
+            batch: (1, 3, h, w), its input.
+            letterbox: where the original image is in it.
+            detections: of that image.
         """
         raw = model.forward(batch, self.layers)
         layers = replace(self._layer_maps, model=model)

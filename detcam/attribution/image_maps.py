@@ -43,7 +43,15 @@ class ImageMaps:
     budget: int
 
     def __call__(self, prepared: PreparedImage, detections: Sequence[Detection]) -> list[RawMap]:
-        """One map per detection."""
+        """One map per detection.
+
+        Args:
+            prepared: the image.
+            detections: of that image.
+
+        Raises:
+            UsageError: a method or target from outside gives something else than maps or a scalar.
+        """
         targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
         step = DETECTIONS_PER_PASS if self.method.pixelwise else max(len(detections), 1)
         used = self.layers.layers if self.method.layers else ()
@@ -79,7 +87,14 @@ class ImageMaps:
     def receipts(
         self, prepared: PreparedImage, detections: Sequence[Detection], maps: Sequence[Tensor], quick: bool = False
     ) -> list[Receipt]:
-        """The receipt of each detection's map (h', w'): the full one, or the quick one of the default explanation."""
+        """The receipt of each detection's map.
+
+        Args:
+            prepared: the image.
+            detections: of that image.
+            maps: one (h', w') for each, over the detector's input, not all zero.
+            quick: the quick check of the default explanation instead of the full one.
+        """
         asked = [(detection, class_logit) for detection in detections]
         probe = Probe(
             self.model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, seed=self.seed

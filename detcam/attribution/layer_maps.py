@@ -25,7 +25,14 @@ GRID_CELLS = 16
 
 @dataclass(frozen=True, eq=False)
 class RawMap:
-    """A raw map (h, w), its layers (none where no gradient reached any), the support at each, and its price."""
+    """A raw map, and how it was made.
+
+    Attributes:
+        map: (h, w), over the detector's input, unscaled.
+        layers: module paths; none where no gradient reached any.
+        support: for each layer the share of its cells that the target has any gradient at, in [0, 1].
+        forwards: its price in forward passes; a backward pass counts as two.
+    """
 
     map: Tensor
     layers: tuple[str, ...]

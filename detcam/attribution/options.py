@@ -68,10 +68,21 @@ def choose_map(
     escalation: Sequence[str] = ESCALATION,
     seed: int = 0,
 ) -> MapOptions:
-    """The options of a map, as in :class:`detcam.Explainer`, if they can be and fit together.
+    """The options of a map, checked: each by itself, and against the others.
+
+    Args:
+        method: a name, a method, or a function of a subject; this and the others are as in :class:`detcam.Explainer`.
+        layers: groups or module paths.
+        target: a name, or a function.
+        smoothing: any of ``aug``, ``eigen`` and ``noise``.
+        fusion: ``sum``, ``mean`` or ``max``.
+        budget: forward passes, from 1 on; ``None`` takes the method's own.
+        verify: whether maps get full receipts.
+        escalation: names of methods that work on the image.
+        seed: of everything random.
 
     Raises:
-        UsageError: they cannot, or do not.
+        UsageError: an option is out of its range, or two of them exclude each other.
     """
     is_auto = layers in ("auto", ["auto"], ("auto",))
     if isinstance(target, str):

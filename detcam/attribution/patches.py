@@ -128,7 +128,12 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
     """As many sets of patches of the same sizes elsewhere in the frame, none of which meets the patches.
 
     A patch outside the box is compared with others outside, for the object itself is a cause of its box as well; one
-    inside the box with others that reach into it.
+    inside the box with others that reach into it. A set for which no place is found in 200 tries is left out.
+
+    Args:
+        frame: where they are.
+        patches: what they are compared with.
+        count: sets wanted.
     """
     height, width = frame.inside.shape
     box = [round(side) for side in frame.box.tolist()]
@@ -156,32 +161,73 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
 
 
 def area_of(patch: Sequence[int]) -> int:
-    """Pixels of a rectangle; 0 where it is turned inside out."""
+    """Pixels of a rectangle; 0 where it is turned inside out.
+
+    Args:
+        patch: xyxy, whole pixels.
+
+    >>> area_of([1, 1, 4, 3]), area_of([4, 1, 1, 3])
+    (6, 0)
+    """
     return max(patch[2] - patch[0], 0) * max(patch[3] - patch[1], 0)
 
 
 def is_outside(patch: Sequence[int], box: Sequence[int]) -> bool:
-    """Whether more than half of a patch lies outside a box."""
+    """Whether more than half of a patch lies outside a box.
+
+    Args:
+        patch: xyxy, whole pixels.
+        box: xyxy in the same frame.
+    """
     return shared_area(patch, box) < area_of(patch) / 2
 
 
 def shared_area(one: Sequence[int], other: Sequence[int]) -> int:
-    """Pixels that two rectangles share."""
+    """Pixels that two rectangles share.
+
+    Args:
+        one: xyxy, whole pixels.
+        other: xyxy in the same frame.
+
+    >>> shared_area([0, 0, 2, 2], [1, 1, 5, 5])
+    1
+    """
     return area_of([max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])])
 
 
 def iou_of(one: Sequence[int], other: Sequence[int]) -> float:
-    """Intersection over union of two rectangles."""
+    """Intersection over union of two rectangles.
+
+    Args:
+        one: xyxy, whole pixels.
+        other: xyxy in the same frame.
+
+    Returns:
+        In [0, 1].
+
+    >>> iou_of([0, 0, 2, 2], [0, 0, 2, 4])
+    0.5
+    """
     shared = shared_area(one, other)
     return shared / max(area_of(one) + area_of(other) - shared, 1)
 
 
 def clip_to_frame(frame: Frame, patch: Sequence[int]) -> Rectangle:
-    """A patch cut to the frame."""
+    """A patch cut to the frame.
+
+    Args:
+        frame: whose size counts.
+        patch: xyxy, whole pixels of the frame.
+    """
     height, width = frame.inside.shape
     return max(patch[0], 0), max(patch[1], 0), min(patch[2], width), min(patch[3], height)
 
 
 def pad_rectangle(patch: Sequence[int], spare: int) -> Rectangle:
-    """A rectangle made larger by so many pixels on each side."""
+    """A rectangle made larger by the same width on each side.
+
+    Args:
+        patch: xyxy, whole pixels.
+        spare: that width, pixels.
+    """
     return patch[0] - spare, patch[1] - spare, patch[2] + spare, patch[3] + spare

@@ -92,7 +92,17 @@ def make_quick_receipts(subject: Subject, maps: Mapping[int, Tensor]) -> list[Re
 
 
 def far_apart(reaches: Mapping[int, tuple[int, int, int, int]]) -> list[list[int]]:
-    """Rectangles, xyxy, as groups of their numbers in which no two meet; each joins the first group that it can."""
+    """Rectangles in groups in which no two meet; each joins the first group that it can.
+
+    Args:
+        reaches: xyxy by number, whole pixels of one frame.
+
+    Returns:
+        The numbers in each group.
+
+    >>> far_apart({0: (0, 0, 4, 4), 1: (2, 2, 6, 6), 2: (4, 0, 8, 2)})
+    [[0, 2], [1]]
+    """
     groups: list[list[int]] = []
     for number, (x1, y1, x2, y2) in reaches.items():
         for group in groups:
@@ -127,7 +137,16 @@ def _context(before: float, alone: Mapping[str, float]) -> float:
 
 
 def hottest_part(subject: Subject, number: int, one: Tensor) -> tuple[Tensor, Tensor]:
-    """Bool (h, w) each: the hottest part of a detection's map (h', w'), and a random part as large."""
+    """The hottest part of a detection's map, at most 35 % of its box's area, and a random part as large.
+
+    Args:
+        subject: the image and its detections.
+        number: of the detection.
+        one: (h', w'), its map over the detector's input.
+
+    Returns:
+        Two masks, bool (h, w).
+    """
     hot, _ = _masks(subject, number, one, _generator(subject, number))
     return hot[0], hot[1]
 

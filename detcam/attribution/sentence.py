@@ -20,7 +20,11 @@ HOT_PEAK_SHARE = 0.25
 
 
 def sentence_of(explanation: Explanation) -> str:
-    """The sentence of an explanation, from its evidence, its receipt and its status."""
+    """What a box rests on in one sentence, from its evidence, its receipt and its status.
+
+    Args:
+        explanation: with these set; its ``sentence`` is not read.
+    """
     what = explanation.detection.caption
     if explanation.status == "no_signal":
         return f"{what}: this method sees no signal here."
@@ -80,7 +84,15 @@ def _lost_or(evidence: Evidence) -> str:
 
 
 def place_of(box: NDArray[np.floating], patch: NDArray[np.number]) -> str:
-    """Where a patch (4,) lies from the centre of a box (4,), both xyxy: "above right", "in the middle", ..."""
+    """Where a patch lies, seen from the centre of a box: "above right", "in the middle", "far left", ...
+
+    Args:
+        box: (4,) xyxy, pixels.
+        patch: (4,) xyxy in the same frame.
+
+    >>> place_of(np.array([0.0, 0, 10, 10]), np.array([0, 0, 2, 2]))
+    'above left'
+    """
     sides = np.maximum([box[2] - box[0], box[3] - box[1]], 1)
     centre = np.array([patch[0] + patch[2], patch[1] + patch[3]]) / 2 - np.array([box[0] + box[2], box[1] + box[3]]) / 2
     across, down = centre / sides
@@ -134,7 +146,15 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
 
 
 def part_of(down: float, across: float) -> str:
-    """A place in a box, from 0 at its upper left corner to 1: "upper left", "lower part", "middle"."""
+    """The part of a box that a place is in: "upper left", "lower part", "middle", ...
+
+    Args:
+        down: from 0 at the box's upper edge to 1 at its lower one.
+        across: from 0 at its left edge to 1 at its right one.
+
+    >>> part_of(0.1, 0.5)
+    'upper part'
+    """
     vertical = "upper" if down < 0.4 else "lower" if down > 0.6 else ""
     horizontal = "left" if across < 0.4 else "right" if across > 0.6 else ""
     if vertical and horizontal:
