@@ -47,6 +47,10 @@ def check_head(head: Any, task: str) -> None:
 
     Raises:
         WeightsError: naming what it is.
+
+    Args:
+        head: the model's last layer.
+        task: what the model says it is for.
     """
     if not isinstance(head, vendor.Detect | vendor.RTDETRDecoder):
         raise WeightsError(
@@ -56,7 +60,11 @@ def check_head(head: Any, task: str) -> None:
 
 
 def is_rtdetr(head: Any) -> bool:
-    """Whether predictions are queries of a transformer, not anchors of a grid."""
+    """Whether predictions are queries of a transformer, not anchors of a grid.
+
+    Args:
+        head: the vendor's module, as in the functions below.
+    """
     return isinstance(head, vendor.RTDETRDecoder)
 
 

@@ -55,7 +55,14 @@ def load_sealed(path: Path, allow: Callable[[str], Any]) -> Any:
 
 
 def sealed(found: type) -> Any:
-    """A class whose objects can be made and filled but which cannot be called."""
+    """A class whose objects can be made and filled but which cannot be called.
+
+    Args:
+        found: the class.
+
+    Returns:
+        A subclass of the same name, whose constructor raises ``pickle.UnpicklingError``.
+    """
 
     def refuse(self: object, *arguments: Any, **keywords: Any) -> None:
         raise pickle.UnpicklingError(f"refused CALL {found.__name__}")
@@ -64,7 +71,11 @@ def sealed(found: type) -> Any:
 
 
 def unseal(value: Any) -> None:
-    """Give every object in a model, its attributes and its containers its own class back."""
+    """Give every object in a model, its attributes and its containers its own class back.
+
+    Args:
+        value: a model, or what a checkpoint holds; changed in place.
+    """
     seen: set[int] = set()
     stack = [value]
     while stack:

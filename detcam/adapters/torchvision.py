@@ -74,10 +74,13 @@ class ProposalOutput(SoftmaxOutput):
 
 @dataclass(frozen=True, eq=False)
 class LevelOutput(RawOutput):
-    """What RetinaNet or FCOS says of each anchor; FCOS's objectness is its centreness, and the score a square root."""
+    """What RetinaNet or FCOS says of each anchor; FCOS's objectness is its centreness, and the score a square root.
+
+    Attributes:
+        levels: how many anchors each level has, finest first.
+    """
 
     levels: Sequence[int] = field(kw_only=True)
-    """How many anchors each level has, finest first."""
 
     def probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
         """See :class:`~detcam.adapters.base.RawOutput`; the root of class times centreness in FCOS."""

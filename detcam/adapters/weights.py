@@ -115,7 +115,12 @@ def _model_of(path: Path, checkpoint: Any) -> Any:
 
 
 def describe_failure(path: Path, error: Exception) -> str:
-    """One line on why a checkpoint cannot be loaded."""
+    """Why a checkpoint cannot be loaded, in one line.
+
+    Args:
+        path: of the checkpoint.
+        error: what loading it raised; its cause and context are read too.
+    """
     with contextlib.suppress(OSError), path.open("rb") as file:
         magic = file.read(1)
         if magic not in (b"P", b"\x80"):  # neither a zip archive nor a pickle

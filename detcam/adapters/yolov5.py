@@ -118,6 +118,9 @@ def unwrap(model: Any) -> nn.Module:
 
     Raises:
         WeightsError: there is none.
+
+    Args:
+        model: any object.
     """
     inner = model
     while inner is not None and not isinstance(getattr(inner, "model", None), nn.Sequential):
@@ -128,7 +131,11 @@ def unwrap(model: Any) -> nn.Module:
 
 
 def is_original(model: Any) -> bool:
-    """Whether a model, wrapped or not, ends in a head with anchors, as the original YOLOv5's do."""
+    """Whether a model, wrapped or not, ends in a head with anchors, as the original YOLOv5's do.
+
+    Args:
+        model: any object.
+    """
     with suppress(WeightsError):
         head = unwrap(model).model[-1]  # type: ignore[index]
         return isinstance(getattr(head, "m", None), nn.ModuleList) and isinstance(

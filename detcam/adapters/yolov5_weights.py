@@ -48,7 +48,11 @@ STAND_INS = {"utils", "yolov5.utils", "pandas", "seaborn", "IPython", "thop"}
 
 
 def is_original_checkpoint(path: Path) -> bool:
-    """Whether a file asks for the classes of the original YOLOv5, found without unpickling anything."""
+    """Whether a file asks for the classes of the original YOLOv5, found without unpickling anything.
+
+    Args:
+        path: any file.
+    """
     try:
         wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # no checkpoint at all, which is for the reader to say

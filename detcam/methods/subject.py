@@ -83,7 +83,7 @@ class Subject(Protocol):
         """
 
     def guided_gradients(self, image: Tensor) -> Tensor:
-        """:meth:`gradients` by guided backpropagation: through each rectifier only where gradient and input are positive.
+        """:meth:`gradients` by guided backpropagation: a rectifier lets through what is positive where its input is.
 
         Args:
             image: (3, h, w), the input or a changed copy.
