@@ -230,8 +230,8 @@ class Explainer:
             for start in range(0, len(alike), self.batch):
                 part = alike[start : start + self.batch]
                 with torch.inference_mode(False):  # the caller may be in it, and nothing has a gradient there
-                    made = self._explain_batch([names[i] for i in part], [arrays[i] for i in part], numbers)
-                results.update(zip(part, made, strict=True))
+                    batch_results = self._explain_batch([names[i] for i in part], [arrays[i] for i in part], numbers)
+                results.update(zip(part, batch_results, strict=True))
         return [results[i] for i in range(len(arrays))]
 
     def _explain_batch(
@@ -239,13 +239,14 @@ class Explainer:
     ) -> list[ImageResult]:
         """Images of one letterboxed shape; ``numbers`` are the detections to explain, ``None`` explains all."""
         prepared = prepare_images(self.model, images, self.layers)
-        found = self.model.decode(prepared[0].raw, [one.letterbox for one in prepared], self.decode_settings)
+        letterboxes = [one.letterbox for one in prepared]
+        detections_by_image = self.model.decode(prepared[0].raw, letterboxes, self.decode_settings)
         wanted = [
             self._select(name, one, detections, numbers)
-            for name, one, detections in zip(names, prepared, found, strict=True)
+            for name, one, detections in zip(names, prepared, detections_by_image, strict=True)
         ]
-        made = self._maker(prepared, images, wanted)
-        return [ImageResult(*one) for one in zip(names, images, found, made, strict=True)]
+        explained = self._maker(prepared, images, wanted)
+        return [ImageResult(*one) for one in zip(names, images, detections_by_image, explained, strict=True)]
 
     def explain_known(
         self, name: str, image: NDArray[np.uint8], detections: Sequence[Detection]

@@ -400,11 +400,11 @@ def _require_scalar(name: str, target: Target) -> Target:
     """A target that refuses to be anything but a scalar tensor."""
 
     def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        told = target(raw, index, detection)
-        if not isinstance(told, Tensor) or told.ndim:
-            what = f"a tensor {tuple(told.shape)}" if isinstance(told, Tensor) else f"a {type(told).__name__}"
+        number = target(raw, index, detection)
+        if not isinstance(number, Tensor) or number.ndim:
+            what = f"a tensor {tuple(number.shape)}" if isinstance(number, Tensor) else f"a {type(number).__name__}"
             raise UsageError(f"target {name!r} has to give a scalar tensor, and gave {what}")
-        return told
+        return number
 
     return value
 
@@ -423,14 +423,14 @@ def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[i
     [0, 1]
     """
     by_name = {name: class_id for class_id, name in names.items()}
-    found = []
+    class_ids = []
     for item in asked:
         if str(item) in by_name:
-            found.append(by_name[str(item)])
+            class_ids.append(by_name[str(item)])
         elif str(item).isdigit() and int(item) in names:
-            found.append(int(item))
+            class_ids.append(int(item))
         elif str(item).isdigit():
             raise UsageError(f"no class {item}: this model's classes run from 0 to {max(names)}")
         else:
             raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
-    return found
+    return class_ids

@@ -1,4 +1,4 @@
-"""The values detcam hands out: frozen, checked when built, and ignorant of any vendor."""
+"""The values detcam hands out: frozen, checked when built, and free of any vendor's types."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class BlackBox:
         self, raw: RawOutput, letterboxes: Sequence[Letterbox], settings: DecodeSettings
     ) -> list[tuple[Detection, ...]]:
         """The best class of every row, then suppression within each class, unless that is done already."""
-        found = []
+        detections = []
         for index, letterbox in enumerate(letterboxes):
             confidences, class_ids = raw.logits[index].sigmoid().max(1)
             keep = (confidences > max(settings.conf, 2 * SCORE_MARGIN)) & settings.keeps(class_ids)
@@ -164,8 +164,8 @@ class BlackBox:
             rows = rows[confidences[rows].argsort(descending=True, stable=True)][: settings.max_det]
             kept = zip(rows.tolist(), class_ids[rows].tolist(), confidences[rows].tolist(), strict=True)
             boxes = letterbox.clip(letterbox.to_original(raw.boxes[index].numpy()))
-            found.append(tuple(Detection(boxes[row], c, self.names[c], p, row, 0) for row, c, p in kept))
-        return found
+            detections.append(tuple(Detection(boxes[row], c, self.names[c], p, row, 0) for row, c, p in kept))
+        return detections
 
 
 def check_answer(output: Any, image: int, classes: int) -> tuple[Tensor, Tensor]:

@@ -113,13 +113,13 @@ def check_device(device: str | torch.device | int) -> torch.device:
     """
     name = f"cuda:{device}" if str(device).isdigit() else str(device)
     try:
-        found = torch.device(name)
-        torch.empty(0, device=found)
+        chosen = torch.device(name)
+        torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
             f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
         ) from error
-    return found
+    return chosen
 
 
 def check_place(device: str | torch.device | int, half: bool) -> tuple[torch.device, torch.dtype]:

@@ -31,7 +31,7 @@ from detcam.geometry import Letterbox
 
 COARSEST_STAGE_STRIDE = 32
 """The stride at which a classification network ends; a detector's coarser levels are added to it."""
-LEAST_PROPOSAL_SIDE = 1e-2
+MIN_PROPOSAL_SIDE_PX = 1e-2
 """Proposals with a shorter side are not reported, pixels of the detector's input."""
 
 
@@ -170,13 +170,13 @@ class TorchvisionDetector(TorchDetector):
             levels.update(tuple(level.shape[2:]) for level in features.values())
 
         def group(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
-            seen = {name: shape[1:] for name, shape in shapes.items() if shape[1:] in levels}
+            at_levels = {name: shape[1:] for name, shape in shapes.items() if shape[1:] in levels}
             stages = {
                 shape: name
-                for name, shape in seen.items()
+                for name, shape in at_levels.items()
                 if not name.startswith("backbone.fpn.") and size[0] // shape[0] <= COARSEST_STAGE_STRIDE
             }
-            inputs = {shape: name for name, shape in seen.items()}
+            inputs = {shape: name for name, shape in at_levels.items()}
             return {"backbone": set(stages.values()), "neck": set(inputs.values())}
 
         return measure_layers(blocks, run, size, group)
@@ -271,7 +271,7 @@ class TorchvisionDetector(TorchDetector):
         boxes, confidences = _boxes_in_image(raw, index, letterbox, anchors, class_ids), scores[anchors, class_ids]
         keep = settings.keeps(class_ids).nonzero().view(-1)
         if isinstance(raw, ProposalOutput):
-            keep = keep[remove_small_boxes(boxes[keep], LEAST_PROPOSAL_SIDE)]
+            keep = keep[remove_small_boxes(boxes[keep], MIN_PROPOSAL_SIDE_PX)]
         chosen = batched_nms(boxes[keep], confidences[keep], class_ids[keep], settings.iou)[: settings.max_det]
         keep = keep[chosen]
         return Selection(anchors[keep], class_ids[keep], confidences[keep])

@@ -12,6 +12,7 @@ from detcam.adapters.base import RawOutput
 from detcam.types import Detection
 
 BRIGHTNESS_FACTORS = (0.9, 1.0, 1.1)
+"""What the copies of ``aug`` are multiplied by."""
 NOISY_COPIES = 8
 """Noisy copies."""
 NOISE_SHARE = 0.05

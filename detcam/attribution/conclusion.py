@@ -27,7 +27,7 @@ from detcam.types import Detection, Explanation, Heatmap
 MAX_BOX_CORRELATION = 0.9
 """A map that correlates more than this (Pearson) with a Gaussian in the box says nothing the box did not say."""
 STANDS_ALONE_SHARE = 0.5
-"""A box stands alone that keeps this share of its score, and the threshold, where all else is replaced by any fill."""
+"""A box stands alone if it keeps this share of its score, and exceeds the threshold, with all else replaced."""
 BOX_AGAIN_REASON = "the map is no more particular than the box itself"
 MIN_CHANGE_SHARE = 0.1
 """Share of what a target changes by when everything goes that removing the hottest part has to change it by, beyond
@@ -219,7 +219,7 @@ def _conclude_unreported(
     elif not is_at_asked_place(detection):
         text += "; its nearest prediction lies elsewhere"
     frame = replace(whole, target=against)
-    # What little speaks for the class says nothing of what speaks against it.
+    # Evidence for the class, of which there is little here, does not show what is evidence against it.
     heat = learn_effects(frame, seed=probe.seed)
     heatmap = Heatmap(heat.numpy(), explanation.heatmap.letterbox)
     concluded = replace(explanation, heatmap=heatmap, method="effect", target="against", layers=("input",), support=())

@@ -31,11 +31,11 @@ from detcam.tensors.fills import soften_masks
 from detcam.types import Evidence
 
 ENOUGH_SHARE = 0.8
-"""A patch outside the box is enough for it that brings back this share of its score, beside nothing but the box."""
+"""A patch outside the box is sufficient if, shown with nothing but the box, it brings back this share of the score."""
 CLOSE_MARGIN = 0.2
-"""Patches cost as much whose margins, own score less the best other, are this close."""
+"""Among patches whose margin (own score less the best other) is within this of the lowest, the smallest is taken."""
 SURROUNDINGS_GROWTHS = (2.0, 0.0)
-"""All around the box is taken away within the box enlarged so many times, and everywhere (0)."""
+"""Surroundings are removed within the box enlarged so many times, and then everywhere (0)."""
 
 
 def find_evidence(
@@ -66,7 +66,7 @@ def find_evidence(
     flips = [i for i in range(len(patches)) if all(is_gone(scores, conf) for scores in after[i])]
     if not flips:
         return None
-    # What becomes something else says more than what is merely lost; of what costs as much, the smallest.
+    # A change of class says more than a loss. Among patches that cost about as much, the smallest is taken.
     margins = {i: _margin(after[i]) for i in flips}
     least = {kind: min((margins[i] for i in flips if (_rival(after[i], conf) > 0) == kind), default=0.0)
              for kind in (True, False)}  # fmt: skip
@@ -88,19 +88,19 @@ def find_evidence(
         worst = min(range(len(controls)), key=lambda i: float(elsewhere[i, 0, 0]))
         if any(is_gone(scores, conf) for scores in elsewhere[:, 0]):
             continue
-        found = [_in_whole(whole, frame, patch) for patch in patches[best]]
+        placed = [_in_whole(whole, frame, patch) for patch in patches[best]]
         same = frame.image.shape == whole.image.shape
-        final = after[best] if same else _scores_without(whole, [found], fills)[0]
+        final = after[best] if same else _scores_without(whole, [placed], fills)[0]
         if not all(is_gone(scores, conf) for scores in final):
             continue
-        return _evidence(whole, found, final, before, float(elsewhere[worst, 0, 0]), letterbox, conf)
+        return _evidence(whole, placed, final, before, float(elsewhere[worst, 0, 0]), letterbox, conf)
     return None
 
 
 def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: float) -> Evidence | None:
     """All around a box, near it or everywhere, where the box is lost or becomes something else without it, or None.
 
-    It is asked where no patch was found: a background, say, is everywhere, and in no patch.
+    Tried where no patch was found: a background, for example, is in no single patch.
 
     Args:
         whole: the whole image as a frame.

@@ -56,7 +56,7 @@ class ImageMaps:
         step = DETECTIONS_PER_PASS if self.method.pixelwise else max(len(detections), 1)
         used = self.layers.layers if self.method.layers else ()
         layers = self.layers if used else replace(self.layers, layers=_usual_layers(self.model), drops_far_layers=True)
-        made = []
+        raw_maps = []
         for start in range(0, len(detections), step):
             part = detections[start : start + step]
             prices: list[float] = []
@@ -64,12 +64,12 @@ class ImageMaps:
             def layer_maps(method: str, part: Sequence[Detection] = part, prices: list[float] = prices) -> Tensor:
                 raw = self.model.forward(prepared.batch, layers.layers)
                 names = target_parts(self.target)
-                found = [
+                by_target = [
                     replace(layers, method=METHODS[method], target=name)(prepared.batch, raw, [part], keep=True)[0]
                     for name in names
                 ]
-                prices.append(1 + sum(one.forwards for made in found for one in made))
-                return torch.stack([made[i].map for i in range(len(part)) for made in found])
+                prices.append(1 + sum(one.forwards for raw_maps in by_target for one in raw_maps))
+                return torch.stack([raw_maps[i].map for i in range(len(part)) for raw_maps in by_target])
 
             asked = [(detection, target) for detection in part for target in targets]
             probe = Probe(
@@ -81,8 +81,8 @@ class ImageMaps:
             for i in range(len(part)):
                 own = slice(i * len(targets), (i + 1) * len(targets))
                 forwards = shared + sum(probe.own_forwards[own])
-                made.append(RawMap(combine_maps(list(maps[own])), used or ("input",), (), forwards))
-        return made
+                raw_maps.append(RawMap(combine_maps(list(maps[own])), used or ("input",), (), forwards))
+        return raw_maps
 
     def receipts(
         self, prepared: PreparedImage, detections: Sequence[Detection], maps: Sequence[Tensor], quick: bool = False

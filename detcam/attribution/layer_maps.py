@@ -18,7 +18,7 @@ from detcam.tensors.fusion import box_reach, combine_maps, fuse_maps, gradient_s
 from detcam.types import Detection
 
 MIN_BOX_REACH = 0.5
-"""Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""
+"""``auto`` leaves out layers whose gradient reaches less than this share of the box."""
 GRID_CELLS = 16
 """Cells along each side of a map that needs no layer, for a model that can only be called."""
 
@@ -75,7 +75,7 @@ class LayerMaps:
             keep: the raw output's graph, for another call.
         """
         chosen: dict[tuple[int, int], dict[str, float]] = {}
-        made: dict[tuple[int, int], list[Tensor]] = {}
+        totals: dict[tuple[int, int], list[Tensor]] = {}
         count = 0
         for view in views(batch, self.smoothing, self.seed):
             out = raw if count == 0 else self.model.forward(view.batch, self.layers)
@@ -97,12 +97,12 @@ class LayerMaps:
                         one = self._fused(out, gradients, i, turn, detection, list(chosen[i, turn]))
                         parts[i].append(one.flip(-1) if view.flipped else one)
                 for i, maps in parts.items():
-                    before = made.get((i, turn), [torch.zeros_like(part) for part in maps])
-                    made[i, turn] = [total + part for total, part in zip(before, maps, strict=True)]
+                    before = totals.get((i, turn), [torch.zeros_like(part) for part in maps])
+                    totals[i, turn] = [total + part for total, part in zip(before, maps, strict=True)]
         return [
             [
                 RawMap(
-                    combine_maps([part / count for part in made[i, turn]]),
+                    combine_maps([part / count for part in totals[i, turn]]),
                     tuple(chosen[i, turn]),
                     tuple(chosen[i, turn].values()) if "gradients" in self.method.takes else (),
                     self._price(count, len(found)),

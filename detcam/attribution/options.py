@@ -107,15 +107,15 @@ def choose_map(
     for other in escalation:
         if find_method(other).on != "image":
             raise UsageError(f"{other!r} works at layers and cannot take over from another method")
-    made = MapOptions(
+    options = MapOptions(
         name, method, target_name, target, layers, is_auto, smooth, fusion, budget or method.budget, verify,
         tuple(escalation), seed,
     )  # fmt: skip
-    if not made.works_at_layers and (not is_auto or fusion != "sum"):
+    if not options.works_at_layers and (not is_auto or fusion != "sum"):
         raise UsageError(f"{name!r} works on the image, without layers; leave layers and fusion out")
     if not isinstance(layers, str) and not layers:
         raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
-    return made
+    return options
 
 
 def _check_smoothing(name: str, method: Method, smoothing: frozenset[str], target: str | Target) -> None:

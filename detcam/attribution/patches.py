@@ -24,19 +24,19 @@ HOT_AREA_SHARES = (0.03, 0.1, 0.25)
 PARTS_PER_SHARE = 2
 """Connected parts tried of each."""
 RIM_SHARE = 0.04
-"""What is as near to the box as this share of its longer side belongs to it."""
+"""Heat within this share of the box's longer side around it counts as the box's."""
 OUTSIDE_PEAK_SHARES = (0.001, 0.1, 0.3, 0.6)
 """Outside the box, what is at least such a share of the hottest there is one part."""
 PATCH_GROWTH = 1.8
 """The first parts outside the box are tried enlarged so many times as well."""
 PAIRED_PATCHES = 3
-"""Of so many first parts every two are tried together."""
+"""Every two of the first so many patches are tried together."""
 MAX_AREA_SHARE = 0.6
 """No patch is larger than this share of the box's area, twice that outside it, or a tenth of the frame on a side."""
 MIN_SIDE_SHARE = 0.03
 """No patch is narrower than this share of the frame's longer side."""
 SAME_PATCH_IOU = 0.6
-"""Patches that overlap more than this (IoU) are one."""
+"""Patches that overlap by this IoU or more count as one."""
 MAX_TRIES = 200
 
 Rectangle = tuple[int, int, int, int]
@@ -53,34 +53,34 @@ def propose_patches(frame: Frame, heat: Tensor, outside: bool = True) -> list[li
     """
     left, top, right, bottom = frame.window
     shape = frame.inside.shape
-    own = F.interpolate(heat[None, None, top:bottom, left:right].float(), shape, mode="bilinear")[0, 0]
-    own = own.clamp(min=0).to(frame.inside.device) * frame.inside
+    local = F.interpolate(heat[None, None, top:bottom, left:right].float(), shape, mode="bilinear")[0, 0]
+    local = local.clamp(min=0).to(frame.inside.device) * frame.inside
     x1, y1, x2, y2 = (round(side) for side in frame.box.tolist())
     box = torch.zeros_like(frame.inside)
     box[max(y1, 0) : max(y2, 1), max(x1, 0) : max(x2, 1)] = True
     area = max(int((box & frame.inside).sum()), 1)
     most = max(MAX_AREA_SHARE * area, (max(shape) / 10) ** 2)
-    found: list[Rectangle] = []
+    patches: list[Rectangle] = []
     pairs: list[list[Rectangle]] = []
     spare = math.ceil(RIM_SHARE * max(x2 - x1, y2 - y1))
-    beyond = own.clone()
+    beyond = local.clone()
     beyond[max(y1 - spare, 0) : max(y2 + spare, 1), max(x1 - spare, 0) : max(x2 + spare, 1)] = 0
     if not outside:
-        own, beyond = own - beyond, torch.zeros_like(own)
+        local, beyond = local - beyond, torch.zeros_like(local)
     if float(beyond.max()) > 0:
         for share in OUTSIDE_PEAK_SHARES:
             parts = _connected(frame, beyond >= share * beyond.max(), beyond)
             pairs += [parts] if len(parts) == PARTS_PER_SHARE else []
-            found += parts
+            patches += parts
         pairs += [[_grown(frame, patch) for patch in pair] for pair in pairs[:1]]
-        found += [_grown(frame, patch) for patch in found[:PARTS_PER_SHARE]]
+        patches += [_grown(frame, patch) for patch in patches[:PARTS_PER_SHARE]]
     for share in HOT_AREA_SHARES:
-        count = min(max(round(share * area), 1), int((own > 0).sum()))
+        count = min(max(round(share * area), 1), int((local > 0).sum()))
         if count:
-            least = own.flatten().topk(count).values[-1]
-            found += _connected(frame, (own >= least) & (own > 0), own)
+            least = local.flatten().topk(count).values[-1]
+            patches += _connected(frame, (local >= least) & (local > 0), local)
     kept: list[Rectangle] = []
-    for patch in found:
+    for patch in patches:
         outside = shared_area(patch, (x1, y1, x2, y2)) < area_of(patch) / 2
         if area_of(patch) <= (2 * most if outside else most) and all(
             iou_of(patch, other) < SAME_PATCH_IOU for other in kept
@@ -139,7 +139,7 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
     box = [round(side) for side in frame.box.tolist()]
     spare = math.ceil(2 * SOFT_EDGE_SHARE * max(height, width))  # what fades around a patch
     rng = np.random.default_rng([count, *(max(value, 0) for patch in patches for value in patch)])
-    found = []
+    controls = []
     for _ in range(count):
         for _ in range(MAX_TRIES):
             moved: list[Rectangle] = []
@@ -155,9 +155,9 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
                 for one, own in zip(moved, patches, strict=True)
             )
             if apart and alike:
-                found.append(moved)
+                controls.append(moved)
                 break
-    return found
+    return controls
 
 
 def area_of(patch: Sequence[int]) -> int:

@@ -21,11 +21,12 @@ HOT_AREA_SHARE = 0.35
 CONTROL_WINDOW_GROWTH = 2.0
 """Random controls lie within the box enlarged this many times about its centre, and what the hottest part needs."""
 MARGIN_SHARE = 0.1
-"""A map is supported where its hottest part counts this share of the score more than random parts do."""
+"""A map is supported where removing its hottest part costs this share of the score more than random parts cost."""
 MIN_MARGIN = 0.01
-"""And at least this much score: what is hardly there at all has no cause to be found."""
+"""And at least this much score: lower scores are too small to explain."""
 ROOM_BOX_SHARE, MIN_ROOM_IMAGE_SHARE = 0.25, 0.03
-"""Detections share images where so much room around each is left free: in its box's longer side, in the image's."""
+"""Detections share images where this much room is free around each: a share of its box's longer side, but at least a
+share of the image's."""
 CONTROL_COUNT = 2
 SHIFTS_TRIED = 16
 
@@ -42,8 +43,8 @@ def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:
     """
     fills = [fill(subject.image, subject.inside) for fill in FILLS.values()]
     receipts = []
-    for number, one in enumerate(maps):
-        hot, boxes = _masks(subject, number, one, _generator(subject, number))
+    for number, heat in enumerate(maps):
+        hot, boxes = _masks(subject, number, heat, _generator(subject, number))
         soft = soften_masks(hot, subject.inside)
         # What is kept: all but the hottest part, it alone, the box alone, each with its random controls.
         kept = torch.cat([1 - soft, soft, boxes.float()])[:, None]
@@ -66,8 +67,8 @@ def make_quick_receipts(subject: Subject, maps: Mapping[int, Tensor]) -> list[Re
     """
     fills = [fill(subject.image, subject.inside) for fill in FILLS.values()] if maps else []
     parts = {}
-    for number, one in maps.items():
-        hot, boxes = _masks(subject, number, one, _generator(subject, number))
+    for number, heat in maps.items():
+        hot, boxes = _masks(subject, number, heat, _generator(subject, number))
         parts[number] = torch.stack([hot[0], hot[1], boxes[0]])
     receipts: list[Receipt] = []
     measured: dict[int, tuple[list[list[float]], float]] = {}
@@ -136,25 +137,25 @@ def _context(before: float, alone: Mapping[str, float]) -> float:
     return max(1 - sum(alone.values()) / len(alone) / before, -1.0) if before >= MIN_MARGIN else 0.0
 
 
-def hottest_part(subject: Subject, number: int, one: Tensor) -> tuple[Tensor, Tensor]:
+def hottest_part(subject: Subject, number: int, raw_map: Tensor) -> tuple[Tensor, Tensor]:
     """The hottest part of a detection's map, at most 35 % of its box's area, and a random part as large.
 
     Args:
         subject: the image and its detections.
         number: of the detection.
-        one: (h', w'), its map over the detector's input.
+        raw_map: (h', w'), its map over the detector's input.
 
     Returns:
         Two masks, bool (h, w).
     """
-    hot, _ = _masks(subject, number, one, _generator(subject, number))
+    hot, _ = _masks(subject, number, raw_map, _generator(subject, number))
     return hot[0], hot[1]
 
 
-def _masks(subject: Subject, number: int, one: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _masks(subject: Subject, number: int, raw_map: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Bool (3, h, w): the hottest part of a map and its controls; (2, h, w): the box, and one as large elsewhere."""
     shape = subject.image.shape[-2:]
-    heat = F.interpolate(one[None, None].float(), shape, mode="bilinear")[0, 0]
+    heat = F.interpolate(raw_map[None, None].float(), shape, mode="bilinear")[0, 0]
     heat = torch.where(subject.inside, heat, -torch.inf)
     box = _rectangle(subject.boxes[number].tolist(), subject.inside)
     count = min(max(round(HOT_AREA_SHARE * int(box.sum())), 1), int((heat > 0).sum()))
@@ -175,9 +176,9 @@ def _rectangle(xyxy: Sequence[float], inside: Tensor) -> Tensor:
     """The pixels of a box that are in the image; at least one."""
     height, width = inside.shape
     x1, y1 = min(max(int(xyxy[0]), 0), width - 1), min(max(int(xyxy[1]), 0), height - 1)
-    found = torch.zeros_like(inside)
-    found[y1 : max(int(-(-xyxy[3] // 1)), y1 + 1), x1 : max(int(-(-xyxy[2] // 1)), x1 + 1)] = True
-    return found & inside if (found & inside).any() else found
+    mask = torch.zeros_like(inside)
+    mask[y1 : max(int(-(-xyxy[3] // 1)), y1 + 1), x1 : max(int(-(-xyxy[2] // 1)), x1 + 1)] = True
+    return mask & inside if (mask & inside).any() else mask
 
 
 def _moved(part: Tensor, around: Tensor, count: int, generator: torch.Generator) -> list[Tensor]:
@@ -191,12 +192,12 @@ def _moved(part: Tensor, around: Tensor, count: int, generator: torch.Generator)
         rolled = own.roll(shift, (0, 1))
         tries.append((int((rolled & own).sum()), rolled))
     best = sorted(tries, key=lambda pair: pair[0])[:count]
-    found = []
+    controls = []
     for _, rolled in best:
         placed = torch.zeros_like(part)
         placed[window] = rolled
-        found.append(placed)
-    return found
+        controls.append(placed)
+    return controls
 
 
 def _receipt(before: float, scores: Sequence[Sequence[float]], share: float, forwards: int) -> Receipt:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from detcam.types import Detection, Evidence, Explanation, Receipt
 
 LITTLE_CONTEXT, MUCH_CONTEXT = 0.1, 0.4
-"""Context dependence up to which surroundings matter little, and from which they matter much."""
+"""Surroundings matter little below the first of these shares of the score, and much from the second on."""
 BARELY_SHARE = 0.25
-"""Share of a patch up to which it does not count as in the box, or as out of it."""
+"""A patch is inside the box with at most this share outside it, and outside with at most this share inside."""
 SCATTERED_BOX_SIDES = 0.25
 """What is hot is in several places where it spreads this far on average (standard deviation), in sides of the box."""
 HOT_PEAK_SHARE = 0.25
-"""Heat is that high where it is at least this share of the peak."""
+"""Heat counts as high from this share of the peak on."""
 
 
 def sentence_of(explanation: Explanation) -> str:

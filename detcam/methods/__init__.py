@@ -92,8 +92,9 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
         return given
     if not callable(given):
         raise UsageError(f"a method is a name, a detcam.Method or a function of a detcam.Subject, got {given!r}")
-    told = (inspect.getdoc(given) or "").partition("\n")[0]
-    return Method(given, label=told or "a method without a docstring: it does not say what its maps mean", models="any")
+    summary = (inspect.getdoc(given) or "").partition("\n")[0]
+    unlabelled = "a method without a docstring: it does not say what its maps mean"
+    return Method(given, label=summary or unlabelled, models="any")
 
 
 _BUILTIN: dict[str, Method] = {
@@ -237,10 +238,10 @@ def resolve_method(method: str | Method | Callable[[Subject], Tensor]) -> tuple[
     for name, known in METHODS.items():
         if method is known or method is known.function:
             return name, known
-    made = as_method(method)
-    name = made.name or name_of(made.function)
+    own = as_method(method)
+    name = own.name or name_of(own.function)
     METHODS.check_free(name)
-    return name, made
+    return name, own
 
 
 def table_row(name: str) -> dict[str, str]:

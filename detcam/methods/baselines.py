@@ -20,7 +20,7 @@ def box(subject: Subject) -> Tensor:
         (K, h, w) in (0, 1].
     """
     shape = (subject.image.shape[1], subject.image.shape[2])
-    return torch.stack([box_gaussian(one, shape) for one in subject.boxes])
+    return torch.stack([box_gaussian(box, shape) for box in subject.boxes])
 
 
 def edges(subject: Subject) -> Tensor:
@@ -36,5 +36,5 @@ def edges(subject: Subject) -> Tensor:
     across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(grey)
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     slopes = [F.conv2d(padded, kernel[None, None])[0, 0] for kernel in (across, across.T)]
-    found = torch.hypot(slopes[0], slopes[1]) * subject.inside
-    return found.expand(len(subject.boxes), -1, -1)
+    strength = torch.hypot(slopes[0], slopes[1]) * subject.inside
+    return strength.expand(len(subject.boxes), -1, -1)

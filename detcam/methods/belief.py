@@ -1,4 +1,4 @@
-"""What is known of regions that were only ever tried in blocks: a Gaussian process with a known prior mean."""
+"""A Gaussian process over the worth of regions that are only tried in blocks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 from detcam.methods.regions import region_means
 
 REACH_BOX_SIDES = 0.15
-"""How far, in sides of the box, what one region is worth tells about another."""
+"""Length over which the worths of regions are correlated (standard deviation of the kernel), in sides of the box."""
 
 NOISE_SHARE = 0.1
-"""What the regions' interaction adds to or takes from a block's worth, as a share of the unperturbed score."""
+"""Standard deviation of a block's worth about the sum of its regions', as a share of the unperturbed score."""
 
 
 class Belief:

@@ -20,7 +20,7 @@ from detcam.probing.frames import Frame
 REGION_COUNT = 100
 """Superpixels of a box."""
 MARGIN_BOX_SIDES = 0.04
-"""How far the regions reach beyond the box, in its sides, altogether."""
+"""How far the regions reach beyond the box, both sides together, in its longer side."""
 WINDOW_SIDE_CELLS = 1.36
 """Side of a window, in the side of the grid's cells: what lies on an edge is whole in one of them."""
 CONCENTRATED_SHARE = 0.5
@@ -30,7 +30,7 @@ MAX_ROUNDS = 4
 """Where another target than the score is asked about, up to so many rounds of that many regions, the most promising
 first, are hidden alone: logits and distances are sums, in which no cause hides behind another."""
 SINGLE_NOISE_SHARE = 0.01
-"""What is taken for noise then, as a share of the target's change: a region alone has nothing to interact with."""
+"""The noise assumed for regions hidden alone, as a share of the target's change: they interact with nothing."""
 MIN_FOUND_SHARE = 0.05
 """A round that finds no region that costs this share of it is the last."""
 TOTAL_WORTH = 2.0
@@ -66,7 +66,7 @@ def measure_regions(frame: Frame, full: float, fill: str, always: Tensor, side: 
     (bare,) = frame.values(frame.without((~always)[None].float(), fill)).tolist()
     windows = [block for block in _windows(frame, domain, side) if len(block)]
     costs = full - _hidden(frame, domain, windows, fill) if windows else torch.zeros(1)
-    # What speaks against another target may outweigh what speaks for it.
+    # For another target than the score, evidence against may outweigh evidence for.
     scale = full - bare if frame.tracked else max(abs(full - bare), float(costs.abs().max()))
     if scale <= 0:
         return torch.zeros(frame.inside.shape)
@@ -85,7 +85,7 @@ def measure_regions(frame: Frame, full: float, fill: str, always: Tensor, side: 
         learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:REGIONS_PER_ROUND]])
     pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
     worth = process.mean
-    if not frame.tracked:  # what holds a number up has to stand out of what it is known to within
+    if not frame.tracked:  # only regions whose worth exceeds its standard deviation
         worth = worth * (worth > process.spread.diagonal().clamp(min=0).sqrt())
     density = worth.float() * domain.areas.cpu() / pixels * scale / TOTAL_WORTH
     return torch.cat([density, torch.zeros(1)]).clamp(min=0)[domain.labels.cpu()]
@@ -153,7 +153,7 @@ def _windows(frame: Frame, domain: Domain, side: int) -> list[Tensor]:
         torch.zeros(len(domain.areas), device=numbers.device).index_add_(0, numbers, places.float()) / counts
         for places in (columns, rows)
     )
-    found = []
+    windows = []
     share = WINDOW_SIDE_CELLS / side
     for down in range(side):
         for across in range(side):
@@ -163,8 +163,8 @@ def _windows(frame: Frame, domain: Domain, side: int) -> list[Tensor]:
             )
             within = (centre_x >= left) & (centre_x <= left + share * (x2 - x1))
             within &= (centre_y >= top) & (centre_y <= top + share * (y2 - y1))
-            found.append(torch.where(within)[0])
-    return found
+            windows.append(torch.where(within)[0])
+    return windows
 
 
 def _hidden(frame: Frame, domain: Domain, blocks: list[Tensor], fill: str) -> Tensor:

@@ -11,7 +11,7 @@
    are shown too.
 
 The map is what the target loses without a region, or gains with it, per pixel and in the target's own unit. There is no
-prior about places in it: what was not found to count is zero.
+prior about places in it: what did not change the target is zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from detcam.probing.frames import Frame, choose_frame
 WINDOWS_PER_SIDE, FEWER_WINDOWS_PER_SIDE = 4, 3
 """Windows along each side of the box; fewer where there are too many boxes for the image's budget."""
 EVEN_SHARE = 0.1
-"""Of a window's effect this part, to LayerCAM's one at its peak, is spread evenly: it sees less than the score does."""
+"""Added to LayerCAM, whose peak is 1, before a window's effect is spread by it: LayerCAM may miss what counts."""
 RING_BOX_SIDES = (1.25, 1.6, 2.2, 3.2, 5.0)
 """Outer sides of the rings around the box, in the box's."""
 CONTEXT_SHARE = 0.5

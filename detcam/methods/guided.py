@@ -31,10 +31,13 @@ Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images (n, 3, h, w) -> the scores (n,) and the gradient of each with respect to its image (n, 3, h, w)."""
 
 REGION_COUNT = 400
+"""Superpixels around a box."""
 BLACK_BOX_REGION_COUNT = 200
 """Regions where the model can only be called."""
 MAX_STAGES = 10
+"""Stages, and blocks, of an order at most; fewer where the budget is small."""
 LOOKAHEAD_SHARE = 0.3
+"""How much of what is open is shown, or hidden, in the images at which gradients are taken."""
 SCORE_FLOOR = 0.02
 """Added to a score before its logarithm's gradient is taken, so that noise is not blown up where nothing is left."""
 BLOCKS_PER_ROUND = 3

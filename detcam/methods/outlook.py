@@ -1,9 +1,9 @@
 """Where outside its box a detection's evidence is: places anywhere in a frame, taken away and shown beside the box.
 
-Tiles of the frame are taken away one by one, and shown one by one beside the box: of two marks either of which is
-enough each is found by being shown, of two that are both needed each by being missed. The tile that counts most is
-halved, and its halves tried, until it is about as large as a part of the box. What is found is then grown while that
-brings more, and narrowed to the superpixels that carry it.
+Tiles of the frame are taken away one by one, and shown one by one beside the box. Of two marks either of which is
+enough, showing one brings the score back; of two that are both needed, removing one costs it. The tile that counts most
+is halved, and its pieces are tried, until it is about as large as a part of the box. That place is then enlarged while
+this brings more, and narrowed to the superpixels that carry it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MIN_PIECE_SHARE = 0.25
 MIN_PLACE_SHARE = 0.25
 """A place counts that carries at least this share of what all outside the box does."""
 SECOND_PLACE_SHARE = 0.5
-"""A second place is looked for where this share is not told by the first."""
+"""A second place is looked for where the first leaves this share unexplained."""
 CONCENTRATED_EFFECT = 0.5
 """A place that carries this share, of 2, is cut into superpixels; less is diffuse, and shown as the tile that it is."""
 SMALL_TILE_BOX_SIDES = 0.35
@@ -43,6 +43,7 @@ SUPERPIXEL_WINDOW_GROWTH = 1.8
 REGION_AREA_PX = 16
 """Area of a region outside the box, pixels of the frame; larger ones where there would be too many."""
 MAX_REGIONS = 16
+"""Superpixels of a place, at most."""
 MAX_ROUNDS = 4
 """How often the place is narrowed to the superpixels that carry the most, and cut anew."""
 CARRIED_SHARES = (0.15, 0.3, 0.5, 0.7)
@@ -56,8 +57,9 @@ SMOOTHING_PLACE_SIDES = 0.12
 MIN_EVEN_SHARE = 0.5
 """Share of a place's effect, at least, that is spread evenly over it: its parts count more together than one by one."""
 MIN_TILE_AREA_PX = 4
+"""Smaller tiles are not tried, pixels of the frame."""
 MIN_SCORE = 0.01
-"""Scores are told apart from here up, as log-odds."""
+"""Scores are cut to [this, 1 - this] before they become log-odds."""
 
 
 class PassBudget:

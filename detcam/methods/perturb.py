@@ -183,8 +183,8 @@ def segmentations(image: Tensor) -> list[Tensor]:
     height, width = image.shape[-2:]
     scale = min(SEGMENTED_SIDE_PX / max(height, width), 1)
     small = F.interpolate(image[None], scale_factor=scale, mode="area")[0] if scale < 1 else image
-    found = [segment_image(small, count)[None, None].float() for count in SEGMENT_COUNTS]
-    return [F.interpolate(labels, (height, width), mode="nearest")[0, 0].long() for labels in found]
+    segmented = [segment_image(small, count)[None, None].float() for count in SEGMENT_COUNTS]
+    return [F.interpolate(labels, (height, width), mode="nearest")[0, 0].long() for labels in segmented]
 
 
 def superpixel_mask(regions: list[Tensor], keep: float, generator: torch.Generator) -> Tensor:

@@ -52,10 +52,10 @@ def segment_image(image: Tensor, count: int) -> Tensor:
     """
     picture = image.permute(1, 2, 0).cpu().numpy()
     for compactness in COMPACTNESSES:
-        found = slic(picture, n_segments=count, compactness=compactness, start_label=0, channel_axis=2)
-        if found.max() + 1 >= min(count, picture.shape[0] * picture.shape[1]) / 2:
+        labels = slic(picture, n_segments=count, compactness=compactness, start_label=0, channel_axis=2)
+        if labels.max() + 1 >= min(count, picture.shape[0] * picture.shape[1]) / 2:
             break
-    numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+    numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
     return torch.from_numpy(numbers).to(image.device)
 
 

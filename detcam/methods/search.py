@@ -11,6 +11,7 @@ from detcam.methods.regions import RegionScorer, paint_order, superpixels
 from detcam.methods.subject import Subject
 
 REGION_COUNT = 48
+"""Superpixels around a box."""
 RIVALS_PER_PHASE = 6
 """How many of a phase's best regions compete for its further picks."""
 PICKS_PER_PHASE = 4

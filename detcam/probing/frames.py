@@ -29,6 +29,7 @@ pixels."""
 MAX_CROP_AREA_SHARE = 0.8
 """A crop is tried that costs at most this share of the whole image."""
 MIN_CROP_SIDE_PX = 96
+"""No window around a box is narrower, pixels of the whole input."""
 CROP_STRIDE_PX = 32
 """Crops begin at multiples of this, so that their anchors are the image's own, and are as large as multiples of it."""
 KEPT_SCORE_SHARE = 0.9
@@ -159,15 +160,15 @@ class Frame:
         if self.tracked:
             return self.scores(images)
         target = hold_target(self.target, self.raw, 0, replace(self.detection, anchor=self.anchor))
-        found = []
+        values = []
         for part in self._parts(images):
             raw = self.forward(part)
             for index in range(len(part)):
                 anchor = self.anchor
                 if not (raw.on_grid and raw.strides[anchor] > 0):
                     anchor, _ = raw.tracked_anchor(index, self.box.double().cpu().numpy(), self.detection.class_id)
-                found.append(target(raw, index, replace(self.detection, anchor=anchor)).float())
-        return torch.stack(found)
+                values.append(target(raw, index, replace(self.detection, anchor=anchor)).float())
+        return torch.stack(values)
 
     def without(self, parts: Tensor, fill: str) -> Tensor:
         """Copies of the frame in which parts are replaced.

@@ -109,7 +109,7 @@ class Probe:
                 anchor. The last is NaN where predictions lie on no grid, because another image has other proposals.
         """
         detection = self._asked[of][0]
-        found = []
+        parts = []
         for part in torch.split(images, IMAGES_PER_PASS):
             raw = self._forward(part)
             apart = tracked_score_parts(raw, self.boxes[[of]], [detection.class_id])[:, 0]
@@ -118,8 +118,8 @@ class Probe:
                 own = torch.stack(
                     [raw.probability(i, detection.anchor, detection.class_id).view(1) for i in range(len(part))]
                 ).to(apart)
-            found.append(torch.cat([apart, own], 1))
-        return torch.cat(found)
+            parts.append(torch.cat([apart, own], 1))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def similarities(self, images: Tensor) -> Tensor:
@@ -191,8 +191,8 @@ class Probe:
 
     def _values(self, raw: RawOutput, images: int) -> Tensor:
         asked = [(one, hold_target(target, self._raw, self._index, one)) for one, target in self._asked]
-        told = [target(raw, i, detection) for i in range(images) for detection, target in asked]
-        return torch.stack(told).view(images, -1).detach()
+        values = [target(raw, i, detection) for i in range(images) for detection, target in asked]
+        return torch.stack(values).view(images, -1).detach()
 
     def _forward(self, images: Tensor) -> RawOutput:
         self.forwards += len(images)
@@ -203,7 +203,7 @@ class Probe:
         leaf = image.detach()[None].clone().requires_grad_()
         with watch:
             raw = self._forward(leaf)
-        found = []
+        gradients = []
         for number, (detection, target) in enumerate(self._asked):
             with torch.enable_grad():
                 value = target(raw, 0, detection)
@@ -212,9 +212,9 @@ class Probe:
                 keep = number < len(self._asked) - 1
                 (gradient,) = torch.autograd.grad(value, leaf, retain_graph=keep, allow_unused=True)
             self.forwards += 2
-            found.append(torch.zeros_like(leaf[0]) if gradient is None else gradient[0])
+            gradients.append(torch.zeros_like(leaf[0]) if gradient is None else gradient[0])
             done()
-        return torch.stack(found)
+        return torch.stack(gradients)
 
 
 def image_mask(letterbox: Letterbox) -> Tensor:
