@@ -151,7 +151,13 @@ class BlackBox:
     def decode(
         self, raw: RawOutput, letterboxes: Sequence[Letterbox], settings: DecodeSettings
     ) -> list[tuple[Detection, ...]]:
-        """The best class of every row, then suppression within each class, unless that is done already."""
+        """The best class of every row, then suppression within each class, unless that is done already.
+
+        Args:
+            raw: from :meth:`forward`.
+            letterboxes: one for each image.
+            settings: which rows are reported.
+        """
         detections = []
         for index, letterbox in enumerate(letterboxes):
             confidences, class_ids = raw.logits[index].sigmoid().max(1)

@@ -139,7 +139,11 @@ class TorchvisionDetector(TorchDetector):
         return TorchvisionDetector(self.model, device, imgsz, half, self.names)
 
     def cast(self, model: Any) -> Any:
-        """The backbone in the precision asked for, the rest in float32: boxes need more digits than float16 has."""
+        """The backbone in the precision asked for, the rest in float32: boxes need more digits than float16 has.
+
+        Args:
+            model: the copy, on the device; changed in place.
+        """
         model.to(torch.float32).backbone.to(self.dtype)
         return model
 
@@ -184,6 +188,9 @@ class TorchvisionDetector(TorchDetector):
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
         """Where the model's own transform puts an image: at the top left, padded to a multiple of 32; SSD stretches it.
 
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
+
         Raises:
             InputError: the image is so elongated that nothing would be left of its shorter edge.
         """
@@ -203,7 +210,15 @@ class TorchvisionDetector(TorchDetector):
         return Letterbox((height, width), (padded_height, padded_width), resized, (0, 0))
 
     def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
-        """(B, 3, h, w), normalised as the model's own transform does, padded with 0."""
+        """Images normalised as the model's own transform does, padded with 0, on the detector's device.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one letterboxed shape.
+            letterboxes: where each of them goes.
+
+        Returns:
+            (B, 3, h, w).
+        """
         tensors = [torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1) / 255 for image in images]
         batch: Tensor = self.transform(tensors)[0].tensors
         return batch.to(self.dtype)
@@ -265,7 +280,14 @@ class TorchvisionDetector(TorchDetector):
         return ProposalOutput(logits, boxes, sides, strides, first_class=1, class_boxes=class_boxes, proposals=regions)
 
     def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
-        """What torchvision reports at these ``score_thresh``, ``nms_thresh`` and ``detections_per_img``."""
+        """What torchvision reports at these ``score_thresh``, ``nms_thresh`` and ``detections_per_img``.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            settings: which predictions are reported.
+        """
         scores = raw.probability(index, slice(None), slice(None))
         anchors, class_ids = self._candidates(raw, scores, settings.conf)
         boxes, confidences = _boxes_in_image(raw, index, letterbox, anchors, class_ids), scores[anchors, class_ids]

@@ -96,6 +96,12 @@ class YoloV5Detector(YoloDetector):
         """What ``detect.py`` reports; no wall clock ends the suppression early.
 
         Objectness alone and its product with the best class both have to exceed ``conf``.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            settings: which predictions are reported.
         """
         assert raw.objectness is not None
         objectness = raw.objectness[index].sigmoid()

@@ -68,8 +68,8 @@ class ImageMaps:
                     replace(layers, method=METHODS[method], target=name)(prepared.batch, raw, [part], keep=True)[0]
                     for name in names
                 ]
-                prices.append(1 + sum(one.forwards for raw_maps in by_target for one in raw_maps))
-                return torch.stack([raw_maps[i].map for i in range(len(part)) for raw_maps in by_target])
+                prices.append(1 + sum(one.forwards for maps in by_target for one in maps))
+                return torch.stack([maps[i].map for i in range(len(part)) for maps in by_target])
 
             asked = [(detection, target) for detection in part for target in targets]
             probe = Probe(
