@@ -38,6 +38,7 @@ MIN_SIDE_SHARE = 0.03
 SAME_PATCH_IOU = 0.6
 """Patches that overlap by this IoU or more count as one."""
 MAX_TRIES = 200
+"""Random places tried for a control."""
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom, pixels of a frame."""

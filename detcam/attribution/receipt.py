@@ -28,7 +28,9 @@ ROOM_BOX_SHARE, MIN_ROOM_IMAGE_SHARE = 0.25, 0.03
 """Detections share images where this much room is free around each: a share of its box's longer side, but at least a
 share of the image's."""
 CONTROL_COUNT = 2
+"""Random parts that the hottest part is compared with."""
 SHIFTS_TRIED = 16
+"""Random shifts from which controls are chosen: those that overlap the part least."""
 
 
 def verify(subject: Subject, maps: Sequence[Tensor]) -> list[Receipt]:

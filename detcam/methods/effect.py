@@ -1,6 +1,6 @@
 """detcam's own method: the measured effect of each region, from windows and places that were taken away.
 
-1. A frame is chosen in which the box keeps its score (:mod:`detcam.probing.frames`), and one references asked: how much
+1. A frame is chosen in which the box keeps its score (:mod:`detcam.probing.frames`), and one question asked: how much
    is left when everything but the box is replaced? Where that costs the score, places outside are tried too, anywhere
    in the frame (:mod:`detcam.methods.outlook`); those that count stay in place while the box is looked at.
 2. Windows slid over the box are taken away one by one; where one window holds most of the effect, and for any other
@@ -167,7 +167,7 @@ def _learn(references: ReferenceValues, side: int, budget: PassBudget, seed: int
     """The map of one frame, (h, w): what places outside the box count, then what its own regions and its rings do.
 
     Args:
-        references: what was asked before.
+        references: the target before any patch is tried.
         side: windows along each side of the box.
         budget: for places outside.
         seed: of what is random.
@@ -204,7 +204,7 @@ def _gained(references: ReferenceValues, hot: Tensor, kept: Tensor) -> Tensor:
     """What the target gains with the rest of the box, and then with each ring around it, per pixel of these: (h, w).
 
     Args:
-        references: what was asked before.
+        references: the target before any patch is tried.
         hot: bool (h, w), what is known to count.
         kept: bool (h, w), the box, and the places outside it that count.
     """
