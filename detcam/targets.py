@@ -18,16 +18,17 @@ from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
 Target = Callable[[RawOutput, int, Detection], Tensor]
-"""(raw output, image's position in the batch, detection) -> scalar tensor attached to the graph."""
+"""Every target takes
+
+- the raw output of a batch, with its graph,
+- the image's position in that batch, from 0 on,
+- the detection, of which its anchor and its class are read,
+
+and gives a scalar tensor () attached to that graph."""
 
 
 def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The logit of the detection's class; its gradient does not vanish on confident boxes as the probability's does.
-
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
 
     Returns:
         A scalar tensor (), a logit.
@@ -37,11 +38,6 @@ def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
 def against(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """Less the class logit: what speaks against the class at the anchor, for an object that was missed.
-
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
 
     Returns:
         A scalar tensor (), a logit.
@@ -54,11 +50,6 @@ def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tenso
 
     Where each class has a sigmoid of its own, the gradient is the logit's times p (1 - p).
 
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
-
     Returns:
         A scalar tensor () in [0, 1].
     """
@@ -67,11 +58,6 @@ def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tenso
 
 def objectness(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The logit that there is anything at all at the anchor; original YOLOv5 and its like have it.
-
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
 
     Returns:
         A scalar tensor (), a logit.
@@ -86,11 +72,6 @@ def objectness(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
 def score(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """What the detector thresholds: the class probability, times objectness where there is one.
-
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
 
     Returns:
         A scalar tensor () in [0, 1].
@@ -114,11 +95,6 @@ def box_side(side: int) -> Target:
 def box(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The sum of the four side distances: half the box's perimeter.
 
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
-
     Returns:
         A scalar tensor (), network pixels.
     """
@@ -131,11 +107,6 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
     falls when a side moves inwards. What holds the box open is then positive evidence. In changed images it is the IoU
     with the box of the image as it was: see :func:`hold_target`.
-
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
 
     Returns:
         A scalar tensor () in [0, 1].
@@ -162,11 +133,6 @@ class Contrast:
     def __call__(self, raw: RawOutput, index: int, detection: Detection) -> Tensor:
         """The difference of the two logits.
 
-        Args:
-            raw: of a batch, with its graph.
-            index: the image's position in the batch.
-            detection: its anchor and class are read.
-
         Returns:
             A scalar tensor () attached to the graph.
         """
@@ -175,11 +141,6 @@ class Contrast:
 
 def mask_area(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The mean mask logit over the cells of the detection's own mask: what makes it cover them.
-
-    Args:
-        raw: of a batch, with its graph.
-        index: the image's position in the batch.
-        detection: its anchor and class are read.
 
     Returns:
         A scalar tensor (), a logit.
