@@ -204,7 +204,16 @@ class Explainer:
     def explain_named(
         self, images: Mapping[str, NDArray[np.uint8]], detection: int | Sequence[int] | None = None
     ) -> list[ImageResult]:
-        """One result per image, in order, of RGB uint8 (H, W, 3) arrays by their names; ``detection`` as in a call."""
+        """One result per image, in order, of images that have names.
+
+        Args:
+            images: RGB uint8 (H, W, 3) arrays by their names.
+            detection: as in a call.
+
+        Raises:
+            InputError: an image has no detection of the number asked for.
+            UsageError: a layer cannot be explained.
+        """
         return self._explain_arrays(list(images), list(images.values()), detection)
 
     def _explain_arrays(
@@ -221,8 +230,8 @@ class Explainer:
             for start in range(0, len(alike), self.batch):
                 part = alike[start : start + self.batch]
                 with torch.inference_mode(False):  # the caller may be in it, and nothing has a gradient there
-                    made = self._explain_batch([names[i] for i in part], [arrays[i] for i in part], numbers)
-                results.update(zip(part, made, strict=True))
+                    batch_results = self._explain_batch([names[i] for i in part], [arrays[i] for i in part], numbers)
+                results.update(zip(part, batch_results, strict=True))
         return [results[i] for i in range(len(arrays))]
 
     def _explain_batch(
@@ -230,13 +239,14 @@ class Explainer:
     ) -> list[ImageResult]:
         """Images of one letterboxed shape; ``numbers`` are the detections to explain, ``None`` explains all."""
         prepared = prepare_images(self.model, images, self.layers)
-        found = self.model.decode(prepared[0].raw, [one.letterbox for one in prepared], self.decode_settings)
+        letterboxes = [one.letterbox for one in prepared]
+        detections_by_image = self.model.decode(prepared[0].raw, letterboxes, self.decode_settings)
         wanted = [
             self._select(name, one, detections, numbers)
-            for name, one, detections in zip(names, prepared, found, strict=True)
+            for name, one, detections in zip(names, prepared, detections_by_image, strict=True)
         ]
-        made = self._maker(prepared, images, wanted)
-        return [ImageResult(*one) for one in zip(names, images, found, made, strict=True)]
+        explained = self._maker(prepared, images, wanted)
+        return [ImageResult(*one) for one in zip(names, images, detections_by_image, explained, strict=True)]
 
     def explain_known(
         self, name: str, image: NDArray[np.uint8], detections: Sequence[Detection]
@@ -254,9 +264,15 @@ class Explainer:
     def remade(
         self, model: DetectorAdapter, batch: Tensor, letterbox: Letterbox, detections: Sequence[Detection]
     ) -> list[RawMap]:
-        """The maps of detections that are known, by the same method, on another detector or another input (1, 3, h, w).
+        """The maps of known detections, by the same method, on another detector or another input.
 
         Each detection keeps its anchor and its class, whatever the other detector reports.
+
+        Args:
+            model: with the layers of the own one.
+            batch: (1, 3, h, w), its input.
+            letterbox: where the original image is in it.
+            detections: of that image.
         """
         return self._maker.remade(model, batch, letterbox, detections)
 
@@ -272,8 +288,13 @@ class Explainer:
 def pick_detections(name: str, found: Sequence[Detection], numbers: Sequence[int]) -> list[Detection]:
     """The detections of an image that have some numbers.
 
+    Args:
+        name: the image's, for the message.
+        found: its detections, in descending confidence.
+        numbers: from 0 on.
+
     Raises:
-        InputError: one has none of them; ``name`` is the image's.
+        InputError: one has none of them.
     """
     if missing := [number for number in numbers if number >= len(found)]:
         have = f"has {len(found)}, counted from 0" if found else "has none"

@@ -22,9 +22,14 @@ STRIPE_ROWS = 512
 
 
 def iou_matrix(a: Floats, b: Floats) -> Floats:
-    """Intersection over union of every box of ``a`` (N, 4) with every box of ``b`` (M, 4), xyxy: (N, M) in [0, 1].
+    """Intersection over union of every box with every other; boxes without area overlap nothing.
 
-    Boxes without area overlap nothing.
+    Args:
+        a: (N, 4) xyxy.
+        b: (M, 4) xyxy in the same frame.
+
+    Returns:
+        float64 (N, M) in [0, 1].
 
     >>> iou_matrix([[0, 0, 2, 2]], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]]).round(2).tolist()
     [[1.0, 0.33, 0.0]]
@@ -91,7 +96,13 @@ class Letterbox:
         return self.resized[0] / self.original[0], self.resized[1] / self.original[1]
 
     def to_network(self, points: Floats) -> Floats:
-        """Map x, y pairs, original pixels -> network pixels: (..., 2n), so points (..., 2) and xyxy boxes (..., 4).
+        """Points of the original image in network pixels.
+
+        Args:
+            points: (..., 2n) x, y pairs, original pixels: points (..., 2) or xyxy boxes (..., 4).
+
+        Returns:
+            float64, the same shape.
 
         >>> box = Letterbox.fit((100, 200), (320, 320), 32, minimal=False)
         >>> box.to_network([10, 10, 20, 30]).tolist()  # 1.6 times as large, with 80 rows of padding above
@@ -101,12 +112,29 @@ class Letterbox:
         return np.asarray(points, np.float64) * scale + shift
 
     def to_original(self, points: Floats) -> Floats:
-        """The exact inverse of :meth:`to_network`, not clipped to the image."""
+        """The exact inverse of :meth:`to_network`, not clipped to the image.
+
+        Args:
+            points: (..., 2n) x, y pairs, network pixels.
+
+        Returns:
+            float64 (..., 2n), original pixels.
+        """
         scale, shift = self._affine(points)
         return (np.asarray(points, np.float64) - shift) / scale
 
     def clip(self, boxes: Floats) -> Floats:
-        """Boxes (..., 4), original pixels, cut to the image."""
+        """Boxes cut to the image.
+
+        Args:
+            boxes: (..., 4) xyxy, original pixels.
+
+        Returns:
+            The same shape.
+
+        >>> Letterbox.fit((100, 200), (320, 320), 32).clip([-5, 10, 250, 90]).tolist()
+        [0, 10, 200, 90]
+        """
         height, width = self.original
         return np.clip(boxes, 0, [width, height, width, height])
 
@@ -153,7 +181,14 @@ class Letterbox:
         return low, np.minimum(low + 1, cells - 1), (position - low).astype(np.float32)
 
     def padding_share(self, raw: NDArray[np.floating]) -> float:
-        """Share of the map's absolute mass that lies in the grey padding, in [0, 1]; NaN for an all-zero map."""
+        """Share of a map's absolute mass that lies in the grey padding.
+
+        Args:
+            raw: (h, w), its cells dividing the network input evenly.
+
+        Returns:
+            In [0, 1]; NaN for an all-zero map.
+        """
         mass = np.abs(np.asarray(raw, np.float64))
         inside = [self._inside(axis, mass.shape[axis]) for axis in (0, 1)]
         total = mass.sum()

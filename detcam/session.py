@@ -28,7 +28,7 @@ from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
 from detcam.methods import Method
 from detcam.options import check_detection, check_question, check_seed, check_thresholds, several
-from detcam.probing.probe import TOGETHER, Probe
+from detcam.probing.probe import IMAGES_PER_PASS, Probe
 from detcam.targets import Target, class_logit, find_classes
 from detcam.types import Detection, Evidence, Explanation, Receipt
 
@@ -233,15 +233,15 @@ class ImageSession:
         """
         boxes, class_ids = self._tracked(detection, box, class_name)
         model, left = getattr(self.model, "for_scoring", self.model), iter(images)
-        found = [np.zeros((0, len(class_ids)), np.float32)]
+        parts = [np.zeros((0, len(class_ids)), np.float32)]
         with torch.inference_mode(False), torch.no_grad():
-            while part := [self._changed(image) for image in islice(left, TOGETHER)]:
+            while part := [self._changed(image) for image in islice(left, IMAGES_PER_PASS)]:
                 if class_ids:
                     scores = tracked_scores(model.forward(self.model.prepare(part)[0]), boxes, class_ids)
-                    found.append(scores.float().cpu().numpy())
+                    parts.append(scores.float().cpu().numpy())
                 else:
-                    found.append(np.zeros((len(part), 0), np.float32))
-        return np.concatenate(found)
+                    parts.append(np.zeros((len(part), 0), np.float32))
+        return np.concatenate(parts)
 
     def _wanted(self, detection: Asked, box: Sequence[float] | None, class_name: str | int | None) -> list[Detection]:
         """The detections asked about."""

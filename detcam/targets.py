@@ -18,26 +18,49 @@ from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
 Target = Callable[[RawOutput, int, Detection], Tensor]
-"""(raw output, image's position in the batch, detection) -> scalar tensor attached to the graph."""
+"""Every target takes
+
+- the raw output of a batch, with its graph,
+- the image's position in that batch, from 0 on,
+- the detection, of which its anchor and its class are read,
+
+and gives a scalar tensor () attached to that graph."""
 
 
 def class_logit(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """The logit of the detection's class; its gradient does not vanish on confident boxes as the probability's does."""
+    """The logit of the detection's class; its gradient does not vanish on confident boxes as the probability's does.
+
+    Returns:
+        A scalar tensor (), a logit.
+    """
     return raw.logits[index, detection.anchor, detection.class_id]
 
 
 def against(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """Less the class logit: what speaks against the class at the anchor, for an object that was missed."""
+    """Less the class logit: what speaks against the class at the anchor, for an object that was missed.
+
+    Returns:
+        A scalar tensor (), a logit.
+    """
     return -class_logit(raw, index, detection)
 
 
 def class_probability(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """The probability of the detection's class: the logit's gradient scaled by p (1 - p), where classes are alone."""
+    """The probability of the detection's class, without objectness.
+
+    Where each class has a sigmoid of its own, the gradient is the logit's times p (1 - p).
+
+    Returns:
+        A scalar tensor () in [0, 1].
+    """
     return raw.class_probability(index, detection.anchor, detection.class_id)
 
 
 def objectness(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The logit that there is anything at all at the anchor; original YOLOv5 and its like have it.
+
+    Returns:
+        A scalar tensor (), a logit.
 
     Raises:
         UsageError: the detector has no objectness.
@@ -48,12 +71,20 @@ def objectness(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
 
 def score(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """What the detector thresholds, in [0, 1]: the class probability, times objectness where there is one."""
+    """What the detector thresholds: the class probability, times objectness where there is one.
+
+    Returns:
+        A scalar tensor () in [0, 1].
+    """
     return raw.probability(index, detection.anchor, detection.class_id)
 
 
 def box_side(side: int) -> Target:
-    """Distance from the anchor's centre to one side (left, top, right, bottom = 0 .. 3), network pixels, outwards."""
+    """The target of one side: its distance from the anchor's centre, network pixels, outwards.
+
+    Args:
+        side: 0 left, 1 top, 2 right, 3 bottom.
+    """
 
     def distance(raw: RawOutput, index: int, detection: Detection) -> Tensor:
         return raw.sides_of(index, detection.anchor, detection.class_id)[side]
@@ -62,16 +93,23 @@ def box_side(side: int) -> Target:
 
 
 def box(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """The sum of the four side distances: half the box's perimeter, network pixels."""
+    """The sum of the four side distances: half the box's perimeter.
+
+    Returns:
+        A scalar tensor (), network pixels.
+    """
     return raw.sides_of(index, detection.anchor, detection.class_id).sum()
 
 
 def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-    """IoU of the anchor's box with itself as it was kept, in [0, 1].
+    """IoU of the anchor's box with itself as it was kept.
 
     The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
     falls when a side moves inwards. What holds the box open is then positive evidence. In changed images it is the IoU
-    with the box of the image as it was: see :func:`held`.
+    with the box of the image as it was: see :func:`hold_target`.
+
+    Returns:
+        A scalar tensor () in [0, 1].
     """
     current = raw.box_of(index, detection.anchor, detection.class_id)
     kept = current.detach()
@@ -93,12 +131,19 @@ class Contrast:
     other: int
 
     def __call__(self, raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        """The difference, a scalar tensor attached to the graph."""
+        """The difference of the two logits.
+
+        Returns:
+            A scalar tensor () attached to the graph.
+        """
         return class_logit(raw, index, detection) - raw.logits[index, detection.anchor, self.other]
 
 
 def mask_area(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """The mean mask logit over the cells of the detection's own mask: what makes it cover them.
+
+    Returns:
+        A scalar tensor (), a logit.
 
     Raises:
         UsageError: the model gives no masks.
@@ -129,7 +174,15 @@ def _mean_over(logits: Tensor, cells: Tensor) -> Tensor:
 
 
 def keypoint(number: int, part: str) -> Target:
-    """One keypoint's visibility logit, or its x or y coordinate in network pixels."""
+    """The target of one keypoint: its visibility logit, or its x or y coordinate in network pixels.
+
+    Args:
+        number: of the keypoint, from 0 on.
+        part: ``visible``, ``x`` or ``y``.
+
+    Returns:
+        A target that raises a UsageError where the model has no such keypoint, or no visibility.
+    """
 
     def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:
         points = raw.extras.get("keypoints")
@@ -215,7 +268,7 @@ def resolve_target(target: str | Target) -> tuple[str, str | Target]:
     return name, target
 
 
-def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Target:
+def hold_target(target: Target, raw: RawOutput, index: int, detection: Detection) -> Target:
     """A target to be asked of changed images, where it is compared with the image as it was, not with itself.
 
     ``iou`` is then the overlap with the box as it was, and ``mask`` the mean over the cells of the mask as it was; all
@@ -223,8 +276,8 @@ def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Ta
 
     Args:
         target: one of :data:`TARGETS`, or another.
-        raw: the raw output of the image as it was, and its position there.
-        index: that position.
+        raw: the raw output of the image as it was.
+        index: the image's position in that batch.
         detection: what is explained, with its anchor there.
     """
     if target is iou:
@@ -243,20 +296,33 @@ def held(target: Target, raw: RawOutput, index: int, detection: Detection) -> Ta
     return target
 
 
-COMBINED = ("class", "left", "top", "right", "bottom")
+COMBINED_TARGETS = ("class", "left", "top", "right", "bottom")
 """What ``combined`` asks about (ODAM): a map each, scaled by its own peak; the largest counts."""
 
 
 def target_parts(name: str | Target) -> tuple[str | Target, ...]:
-    """The scalars a target stands for: five for ``combined``, else itself."""
-    return COMBINED if name == "combined" else (name,)
+    """The scalars a target stands for: five for ``combined``, else itself.
+
+    Args:
+        name: a target's name, or itself.
+
+    >>> target_parts("combined"), target_parts("class")
+    (('class', 'left', 'top', 'right', 'bottom'), ('class',))
+    """
+    return COMBINED_TARGETS if name == "combined" else (name,)
 
 
-def mirrored(name: str | Target) -> str | Target:
+def mirror_target(name: str | Target) -> str | Target:
     """What a target is in an image flipped left to right.
 
     Raises:
         UsageError: a keypoint, which has no counterpart there, or a target from outside, which may have one or not.
+
+    Args:
+        name: a target's name, or itself.
+
+    >>> mirror_target("left"), mirror_target("class")
+    ('right', 'class')
     """
     if not isinstance(name, str) or (name in TARGETS and name not in TARGETS.builtin):
         known = name if isinstance(name, str) else name_of(name)
@@ -267,15 +333,20 @@ def mirrored(name: str | Target) -> str | Target:
 
 
 def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
-    """The target called ``name``: one of :data:`TARGETS`, or ``contrast:CLASS`` with one of the model's class names.
+    """The target of a name: one of :data:`TARGETS`, ``contrast:CLASS`` or ``keypoint:NUMBER[:PART]``.
 
-    What comes from outside, registered or a function, is made to refuse where it gives anything but a scalar tensor.
+    What comes from outside, registered or a function, is wrapped: it raises a UsageError where it gives anything but a
+    scalar tensor.
+
+    Args:
+        name: a target's name, or itself.
+        names: the model's class names by index.
 
     Raises:
         UsageError: no such target or class.
     """
     if not isinstance(name, str):
-        return _checked(name_of(name), name)
+        return _require_scalar(name_of(name), name)
     check_target_name(name)
     kind, _, argument = name.partition(":")
     if kind == "contrast":
@@ -283,17 +354,17 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
     if kind == "keypoint":
         number, _, part = argument.partition(":")
         return keypoint(int(number), part or "visible")
-    return TARGETS[name] if name in TARGETS.builtin else _checked(name, TARGETS[name])
+    return TARGETS[name] if name in TARGETS.builtin else _require_scalar(name, TARGETS[name])
 
 
-def _checked(name: str, target: Target) -> Target:
+def _require_scalar(name: str, target: Target) -> Target:
     """A target that refuses to be anything but a scalar tensor."""
 
     def value(raw: RawOutput, index: int, detection: Detection) -> Tensor:
-        told = target(raw, index, detection)
-        if not isinstance(told, Tensor) or told.ndim:
-            raise UsageError(f"target {name!r} has to give a scalar tensor, and gave {describe(told)}")
-        return told
+        number = target(raw, index, detection)
+        if not isinstance(number, Tensor) or number.ndim:
+            raise UsageError(f"target {name!r} has to give a scalar tensor, and gave {describe(number)}")
+        return number
 
     return value
 
@@ -301,18 +372,25 @@ def _checked(name: str, target: Target) -> Target:
 def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
     """Class indices for names or indices.
 
+    Args:
+        asked: names, indices, or indices as text; a name that looks like an index is taken for the name.
+        names: the model's class names by index.
+
     Raises:
         UsageError: no such class.
+
+    >>> find_classes(["cat", 1], {0: "cat", 1: "dog"})
+    [0, 1]
     """
     by_name = {name: class_id for class_id, name in names.items()}
-    found = []
+    class_ids = []
     for item in asked:
         if str(item) in by_name:
-            found.append(by_name[str(item)])
+            class_ids.append(by_name[str(item)])
         elif str(item).isdigit() and int(item) in names:
-            found.append(int(item))
+            class_ids.append(int(item))
         elif str(item).isdigit():
             raise UsageError(f"no class {item}: this model's classes run from 0 to {max(names)}")
         else:
             raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
-    return found
+    return class_ids

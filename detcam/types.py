@@ -1,4 +1,4 @@
-"""The values detcam hands out: frozen, checked when built, and ignorant of any vendor."""
+"""The values detcam hands out: frozen, checked when built, and free of any vendor's types."""
 
 from __future__ import annotations
 
@@ -244,11 +244,25 @@ class Explanation:
     sentence: str = ""
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
-        """The map over the image with the box, what it rests on, and labels: a new RGB uint8 (H, W, 3)."""
+        """The map over the image with the box, what it rests on, and labels.
+
+        Args:
+            colormap: a name that matplotlib knows.
+            opacity: of the hottest parts, in [0, 1].
+
+        Returns:
+            A new RGB uint8 (H, W, 3).
+        """
         return drawing().overlay(self, colormap=colormap, opacity=opacity)
 
     def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
-        """Write :meth:`plot` above a caption in words to an image file, its format taken from the suffix."""
+        """Write :meth:`plot` above a caption in words to an image file.
+
+        Args:
+            path: its suffix says which format.
+            colormap: a name that matplotlib knows.
+            opacity: of the hottest parts, in [0, 1].
+        """
         drawing().write_image(path, drawing().captioned(self, colormap, opacity))
 
 
@@ -282,5 +296,13 @@ class ImageResult(Sequence[Explanation]):
         return iter(self.explanations)
 
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
-        """One page: the image with its boxes numbered, and each of the first close up in words: RGB uint8."""
+        """One page: the image with its boxes numbered, and each of the first close up in words.
+
+        Args:
+            colormap: a name that matplotlib knows.
+            opacity: of the hottest parts, in [0, 1].
+
+        Returns:
+            A new RGB uint8 (H, W, 3), as large as the page.
+        """
         return drawing().panel(self, colormap=colormap, opacity=opacity)

@@ -8,11 +8,19 @@ import detcam
 from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
-from detcam.methods.effect import BUDGET, FEW_WINDOWS, RINGS, ask, effect, learn_effects, least_passes
-from detcam.methods.outlook import Allowance, Outlook, look_outside
+from detcam.methods.effect import (
+    FEWER_WINDOWS_PER_SIDE,
+    IMAGE_BUDGET_PASSES,
+    RING_BOX_SIDES,
+    effect,
+    learn_effects,
+    measure_references,
+    min_passes,
+)
+from detcam.methods.outlook import OutsideSearch, PassBudget, search_outside
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import holds, precision
-from detcam.probing.frames import GROWTHS, TRACKED, Frame, choose_frame, crop_frame, crop_size
+from detcam.probing.frames import CROP_SIZES, SCORE_TARGETS, Frame, choose_frame, crop_frame, crop_size
 from detcam.probing.probe import Probe
 from detcam.targets import class_logit, find_target
 
@@ -109,14 +117,14 @@ def test_a_place_that_carries_little_is_shown_as_one_tile_and_not_narrowed():
     print(f"{frame.spent} passes over the frame, {float((outside > 0).float().mean()):.0%} shown")
     values, pixels = outside[outside > 0].unique(return_counts=True)
     assert int(pixels[-1]) >= 20 * 20, "what is hottest is one tile of one heat"
-    assert len(values) <= 1 + len(RINGS), "and all else the rings around the box"
+    assert len(values) <= 1 + len(RING_BOX_SIDES), "and all else the rings around the box"
     assert frame.spent <= 5 + 2 + 32 + 16 + 70
 
 
 class Crowd:
     """A subject of many detections, each of its own frame."""
 
-    seed, budget, has_layers = 0, BUDGET, False
+    seed, budget, has_layers = 0, IMAGE_BUDGET_PASSES, False
 
     def __init__(self, frames):
         self.frames, self.before = frames, torch.full((len(frames),), 0.9)
@@ -136,21 +144,21 @@ def test_an_images_detections_share_a_budget(count):
     beyond = torch.from_numpy(~box_mask((38, 28, 74, 64), SIZE)) & ~mask
     ratio = float(maps[0][mask].mean() / maps[0][beyond].mean().clamp(min=1e-9))
     print(f"{sum(spent)} passes for {count}, the first one's cause {ratio:.1f} times as hot as what else surrounds it")
-    least = least_passes(FEW_WINDOWS)  # what is asked of each however many there are
-    assert sum(spent) <= max(BUDGET, count * least) + 2 * count
+    least = min_passes(FEWER_WINDOWS_PER_SIDE)  # what is asked of each however many there are
+    assert sum(spent) <= max(IMAGE_BUDGET_PASSES, count * least) + 2 * count
     if count <= 4:
         assert ratio > 4
 
 
 def test_a_search_outside_stops_where_its_allowance_ends():
     frame = known_frame([(100, 70, 116, 86)])
-    question = ask(frame)
+    question = measure_references(frame)
     asked = frame.spent
     for passes in (0, 20, 60):
-        allowance = Allowance(passes)
+        allowance = PassBudget(passes)
         object.__setattr__(frame, "spent", asked)
-        places = look_outside(
-            Outlook(frame, question.near, question.fill, question.other, question.full, question.alone,
+        places = search_outside(
+            OutsideSearch(frame, question.near, question.fill, question.other, question.full, question.alone,
                     torch.zeros_like(question.near), allowance)
         )  # fmt: skip
         print(f"{passes} allowed, {allowance.spent:.0f} spent, {len(places)} found")
@@ -240,12 +248,12 @@ def test_a_crop_has_the_boxs_score(scene_image, demo_detector):
     detections = demo_detector.decode(raw, letterboxes, DecodeSettings())[0]
     cropped = 0
     for detection in detections:
-        probe = Probe(demo_detector, batch, raw, 0, letterboxes[0], [(detection, TRACKED[0])])
+        probe = Probe(demo_detector, batch, raw, 0, letterboxes[0], [(detection, SCORE_TARGETS[0])])
         whole = probe.frame(0)
         frame = choose_frame(whole, float(probe.before[0]))
         before = float(frame.scores(frame.image[None])[0])
         assert before >= 0.9 * float(probe.before[0])
-        for growth, longest in GROWTHS:
+        for growth, longest in CROP_SIZES:
             other = crop_frame(whole, *crop_size(whole, growth, longest))
             if other.price < frame.price:
                 assert float(other.scores(other.image[None])[0]) < 0.9 * float(probe.before[0]), (
@@ -265,4 +273,4 @@ def test_a_quicker_copy_gives_the_same_scores(scene_image, demo_detector):
         own, other = demo_detector.forward(batch), quick.forward(batch)
     assert float((own.logits - other.logits).abs().max()) < 1e-3
     assert float((own.boxes - other.boxes).abs().max()) < 1e-2
-    assert find_target("class", demo_detector.names) in TRACKED
+    assert find_target("class", demo_detector.names) in SCORE_TARGETS

@@ -55,7 +55,7 @@ def test_masks_stop_at_the_budget_or_when_the_map_is_stable():
     assert subject.forwards == 200
     subject = KnownSubject(budget=100_000)
     perturb.drise(subject, tolerance=0.2)
-    assert perturb.LEAST_MASKS <= subject.forwards < 2_000
+    assert perturb.MIN_MASKS <= subject.forwards < 2_000
 
 
 def test_the_running_map_and_its_error_are_those_of_all_masks_at_once():

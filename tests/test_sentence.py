@@ -70,9 +70,9 @@ def test_a_map_that_is_the_box_again_is_left_out_beside_evidence(monkeypatch):
     made = detcam.explain(WEIGHTS, render(demo_scenes()["4-same-gem-mark-added"]), detection=[3])[0]
     assert made.evidence is not None
     assert made.heatmap.raw.any()
-    monkeypatch.setattr(conclusion, "LIKE_THE_BOX", -1.0)
+    monkeypatch.setattr(conclusion, "MAX_BOX_CORRELATION", -1.0)
     again = detcam.explain(WEIGHTS, render(demo_scenes()["4-same-gem-mark-added"]), detection=[3])[0]
-    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN)
+    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN_REASON)
     assert not again.heatmap.raw.any()
     assert again.evidence.patches.tolist() == made.evidence.patches.tolist()
 
@@ -80,14 +80,14 @@ def test_a_map_that_is_the_box_again_is_left_out_beside_evidence(monkeypatch):
 def test_of_a_map_that_is_the_box_again_what_lies_in_the_evidence_is_kept(monkeypatch):
     scene = render(demo_scenes()["4-same-gem-mark-added"])
     before = detcam.explain(WEIGHTS, scene, detection=[3])[0]
-    monkeypatch.setattr(conclusion, "LIKE_THE_BOX", 0.2)
+    monkeypatch.setattr(conclusion, "MAX_BOX_CORRELATION", 0.2)
     likeness = iter([0.95, 0.1])  # of the map, then of what is left of it
-    monkeypatch.setattr(conclusion, "likeness_to_box", lambda *_: next(likeness))
+    monkeypatch.setattr(conclusion, "correlate_with_box", lambda *_: next(likeness))
     again = detcam.explain(WEIGHTS, scene, detection=[3])[0]
     x1, y1, x2, y2 = again.evidence.xyxy
     inside = np.zeros(scene.shape[:2], bool)
     inside[y1:y2, x1:x2] = True
-    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN)
+    assert (again.status, again.reason) == ("ok", conclusion.BOX_AGAIN_REASON)
     assert again.heatmap.raw.any()
     assert again.heatmap.array[~inside].sum() < 0.05 * again.heatmap.array.sum()  # but for its blurred rim
     assert before.heatmap.array[~inside].sum() > 0.2 * before.heatmap.array.sum()

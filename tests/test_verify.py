@@ -11,11 +11,11 @@ from PIL import Image
 import detcam
 from detcam.attribution.image_maps import ImageMaps
 from detcam.attribution.prepared_image import prepare_images
-from detcam.attribution.receipt import CONTROLS, HOT, _moved, check, far_apart, verify
+from detcam.attribution.receipt import CONTROL_COUNT, HOT_AREA_SHARE, _moved, far_apart, make_quick_receipts, verify
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
-from detcam.tensors.fills import SOFT, gaussian_blur, softened
+from detcam.tensors.fills import SOFT_EDGE_SHARE, gaussian_blur, soften_masks
 from support.known_subject import KnownSubject
 
 
@@ -45,9 +45,9 @@ def test_controls_have_the_area_and_the_shape_of_the_hottest_part_and_padding_is
     assert (shown[..., :8] == subject.image[..., :8]).all()
     changed = (shown != subject.image).any(1)[:, :, 8:]
     areas = changed.sum((1, 2)).view(2, 8)  # each fill: removed, kept, the box, each with its controls
-    assert (areas[:, 2 + 2 * CONTROLS :] == 48 * 56 - 24 * 24).all()
+    assert (areas[:, 2 + 2 * CONTROL_COUNT :] == 48 * 56 - 24 * 24).all()
     assert 12 * 8 < int(areas[0, 0]) < 4 * 12 * 8  # grown, with soft edges
-    for control in areas[:, 1 : 1 + CONTROLS].flatten().tolist():
+    for control in areas[:, 1 : 1 + CONTROL_COUNT].flatten().tolist():
         assert abs(control - int(areas[0, 0])) <= 0.35 * int(areas[0, 0])  # some of a soft edge may leave the image
 
 
@@ -62,7 +62,7 @@ def test_a_control_is_the_same_part_elsewhere():
 
 def test_the_hottest_part_is_at_most_its_share_of_the_box_and_only_where_the_map_is_positive():
     whole = verify(KnownSubject(), [torch.rand(48, 64, generator=torch.Generator().manual_seed(0))])[0]
-    assert whole.hot_share == pytest.approx(round(HOT * 24 * 24) / (48 * 56))
+    assert whole.hot_share == pytest.approx(round(HOT_AREA_SHARE * 24 * 24) / (48 * 56))
     few = verify(KnownSubject(), [blob((30, 20, 32, 22))])[0]
     assert few.hot_share == pytest.approx(4 / (48 * 56))
 
@@ -100,7 +100,7 @@ def test_a_receipt_does_not_depend_on_what_else_was_asked(scene_image):
 def test_soft_edges_do_not_fade_at_the_images_own_edge():
     inside = torch.ones(40, 50, dtype=torch.bool)
     inside[:, :6] = False
-    soft = softened(torch.ones(1, 40, 50, dtype=torch.bool), inside)[0]
+    soft = soften_masks(torch.ones(1, 40, 50, dtype=torch.bool), inside)[0]
     assert torch.allclose(soft[inside], torch.ones(()))
     assert not soft[~inside].any()
 
@@ -111,12 +111,12 @@ def test_soft_edges_are_those_of_the_whole_image_although_only_the_surroundings_
     parts = torch.zeros(3, 200, 300, dtype=torch.bool)
     parts[0, 90:110, 120:150] = True
     parts[1, 20:30, 280:300] = True  # the third stays empty
-    sigma = SOFT * 300
+    sigma = SOFT_EDGE_SHARE * 300
     radius = int(np.ceil(sigma))
     grown = torch.nn.functional.max_pool2d(parts.float()[:, None], 2 * radius + 1, 1, radius)[:, 0]
     covered = gaussian_blur(inside[None].float(), sigma).clamp(min=1e-6)
     expected = (gaussian_blur(grown * inside, sigma) / covered * inside).clamp(0, 1)
-    assert torch.allclose(softened(parts, inside), expected, atol=1e-6)
+    assert torch.allclose(soften_masks(parts, inside), expected, atol=1e-6)
 
 
 class SeveralSubjects(KnownSubject):
@@ -141,8 +141,8 @@ def test_quick_receipts_of_boxes_that_lie_far_apart_share_images_and_say_what_th
     boxes = [(12, 12, 30, 30), (122, 12, 140, 30)]
     maps = dict(enumerate(blob(cause, size) for cause in causes))
     subject = SeveralSubjects(boxes, causes)
-    together = check(subject, maps)
-    alone = [check(SeveralSubjects(boxes, causes), {number: maps[number]})[0] for number in (0, 1)]
+    together = make_quick_receipts(subject, maps)
+    alone = [make_quick_receipts(SeveralSubjects(boxes, causes), {number: maps[number]})[0] for number in (0, 1)]
     assert [receipt.forwards for receipt in alone] == [6, 6]
     assert [receipt.forwards for receipt in together] == [4, 4]
     assert subject.forwards == 8
@@ -156,7 +156,7 @@ def test_quick_receipts_of_boxes_close_by_share_nothing():
     size = (48, 160)
     causes = [(16, 16, 24, 24), (40, 16, 48, 24)]
     subject = SeveralSubjects([(12, 12, 30, 30), (36, 12, 54, 30)], causes)
-    told = check(subject, dict(enumerate(blob(cause, size) for cause in causes)))
+    told = make_quick_receipts(subject, dict(enumerate(blob(cause, size) for cause in causes)))
     assert [receipt.forwards for receipt in told] == [6, 6]
 
 

@@ -88,9 +88,9 @@ def load(
             adjusted: DetectorAdapter = weights.adjusted(**settings, nms=nms)
             return adjusted
         for name, loader in ADAPTERS.items():
-            own = _ask(name, loader, weights, trust_weights=trust_weights, **settings)
-            if own is not None:
-                return own if nms is None else load(own, nms=nms)
+            external = _ask(name, loader, weights, trust_weights=trust_weights, **settings)
+            if external is not None:
+                return external if nms is None else load(external, nms=nms)
         module = weights
         if isinstance(weights, str | PathLike) and Path(weights).suffix.lower() == ".onnx":
             from detcam.adapters.blackbox import onnx_detector
@@ -108,8 +108,8 @@ def load(
                 f"cannot explain a {type(module).__name__}; give the path of a .pt file, an ultralytics.YOLO "
                 "or its nn.Module"
             )
-        made: DetectorAdapter = _adapter_for(module)(module, **settings)
-        return made if nms is None else load(made, nms=nms)
+        detector: DetectorAdapter = _adapter_for(module)(module, **settings)
+        return detector if nms is None else load(detector, nms=nms)
 
 
 def _ask(name: str, loader: Loader, weights: Any, **settings: Any) -> DetectorAdapter | None:
@@ -120,17 +120,17 @@ def _ask(name: str, loader: Loader, weights: Any, **settings: Any) -> DetectorAd
             cannot be called as detcam calls it.
     """
     try:
-        made = loader(weights, **settings)
+        detector = loader(weights, **settings)
     except DetcamError:
         raise
     except Exception as error:
         raise WeightsError(f"adapter {name!r} failed on these weights: {type(error).__name__}: {error}") from error
-    if made is not None and (faults := _faults_of(made)):
+    if detector is not None and (faults := _faults_of(detector)):
         raise WeightsError(
-            f"adapter {name!r} gave a {type(made).__name__}, which is no detector: {'; '.join(faults)}; "
+            f"adapter {name!r} gave a {type(detector).__name__}, which is no detector: {'; '.join(faults)}; "
             "see detcam.DetectorAdapter"
         )
-    return made
+    return detector
 
 
 def _faults_of(detector: Any) -> list[str]:

@@ -43,7 +43,17 @@ class RotatedOutput(RawOutput):
 
 
 def corners_of(xywhr: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The corners (4, 2), in order, of a rotated box (5,): centre, width, height, angle in radians."""
+    """The corners of a rotated box, in order.
+
+    Args:
+        xywhr: (5,) centre, width, height, in pixels, and angle in radians.
+
+    Returns:
+        (4, 2) x, y in the same frame.
+
+    >>> corners_of(np.array([1.0, 2.0, 2.0, 4.0, 0.0])).tolist()
+    [[2.0, 4.0], [2.0, 0.0], [0.0, 0.0], [0.0, 4.0]]
+    """
     x, y, width, height, angle = xywhr
     along = np.array([math.cos(angle), math.sin(angle)]) * width / 2
     across = np.array([-math.sin(angle), math.cos(angle)]) * height / 2
@@ -53,7 +63,15 @@ def corners_of(xywhr: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def enclosing_boxes(out: HeadOutput) -> tuple[Tensor, dict[str, Tensor]]:
-    """The xyxy boxes (B, A, 4) of a head's answer, and its extras; ``angle`` becomes ``rotated`` (B, A, 5), xywhr."""
+    """The upright boxes of a head's answer, and its extras.
+
+    Args:
+        out: of any head.
+
+    Returns:
+        (batch, anchor, 4) xyxy, pixels of the detector's input; and the extras, in which ``rotated`` (batch, anchor,
+            5), xywhr, stands in the place of ``angle``.
+    """
     if "angle" not in out.extras:
         return torch.cat([out.centres - out.sides[..., :2], out.centres + out.sides[..., 2:]], -1), out.extras
     extras = dict(out.extras)

@@ -57,11 +57,29 @@ class RawOutput:
     """Whether every class has boxes of its own."""
 
     def class_probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
-        """The probability of a class alone, in [0, 1]; a slice of classes gives one column for each."""
+        """The probability of a class alone, without objectness.
+
+        Args:
+            index: position of the image in the batch.
+            anchor: a prediction, or a slice of them.
+            class_id: a class, or a slice of them, which gives one column for each.
+
+        Returns:
+            In [0, 1]; () for one of each, (anchor, class) for two slices.
+        """
         return self.logits[index, anchor].sigmoid()[..., class_id]
 
     def probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
-        """The score the detector thresholds, in [0, 1]: the class probability, times objectness where there is one."""
+        """The score the detector thresholds: the class probability, times objectness where there is one.
+
+        Args:
+            index: position of the image in the batch.
+            anchor: a prediction, or a slice of them.
+            class_id: a class, or a slice of them, which gives one column for each.
+
+        Returns:
+            In [0, 1]; () for one of each, (anchor, class) for two slices.
+        """
         score = self.class_probability(index, anchor, class_id)
         if self.objectness is None:
             return score
@@ -69,19 +87,51 @@ class RawOutput:
         return score * (present[..., None] if isinstance(class_id, slice) else present)
 
     def box_of(self, index: int, anchor: int, class_id: int) -> Tensor:
-        """The box (4,) of a class at an anchor, xyxy; one for all classes in most detectors."""
+        """The box of a class at an anchor; one for all classes in most detectors.
+
+        Args:
+            index: position of the image in the batch.
+            anchor: the prediction.
+            class_id: the class.
+
+        Returns:
+            (4,) xyxy, pixels of the detector's input.
+        """
         return self.boxes[index, anchor]
 
     def boxes_for(self, class_id: int) -> Tensor:
-        """Every anchor's box of a class, (batch, anchor, 4), xyxy."""
+        """Every anchor's box of a class.
+
+        Args:
+            class_id: the class.
+
+        Returns:
+            (batch, anchor, 4) xyxy, pixels of the detector's input.
+        """
         return self.boxes
 
     def sides_of(self, index: int, anchor: int, class_id: int) -> Tensor:
-        """The distances (4,) to that box's sides."""
+        """The distances from the anchor's centre to the sides of :meth:`box_of`, outwards.
+
+        Args:
+            index: position of the image in the batch.
+            anchor: the prediction.
+            class_id: the class.
+
+        Returns:
+            (4,) left, top, right, bottom, pixels of the detector's input.
+        """
         return self.sides[index, anchor]
 
     def places(self, index: int) -> Tensor:
-        """Where each anchor is, (anchor, 2) x, y, network pixels: its cell's centre, or its box's where it has none."""
+        """Where each anchor is: its cell's centre, or its box's where it has none.
+
+        Args:
+            index: position of the image in the batch.
+
+        Returns:
+            (anchor, 2) x, y, pixels of the detector's input.
+        """
         boxes = self.boxes[index].detach()
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         for stride in sorted(set(self.strides[self.strides > 0].tolist())):
@@ -96,7 +146,15 @@ class RawOutput:
         return centres
 
     def overlap(self, index: int, box: NDArray[np.floating]) -> NDArray[np.floating]:
-        """IoU of a box (4,), xyxy, with every anchor's: (anchor,) in [0, 1]."""
+        """IoU of a box with every anchor's.
+
+        Args:
+            index: position of the image in the batch.
+            box: (4,) xyxy, pixels of the detector's input.
+
+        Returns:
+            (anchor,) in [0, 1].
+        """
         overlap: NDArray[np.floating] = iou_matrix(box[None], self.boxes[index].detach().float().cpu().numpy())[0]
         return overlap
 
@@ -133,7 +191,15 @@ class SoftmaxOutput(RawOutput):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that can be explained: module path, type, stride (height, width), output shape, the groups it is in."""
+    """A layer that can be explained.
+
+    Attributes:
+        name: module path, such as ``model.15``.
+        type: name of the module's class.
+        stride: (height, width) of a cell, pixels of the detector's input.
+        shape: (channel, height, width) of its output.
+        groups: those it is in: ``backbone``, ``neck``, both or none.
+    """
 
     name: str
     type: str
@@ -153,6 +219,12 @@ class DetectorAdapter(Protocol):
     def adjusted(self, *, device: Any = None, imgsz: Any = None, half: bool = False, nms: bool | None = None) -> Any:
         """This detector where nothing is asked to differ, else one like it; what is left out stays as it is.
 
+        Args:
+            device: as torch names it.
+            imgsz: one side or (height, width), pixels.
+            half: compute in float16.
+            nms: whether the branch that needs suppression answers.
+
         Raises:
             UsageError: a setting it cannot have.
         """
@@ -163,15 +235,29 @@ class DetectorAdapter(Protocol):
     def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
         """Module paths for a group (``auto``, ``backbone``, ``neck``), a path, or several of either.
 
+        Args:
+            layers: one or several, as a sequence or separated by commas.
+
         Raises:
             UsageError: no such group or module.
         """
 
     def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
-        """RGB uint8 (H, W, 3) images of one letterboxed shape -> the network's input batch, and each letterbox."""
+        """Images as the detector's input.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one letterboxed shape.
+
+        Returns:
+            The input (batch, 3, h, w), and where each image is in it.
+        """
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
-        """Where an image goes in the detector's input."""
+        """Where an image goes in the detector's input.
+
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
+        """
 
     def forward(
         self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None

@@ -65,7 +65,17 @@ class BlackBox:
     def adjusted(
         self, device: Any = None, imgsz: int | Sequence[int] | None = None, half: bool = False, nms: bool | None = None
     ) -> BlackBox:
-        """This detector; a UsageError where anything is asked to differ, which belongs to the function."""
+        """This detector; its settings belong to the function and cannot be changed here.
+
+        Args:
+            device: ``cpu`` or None.
+            imgsz: as it is, or None.
+            half: False.
+            nms: None.
+
+        Raises:
+            UsageError: anything is asked to differ.
+        """
         sides = self.imgsz if imgsz is None else tuple(imgsz) if isinstance(imgsz, list | tuple) else (imgsz, imgsz)
         same = [str(device or "cpu") == "cpu", sides == self.imgsz, not half, nms is None]
         if not all(same):
@@ -74,21 +84,39 @@ class BlackBox:
         return self
 
     def layers(self) -> Sequence[Layer]:
-        """None."""
+        """An empty sequence: nothing inside can be seen."""
         return ()
 
     def resolve(self, layers: str | Sequence[str]) -> tuple[str, ...]:
-        """No layers for the default ``auto``, and a UsageError for any other."""
+        """No layers, for the default ``auto``.
+
+        Args:
+            layers: ``auto``, or none.
+
+        Raises:
+            UsageError: any other layer is named.
+        """
         if layers == "auto" or list(layers) in ([], ["auto"]):
             return ()
         raise UsageError(f"a black box has no layers, got {layers!r}; leave layers out")
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
-        """The identity: the function is given the image as it is."""
+        """The identity: the function is given the image as it is.
+
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
+        """
         return Letterbox(image.shape[:2], image.shape[:2], image.shape[:2], (0, 0))
 
     def prepare(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[Letterbox]]:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, H, W) in [0, 1], original pixels."""
+        """See :class:`~detcam.adapters.base.DetectorAdapter`; the batch is (B, 3, H, W) in [0, 1], original pixels.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one shape.
+
+        Raises:
+            ValueError: the images are not all of one shape.
+        """
         letterboxes = [self.letterbox(image) for image in images]
         check_one_shape(letterboxes)
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255), letterboxes
@@ -97,6 +125,11 @@ class BlackBox:
         self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
     ) -> RawOutput:
         """Call the function. Values are rounded to whole ones of 255; images with fewer rows get rows of score 0.
+
+        Args:
+            batch: (B, 3, H, W) in [0, 1].
+            layers: none.
+            instead: None.
 
         Raises:
             UsageError: a layer is named.
@@ -118,8 +151,14 @@ class BlackBox:
     def decode(
         self, raw: RawOutput, letterboxes: Sequence[Letterbox], settings: DecodeSettings
     ) -> list[tuple[Detection, ...]]:
-        """The best class of every row, then suppression within each class, unless that is done already."""
-        found = []
+        """The best class of every row, then suppression within each class, unless that is done already.
+
+        Args:
+            raw: from :meth:`forward`.
+            letterboxes: one for each image.
+            settings: which rows are reported.
+        """
+        detections = []
         for index, letterbox in enumerate(letterboxes):
             confidences, class_ids = raw.logits[index].sigmoid().max(1)
             keep = (confidences > max(settings.conf, 2 * SCORE_MARGIN)) & settings.keeps(class_ids)
@@ -131,12 +170,20 @@ class BlackBox:
             rows = rows[confidences[rows].argsort(descending=True, stable=True)][: settings.max_det]
             kept = zip(rows.tolist(), class_ids[rows].tolist(), confidences[rows].tolist(), strict=True)
             boxes = letterbox.clip(letterbox.to_original(raw.boxes[index].numpy()))
-            found.append(tuple(Detection(boxes[row], c, self.names[c], p, row, 0) for row, c, p in kept))
-        return found
+            detections.append(tuple(Detection(boxes[row], c, self.names[c], p, row, 0) for row, c, p in kept))
+        return detections
 
 
 def check_answer(output: Any, image: int, classes: int) -> tuple[Tensor, Tensor]:
-    """The boxes (N, 4), float32, and scores (N, class), float64, a function gave for one image of a batch.
+    """The boxes and scores a function gave for one image of a batch, checked.
+
+    Args:
+        output: what it gave.
+        image: the image's position in the batch, for the message.
+        classes: how many there are.
+
+    Returns:
+        Boxes float32 (N, 4), and scores float64 (N, class).
 
     Raises:
         InputError: they are not finite numbers of these shapes, or a score lies outside [0, 1].

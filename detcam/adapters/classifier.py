@@ -106,7 +106,15 @@ class Classifier(TorchDetector):
         return Letterbox((height, width), network, resized, (top, left))
 
     def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
-        """(B, 3, h, w), as the transforms make it."""
+        """Images as the transforms make them, on the detector's device.
+
+        Args:
+            images: RGB uint8 (H, W, 3).
+            letterboxes: not used.
+
+        Returns:
+            (B, 3, h, w).
+        """
         batch = torch.stack([self.transforms(Image.fromarray(image)) for image in images])
         return batch.to(self.device, self.dtype)
 
@@ -139,6 +147,15 @@ class Classifier(TorchDetector):
         """The best classes, at most ``max_det``, whose softmax probability exceeds ``conf``.
 
         The best class is always among them, however improbable. Nothing overlaps, so ``iou`` has no part in it.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input; not used.
+            settings: which classes are reported.
+
+        Raises:
+            InputError: a class score is not finite.
         """
         wanted = sorted(self.names) if settings.classes is None else sorted(set(settings.classes))
         scores = raw.probability(index, 0, slice(None))[wanted]
@@ -151,7 +168,14 @@ class Classifier(TorchDetector):
         return Selection(torch.zeros_like(class_ids), class_ids, best[keep])
 
     def outline(self, raw: RawOutput, index: int, letterbox: Letterbox, selection: Selection) -> list[Outline]:
-        """The whole image, for every class."""
+        """The whole image, for every class, in original pixels.
+
+        Args:
+            raw: of a batch; not used.
+            index: the image's position in it; not used.
+            letterbox: of the image.
+            selection: from :meth:`select`.
+        """
         height, width = letterbox.original
         return [Outline(np.array([0, 0, width, height], np.float32))] * len(selection.anchors)
 

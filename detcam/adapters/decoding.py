@@ -47,7 +47,14 @@ class DecodeSettings:
         object.__setattr__(self, "classes", tuple(int(i) for i in indices))
 
     def keeps(self, class_ids: Tensor) -> Tensor:
-        """Whether each of some class indices, int64 of any shape, is to be reported: bool of that shape."""
+        """Whether each of some classes is to be reported.
+
+        Args:
+            class_ids: int64, of any shape (...,).
+
+        Returns:
+            Bool, of that shape.
+        """
         if self.classes is None:
             return torch.ones_like(class_ids, dtype=torch.bool)
         return torch.isin(class_ids, torch.tensor(self.classes, device=class_ids.device))

@@ -46,6 +46,10 @@ def trainable(weights: str | Path, trust: bool = False) -> nn.Module:
 
     Raises:
         WeightsError: it cannot be read, or holds a model of another kind.
+
+    Args:
+        weights: a ``.pt`` file.
+        trust: load any pickle, which runs whatever code is in it.
     """
     model = read_checkpoint(weights, trust)
     if type(model) is not DetectionModel:
@@ -102,7 +106,15 @@ def finetune(
 
 
 def write_samples(samples: Iterable[Sample], out: Path) -> int:
-    """Write samples as Ultralytics reads them, into ``out/images`` and ``out/labels``; returns the images' side."""
+    """Write samples as Ultralytics reads them, into ``out/images`` and ``out/labels``.
+
+    Args:
+        samples: square images of one size with their labels.
+        out: a folder without these two in it.
+
+    Returns:
+        The images' side, pixels.
+    """
     side = 0
     for name in ("images", "labels"):
         (out / name).mkdir(parents=True)

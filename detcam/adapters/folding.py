@@ -15,6 +15,9 @@ def fold_normalisation(model: nn.Module) -> Any:
     """A copy of an Ultralytics network in which every plain convolution block is one convolution, channels last.
 
     Blocks of other kinds stay as they are. The copy is for inference; what was given is left alone.
+
+    Args:
+        model: in evaluation mode.
     """
     private: Any = deepcopy(model)
     for block in private.modules():

@@ -47,6 +47,10 @@ def check_head(head: Any, task: str) -> None:
 
     Raises:
         WeightsError: naming what it is.
+
+    Args:
+        head: the model's last layer.
+        task: what the model says it is for.
     """
     if not isinstance(head, vendor.Detect | vendor.RTDETRDecoder):
         raise WeightsError(
@@ -56,17 +60,29 @@ def check_head(head: Any, task: str) -> None:
 
 
 def is_rtdetr(head: Any) -> bool:
-    """Whether predictions are queries of a transformer, not anchors of a grid."""
+    """Whether predictions are queries of a transformer, not anchors of a grid.
+
+    Args:
+        head: the vendor's module.
+    """
     return isinstance(head, vendor.RTDETRDecoder)
 
 
 def is_class_agnostic(head: Any) -> bool:
-    """Whether ``predict()`` lets boxes of different classes suppress each other: its default for YOLOE."""
+    """Whether ``predict()`` lets boxes of different classes suppress each other: its default for YOLOE.
+
+    Args:
+        head: the vendor's module.
+    """
     return isinstance(head, vendor.YOLOEDetect)
 
 
 def has_one_to_one(head: Any) -> bool:
-    """Whether the head has an NMS-free branch."""
+    """Whether the head has an NMS-free branch.
+
+    Args:
+        head: the vendor's module.
+    """
     return getattr(head, "one2one_cv2", None) is not None
 
 
@@ -74,6 +90,9 @@ def predicts_one_to_one(head: Any) -> bool:
     """Whether ``predict()`` takes the NMS-free branch unless told otherwise.
 
     Releases with an ``end2end`` setting leave that to the head; later ones (``nms`` in its place) do not take it.
+
+    Args:
+        head: the vendor's module.
     """
     if not has_one_to_one(head):
         return False

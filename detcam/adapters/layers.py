@@ -32,6 +32,12 @@ class LayerIndex:
 
         ``auto`` is ``backbone``: at the neck output of its own level, a head input, a box's gradient covers the 5 x 5
         cells around its anchor whatever the image shows, and in a sum of layers that blob outshines the rest.
+
+        Args:
+            layers: one or several, as a sequence or separated by commas.
+
+        Raises:
+            UsageError: no such group or module, or none was named.
         """
         asked = layers.split(",") if isinstance(layers, str) else layers or []
         chosen: dict[str, None] = {}
@@ -82,7 +88,13 @@ def measure_layers(
 
 
 def stage_ends(shapes: Mapping[str, tuple[int, int, int]], names: Sequence[str], levels: Collection[str]) -> set[str]:
-    """The last of ``names`` at the height of each of ``levels``: the ends of a backbone's stages."""
+    """The ends of a backbone's stages: its last layer at the height of each level.
+
+    Args:
+        shapes: (channel, height, width) of each layer that ran.
+        names: the backbone's layers, in the order they run.
+        levels: layers whose heights count.
+    """
     last = {shapes[name][1]: name for name in names if name in shapes}
     heights = {shapes[level][1] for level in levels if level in shapes}
     return {last[height] for height in heights if height in last}

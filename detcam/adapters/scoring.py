@@ -28,7 +28,16 @@ def tracked_scores(raw: RawOutput, boxes: Tensor, class_ids: Sequence[int]) -> T
 
 
 def tracked_scores_by_class(raw: RawOutput, box: Tensor, class_ids: Sequence[int]) -> Tensor:
-    """:func:`tracked_scores` of one box (4,), xyxy, as each of some classes: (batch, class) in [0, 1]."""
+    """:func:`tracked_scores` of one box as each of some classes.
+
+    Args:
+        raw: of a batch of images.
+        box: (4,) xyxy, pixels of the detector's input.
+        class_ids: the classes.
+
+    Returns:
+        (batch, class) in [0, 1].
+    """
     if raw.boxes_by_class:
         return tracked_scores(raw, box.expand(len(class_ids), 4), class_ids)
     scores = []
@@ -40,7 +49,16 @@ def tracked_scores_by_class(raw: RawOutput, box: Tensor, class_ids: Sequence[int
 
 
 def tracked_score_parts(raw: RawOutput, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-    """:func:`tracked_scores` with their factors, (batch, K, 3): the product, its IoU and its probability."""
+    """:func:`tracked_scores` with their factors.
+
+    Args:
+        raw: of a batch of images.
+        boxes: (K, 4) xyxy, pixels of the detector's input.
+        class_ids: their K classes.
+
+    Returns:
+        (batch, K, 3) in [0, 1]: the product, its IoU and its probability.
+    """
     scores = []
     for index in range(len(raw.logits)):
         probabilities = raw.probability(index, slice(None), slice(None))[:, list(class_ids)].T

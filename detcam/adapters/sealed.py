@@ -55,7 +55,14 @@ def load_sealed(path: Path, allow: Callable[[str], Any]) -> Any:
 
 
 def sealed(found: type) -> Any:
-    """A class whose objects can be made and filled but which cannot be called."""
+    """A class whose objects can be made and filled but which cannot be called.
+
+    Args:
+        found: the class.
+
+    Returns:
+        A subclass of the same name, whose constructor raises ``pickle.UnpicklingError``.
+    """
 
     def refuse(self: object, *arguments: Any, **keywords: Any) -> None:
         raise pickle.UnpicklingError(f"refused CALL {found.__name__}")
@@ -64,22 +71,26 @@ def sealed(found: type) -> Any:
 
 
 def unseal(value: Any) -> None:
-    """Give every object in a model, its attributes and its containers its own class back."""
-    seen: set[int] = set()
+    """Give every object in a model, its attributes and its containers its own class back.
+
+    Args:
+        value: a model, or what a checkpoint holds; changed in place.
+    """
+    visited: set[int] = set()
     stack = [value]
     while stack:
-        one = stack.pop()
-        if id(one) in seen or isinstance(one, torch.Tensor | np.ndarray | str | bytes | int | float | type(None)):
+        item = stack.pop()
+        if id(item) in visited or isinstance(item, torch.Tensor | np.ndarray | str | bytes | int | float | type(None)):
             continue
-        seen.add(id(one))
-        if "sealed" in vars(type(one)):
-            one.__class__ = type(one).__bases__[0]
-        if isinstance(one, dict):
-            stack += one.values()
-        elif isinstance(one, list | tuple | set):
-            stack += one
-        elif isinstance(one, nn.Module) or type(one).__module__.startswith(("ultralytics.", "torchvision.")):
-            stack += vars(one).values()
+        visited.add(id(item))
+        if "sealed" in vars(type(item)):
+            item.__class__ = type(item).__bases__[0]
+        if isinstance(item, dict):
+            stack += item.values()
+        elif isinstance(item, list | tuple | set):
+            stack += item
+        elif isinstance(item, nn.Module) or type(item).__module__.startswith(("ultralytics.", "torchvision.")):
+            stack += vars(item).values()
 
 
 def _plain_values() -> list[Any]:

@@ -16,7 +16,11 @@ from detcam.geometry import Letterbox
 
 
 def private_copy(model: nn.Module) -> Any:
-    """A frozen copy in evaluation mode, without the caller's hooks; those that compute weights (pruning) stay."""
+    """A frozen copy in evaluation mode, without the caller's hooks; those that compute weights (pruning) stay.
+
+    Args:
+        model: left as it is.
+    """
     memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
     for module in model.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
@@ -40,6 +44,12 @@ def check_sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
 
     Raises:
         UsageError: they are not.
+
+    Args:
+        imgsz: one side, or (height, width), pixels.
+
+    >>> check_sides(640), check_sides([480, 640])
+    ((640, 640), (480, 640))
     """
     sides: list[Any] = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
     if len(sides) not in (1, 2) or not all(is_count(side) for side in sides):
@@ -48,7 +58,14 @@ def check_sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
 
 
 def names_by_index(names: Mapping[int, str] | Sequence[Any]) -> dict[int, str]:
-    """Class names by index, of a mapping or in order."""
+    """Class names by index, of a mapping or in order.
+
+    Args:
+        names: of any kind that text can be made of, where they are in order.
+
+    >>> names_by_index(["cat", "dog"])
+    {0: 'cat', 1: 'dog'}
+    """
     return dict(names if isinstance(names, Mapping) else enumerate(map(str, names)))
 
 
@@ -57,6 +74,10 @@ def check_names(names: Mapping[int, str] | Sequence[str] | None, count: int) -> 
 
     Raises:
         UsageError: there are not as many names as classes, or one is missing.
+
+    Args:
+        names: by index, or in order.
+        count: of the model's classes, the background included where it has one.
     """
     named = names_by_index(names if names is not None else range(count))
     if set(named) != set(range(count)):
@@ -72,6 +93,9 @@ def check_one_shape(letterboxes: Sequence[Letterbox]) -> None:
 
     Raises:
         ValueError: their letterboxes have inputs of different shapes.
+
+    Args:
+        letterboxes: of the images.
     """
     if len({letterbox.network for letterbox in letterboxes}) != 1:
         shapes = [letterbox.network for letterbox in letterboxes]
@@ -83,16 +107,19 @@ def check_device(device: str | torch.device | int) -> torch.device:
 
     Raises:
         UsageError: it cannot be used here.
+
+    Args:
+        device: as torch names it, or the number of a GPU.
     """
     name = f"cuda:{device}" if str(device).isdigit() else str(device)
     try:
-        found = torch.device(name)
-        torch.empty(0, device=found)
+        chosen = torch.device(name)
+        torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
             f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
         ) from error
-    return found
+    return chosen
 
 
 def check_place(device: str | torch.device | int, half: bool) -> tuple[torch.device, torch.dtype]:
@@ -100,6 +127,10 @@ def check_place(device: str | torch.device | int, half: bool) -> tuple[torch.dev
 
     Raises:
         UsageError: the device cannot be used here, or has no half precision.
+
+    Args:
+        device: as torch names it, or the number of a GPU.
+        half: compute in float16.
     """
     found = check_device(device)
     if half and found.type != "cuda":

@@ -48,7 +48,7 @@ class Outline:
         xyxy: floating point (4,); what encloses it where it is rotated.
         polygons: the corners of a rotated box, or the outlines of a mask, each float32 (n, 2); ``()`` for a mask
             without a pixel, which is not reported; None for a plain box.
-        keypoints: float32 (n, 2), or (n, 3) with the visibility probability; None without.
+        keypoints: float32 (n, 2), or (n, 3) with the visibility probability in [0, 1]; None without.
     """
 
     xyxy: NDArray[np.floating]
@@ -94,11 +94,23 @@ class TorchDetector(ABC):
 
     @abstractmethod
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
-        """Where an image, uint8 (H, W, 3), goes in the detector's input."""
+        """Where an image goes in the detector's input.
+
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
+        """
 
     @abstractmethod
     def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
-        """RGB uint8 (H, W, 3) images of one letterboxed shape -> (B, 3, h, w) on the detector's device."""
+        """Images as the detector's input, on its device.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one letterboxed shape.
+            letterboxes: where each of them goes.
+
+        Returns:
+            (B, 3, h, w).
+        """
 
     @abstractmethod
     def list_layers(self) -> Sequence[Layer]:
@@ -106,30 +118,60 @@ class TorchDetector(ABC):
 
     @abstractmethod
     def run_model(self, batch: Tensor) -> RawOutput:
-        """Every raw prediction of a batch (B, 3, h, w), attached to the graph; ``activations`` and ``size`` are set
-        afterwards.
+        """Every raw prediction of a batch, attached to the graph; ``activations`` and ``size`` are set afterwards.
+
+        Args:
+            batch: (B, 3, h, w), from :meth:`make_batch`.
         """
 
     @abstractmethod
     def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
-        """The predictions of image ``index`` that are reported."""
+        """The predictions of one image that are reported, in descending confidence.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            settings: which predictions are reported.
+        """
 
     @abstractmethod
     def outline(self, raw: RawOutput, index: int, letterbox: Letterbox, selection: Selection) -> Sequence[Outline]:
-        """Where each of the selected predictions is."""
+        """Where each of the selected predictions is, in original pixels.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            selection: from :meth:`select`.
+        """
 
     @abstractmethod
     def rebuild(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> Self:
-        """A detector like this one with these settings."""
+        """A detector like this one with other settings.
+
+        Args:
+            device: where it computes.
+            imgsz: as in the constructor, two sides.
+            half: compute in float16.
+            one_to_one: whether an NMS-free branch answers.
+        """
 
     # What a family may say.
 
     def cast(self, model: Any) -> Any:
-        """The private copy in the precision to compute in."""
+        """The private copy in the precision to compute in.
+
+        Args:
+            model: the copy, on the device; changed in place.
+        """
         return model.to(self.dtype)
 
     def check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
         """The two sides in pixels that an ``imgsz`` stands for.
+
+        Args:
+            imgsz: one side, or two.
 
         Raises:
             UsageError: it stands for none.
@@ -137,7 +179,10 @@ class TorchDetector(ABC):
         return check_sides(imgsz)
 
     def check_branch(self, nms: bool | None) -> bool:
-        """Whether the NMS-free branch answers where ``nms`` is asked for; ``None`` leaves it as it is.
+        """Whether the NMS-free branch answers.
+
+        Args:
+            nms: whether the branch that needs suppression is asked for; ``None`` leaves it as it is.
 
         Raises:
             UsageError: there is no such branch.
@@ -189,7 +234,14 @@ class TorchDetector(ABC):
         return self if (place, sides, half, one_to_one) == own else self.rebuild(place, sides, half, one_to_one)
 
     def blank_batch(self, size: tuple[int, int]) -> Tensor:
-        """An input (1, 3, height, width) of zeros, to measure layers with."""
+        """An input of zeros, to measure layers with.
+
+        Args:
+            size: (height, width), pixels.
+
+        Returns:
+            (1, 3, height, width).
+        """
         return torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
 
     @cached_property

@@ -31,7 +31,7 @@ from detcam.geometry import Letterbox
 
 COARSEST_STAGE_STRIDE = 32
 """The stride at which a classification network ends; a detector's coarser levels are added to it."""
-LEAST_PROPOSAL_SIDE = 1e-2
+MIN_PROPOSAL_SIDE_PX = 1e-2
 """Proposals with a shorter side are not reported, pixels of the detector's input."""
 
 
@@ -74,10 +74,13 @@ class ProposalOutput(SoftmaxOutput):
 
 @dataclass(frozen=True, eq=False)
 class LevelOutput(RawOutput):
-    """What RetinaNet or FCOS says of each anchor; FCOS's objectness is its centreness, and the score a square root."""
+    """What RetinaNet or FCOS says of each anchor; FCOS's objectness is its centreness, and the score a square root.
+
+    Attributes:
+        levels: how many anchors each level has, finest first.
+    """
 
     levels: Sequence[int] = field(kw_only=True)
-    """How many anchors each level has, finest first."""
 
     def probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
         """See :class:`~detcam.adapters.base.RawOutput`; the root of class times centreness in FCOS."""
@@ -136,7 +139,11 @@ class TorchvisionDetector(TorchDetector):
         return TorchvisionDetector(self.model, device, imgsz, half, self.names)
 
     def cast(self, model: Any) -> Any:
-        """The backbone in the precision asked for, the rest in float32: boxes need more digits than float16 has."""
+        """The backbone in the precision asked for, the rest in float32: boxes need more digits than float16 has.
+
+        Args:
+            model: the copy, on the device; changed in place.
+        """
         model.to(torch.float32).backbone.to(self.dtype)
         return model
 
@@ -167,19 +174,22 @@ class TorchvisionDetector(TorchDetector):
             levels.update(tuple(level.shape[2:]) for level in features.values())
 
         def group(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
-            seen = {name: shape[1:] for name, shape in shapes.items() if shape[1:] in levels}
+            at_levels = {name: shape[1:] for name, shape in shapes.items() if shape[1:] in levels}
             stages = {
                 shape: name
-                for name, shape in seen.items()
+                for name, shape in at_levels.items()
                 if not name.startswith("backbone.fpn.") and size[0] // shape[0] <= COARSEST_STAGE_STRIDE
             }
-            inputs = {shape: name for name, shape in seen.items()}
+            inputs = {shape: name for name, shape in at_levels.items()}
             return {"backbone": set(stages.values()), "neck": set(inputs.values())}
 
         return measure_layers(blocks, run, size, group)
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
         """Where the model's own transform puts an image: at the top left, padded to a multiple of 32; SSD stretches it.
+
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
 
         Raises:
             InputError: the image is so elongated that nothing would be left of its shorter edge.
@@ -200,7 +210,15 @@ class TorchvisionDetector(TorchDetector):
         return Letterbox((height, width), (padded_height, padded_width), resized, (0, 0))
 
     def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
-        """(B, 3, h, w), normalised as the model's own transform does, padded with 0."""
+        """Images normalised as the model's own transform does, padded with 0, on the detector's device.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one letterboxed shape.
+            letterboxes: where each of them goes.
+
+        Returns:
+            (B, 3, h, w).
+        """
         tensors = [torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1) / 255 for image in images]
         batch: Tensor = self.transform(tensors)[0].tensors
         return batch.to(self.dtype)
@@ -262,13 +280,20 @@ class TorchvisionDetector(TorchDetector):
         return ProposalOutput(logits, boxes, sides, strides, first_class=1, class_boxes=class_boxes, proposals=regions)
 
     def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
-        """What torchvision reports at these ``score_thresh``, ``nms_thresh`` and ``detections_per_img``."""
+        """What torchvision reports at these ``score_thresh``, ``nms_thresh`` and ``detections_per_img``.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            settings: which predictions are reported.
+        """
         scores = raw.probability(index, slice(None), slice(None))
         anchors, class_ids = self._candidates(raw, scores, settings.conf)
         boxes, confidences = _boxes_in_image(raw, index, letterbox, anchors, class_ids), scores[anchors, class_ids]
         keep = settings.keeps(class_ids).nonzero().view(-1)
         if isinstance(raw, ProposalOutput):
-            keep = keep[remove_small_boxes(boxes[keep], LEAST_PROPOSAL_SIDE)]
+            keep = keep[remove_small_boxes(boxes[keep], MIN_PROPOSAL_SIDE_PX)]
         chosen = batched_nms(boxes[keep], confidences[keep], class_ids[keep], settings.iou)[: settings.max_det]
         keep = keep[chosen]
         return Selection(anchors[keep], class_ids[keep], confidences[keep])

@@ -86,7 +86,11 @@ class UltralyticsDetector(YoloDetector):
         return not is_rtdetr(self.head)
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
-        """The minimal stride-multiple letterbox of ``predict()``; RT-DETR's images are stretched to the square."""
+        """The minimal stride-multiple letterbox of ``predict()``; RT-DETR's images are stretched to the square.
+
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
+        """
         if is_rtdetr(self.head):
             return Letterbox(image.shape[:2], self.imgsz, self.imgsz, (0, 0))
         return super().letterbox(image)
@@ -103,7 +107,14 @@ class UltralyticsDetector(YoloDetector):
         return kind(out.logits, boxes, out.sides, out.strides, extras=extras)
 
     def select(self, raw: RawOutput, index: int, letterbox: Letterbox, settings: DecodeSettings) -> Selection:
-        """What ``predict()`` reports; no wall clock ends the suppression early."""
+        """What ``predict()`` reports; no wall clock ends the suppression early.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            settings: which predictions are reported.
+        """
         agnostic = is_class_agnostic(self.head)
         scores = raw.logits[index].sigmoid()
         if is_rtdetr(self.head):

@@ -74,7 +74,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
             else:
                 checkpoint = load_sealed(found, _allowed)
     except Exception as error:
-        raise WeightsError(why_not(path, error)) from error
+        raise WeightsError(describe_failure(path, error)) from error
     model: nn.Module = _model_of(path, checkpoint)
     return model
 
@@ -114,8 +114,13 @@ def _model_of(path: Path, checkpoint: Any) -> Any:
     return model
 
 
-def why_not(path: Path, error: Exception) -> str:
-    """One line on why a checkpoint cannot be loaded."""
+def describe_failure(path: Path, error: Exception) -> str:
+    """Why a checkpoint cannot be loaded, in one line.
+
+    Args:
+        path: of the checkpoint.
+        error: what loading it raised; its cause and context are read too.
+    """
     with contextlib.suppress(OSError), path.open("rb") as file:
         magic = file.read(1)
         if magic not in (b"P", b"\x80"):  # neither a zip archive nor a pickle

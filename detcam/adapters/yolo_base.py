@@ -59,16 +59,35 @@ class YoloDetector(TorchDetector):
         self.names: Mapping[int, str] = names_by_index(getattr(model, "names", None) or range(self.head.nc))
 
     def check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
-        """(height, width), each rounded up to a multiple of the stride, as ``predict()`` does."""
+        """(height, width), each rounded up to a multiple of the stride, as ``predict()`` does.
+
+        Args:
+            imgsz: one side, or (height, width), pixels.
+
+        Raises:
+            UsageError: not one or two whole numbers.
+        """
         height, width = (math.ceil(side / self.stride) * self.stride for side in check_sides(imgsz))
         return height, width
 
     def letterbox(self, image: NDArray[np.uint8]) -> Letterbox:
-        """The minimal stride-multiple letterbox of ``predict()``."""
+        """The minimal stride-multiple letterbox of ``predict()``.
+
+        Args:
+            image: uint8 (H, W, 3), of which only the shape counts.
+        """
         return Letterbox.fit(image.shape[:2], self.imgsz, self.stride)
 
     def make_batch(self, images: Sequence[NDArray[np.uint8]], letterboxes: Sequence[Letterbox]) -> Tensor:
-        """(B, 3, h, w) in [0, 1], padded with grey."""
+        """Images scaled bilinearly and padded with grey, on the detector's device.
+
+        Args:
+            images: RGB uint8 (H, W, 3), all of one letterboxed shape.
+            letterboxes: where each of them goes.
+
+        Returns:
+            (B, 3, h, w) in [0, 1].
+        """
         arrays = []
         for image, letterbox in zip(images, letterboxes, strict=True):
             height, width = letterbox.resized

@@ -96,6 +96,12 @@ class YoloV5Detector(YoloDetector):
         """What ``detect.py`` reports; no wall clock ends the suppression early.
 
         Objectness alone and its product with the best class both have to exceed ``conf``.
+
+        Args:
+            raw: of a batch.
+            index: the image's position in it.
+            letterbox: where the image is in the input.
+            settings: which predictions are reported.
         """
         assert raw.objectness is not None
         objectness = raw.objectness[index].sigmoid()
@@ -118,6 +124,9 @@ def unwrap(model: Any) -> nn.Module:
 
     Raises:
         WeightsError: there is none.
+
+    Args:
+        model: any object.
     """
     inner = model
     while inner is not None and not isinstance(getattr(inner, "model", None), nn.Sequential):
@@ -128,7 +137,11 @@ def unwrap(model: Any) -> nn.Module:
 
 
 def is_original(model: Any) -> bool:
-    """Whether a model, wrapped or not, ends in a head with anchors, as the original YOLOv5's do."""
+    """Whether a model, wrapped or not, ends in a head with anchors, as the original YOLOv5's do.
+
+    Args:
+        model: any object.
+    """
     with suppress(WeightsError):
         head = unwrap(model).model[-1]  # type: ignore[index]
         return isinstance(getattr(head, "m", None), nn.ModuleList) and isinstance(

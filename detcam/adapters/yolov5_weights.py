@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from detcam.adapters.sealed import PATHS, load_sealed, sealed, unseal
-from detcam.adapters.weights import why_not
+from detcam.adapters.weights import describe_failure
 from detcam.errors import WeightsError
 
 BLOCKS = [
@@ -48,7 +48,11 @@ STAND_INS = {"utils", "yolov5.utils", "pandas", "seaborn", "IPython", "thop"}
 
 
 def is_original_checkpoint(path: Path) -> bool:
-    """Whether a file asks for the classes of the original YOLOv5, found without unpickling anything."""
+    """Whether a file asks for the classes of the original YOLOv5, found without unpickling anything.
+
+    Args:
+        path: any file.
+    """
     try:
         wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # no checkpoint at all, which is for the reader to say
@@ -126,7 +130,7 @@ def _why_refused(path: Path, error: Exception) -> str:
         return f"{path} asks for {asked[1]}, which is not on the list of classes that are safe to load; {trusted}"
     if isinstance(error, AttributeError) and "models." in str(error):
         return f"{path} needs another YOLOv5 ({error}); give the repository it was trained with (yolov5_repo)"
-    return why_not(path, error)
+    return describe_failure(path, error)
 
 
 @functools.cache

@@ -11,33 +11,48 @@ from torch import Tensor
 from detcam.adapters.base import RawOutput
 from detcam.types import Detection
 
-BRIGHTNESS = (0.9, 1.0, 1.1)
-SAMPLES = 8
+BRIGHTNESS_FACTORS = (0.9, 1.0, 1.1)
+"""What the copies of ``aug`` are multiplied by."""
+NOISY_COPIES = 8
 """Noisy copies."""
-NOISE = 0.05
+NOISE_SHARE = 0.05
 """Their noise, as a share of the input's range."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A changed copy of a batch (B, 3, h, w), and whether it is flipped left to right."""
+    """A changed copy of a batch.
+
+    Attributes:
+        batch: (B, 3, h, w).
+        flipped: whether it is flipped left to right.
+    """
 
     batch: Tensor
     flipped: bool
 
 
 def views(batch: Tensor, smoothing: Collection[str], seed: int) -> Iterator[View]:
-    """The batch itself, then its copies: flipped and at three brightnesses for ``aug``, each noisy for ``noise``."""
+    """The batch itself, then its copies: flipped and at three brightnesses for ``aug``, each noisy for ``noise``.
+
+    Args:
+        batch: (B, 3, h, w), the detector's input.
+        smoothing: any of ``aug`` and ``noise``; others are ignored here.
+        seed: of the noise.
+
+    Yields:
+        Views of the batch's shape, the batch first.
+    """
     turns = (False, True) if "aug" in smoothing else (False,)
-    gains = BRIGHTNESS if "aug" in smoothing else (1.0,)
+    gains = BRIGHTNESS_FACTORS if "aug" in smoothing else (1.0,)
     generator = torch.Generator().manual_seed(seed)
-    spread = NOISE * (batch.amax((1, 2, 3), keepdim=True) - batch.amin((1, 2, 3), keepdim=True))
+    spread = NOISE_SHARE * (batch.amax((1, 2, 3), keepdim=True) - batch.amin((1, 2, 3), keepdim=True))
     yield View(batch, False)
     for flipped in turns:
         for gain in gains:
             changed = (batch.flip(-1) if flipped else batch) * gain
             if "noise" in smoothing:
-                for _ in range(SAMPLES):
+                for _ in range(NOISY_COPIES):
                     noise = torch.randn(batch.shape[1:], generator=generator).to(batch)
                     yield View(changed + spread * noise, flipped)
             elif flipped or gain != 1:

@@ -16,26 +16,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.attribution.patches import (
-    PARTS,
+    PARTS_PER_SHARE,
     Rectangle,
     area_of,
-    controls_of,
-    cut_to,
-    padded,
-    propose,
+    clip_to_frame,
+    pad_rectangle,
+    propose_controls,
+    propose_patches,
     shared_area,
 )
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame
-from detcam.tensors.fills import softened
+from detcam.tensors.fills import soften_masks
 from detcam.types import Evidence
 
-ENOUGH = 0.8
-"""A patch outside the box is enough for it that brings back this share of its score, beside nothing but the box."""
-CLOSE = 0.2
-"""Patches cost as much whose margins, own score less the best other, are this close."""
-AROUND = (2.0, 0.0)
-"""All around the box is taken away within the box enlarged so many times, and everywhere (0)."""
+ENOUGH_SHARE = 0.8
+"""A patch outside the box is sufficient if, shown with nothing but the box, it brings back this share of the score."""
+CLOSE_MARGIN = 0.2
+"""Among patches whose margin (own score less the best other) is within this of the lowest, the smallest is taken."""
+SURROUNDINGS_GROWTHS = (2.0, 0.0)
+"""Surroundings are removed within the box enlarged so many times, and then everywhere (0)."""
 
 
 def find_evidence(
@@ -53,7 +53,7 @@ def find_evidence(
         outside: False where the box is known to stand alone, so that no patch outside it can be what it hangs on.
     """
     over_input = F.interpolate(heat[None, None].float(), whole.inside.shape, mode="bilinear")[0, 0]
-    proposed = propose(frame, over_input, outside)
+    proposed = propose_patches(frame, over_input, outside)
     if not proposed or is_gone(frame.own_class_scores, conf):
         return None
     fills = list(frame.fills)
@@ -66,7 +66,7 @@ def find_evidence(
     flips = [i for i in range(len(patches)) if all(is_gone(scores, conf) for scores in after[i])]
     if not flips:
         return None
-    # What becomes something else says more than what is merely lost; of what costs as much, the smallest.
+    # A change of class says more than a loss. Among patches that cost about as much, the smallest is taken.
     margins = {i: _margin(after[i]) for i in flips}
     least = {kind: min((margins[i] for i in flips if (_rival(after[i], conf) > 0) == kind), default=0.0)
              for kind in (True, False)}  # fmt: skip
@@ -76,31 +76,31 @@ def find_evidence(
 
     def rank(i: int) -> tuple[bool, bool, bool, int]:
         becomes = _rival(after[i], conf) > 0
-        costs = margins[i] > least[becomes] + CLOSE
+        costs = margins[i] > least[becomes] + CLOSE_MARGIN
         return not becomes, not sufficient[i], costs, sum(map(area_of, patches[i]))
 
     ranked = sorted(flips, key=rank)
-    for best in ranked[:PARTS]:
-        controls = controls_of(frame, patches[best], len(proposed))
+    for best in ranked[:PARTS_PER_SHARE]:
+        controls = propose_controls(frame, patches[best], len(proposed))
         if not controls:
             continue
         elsewhere = _scores_without(frame, controls, fills[:1])
         worst = min(range(len(controls)), key=lambda i: float(elsewhere[i, 0, 0]))
         if any(is_gone(scores, conf) for scores in elsewhere[:, 0]):
             continue
-        found = [_in_whole(whole, frame, patch) for patch in patches[best]]
+        placed = [_in_whole(whole, frame, patch) for patch in patches[best]]
         same = frame.image.shape == whole.image.shape
-        final = after[best] if same else _scores_without(whole, [found], fills)[0]
+        final = after[best] if same else _scores_without(whole, [placed], fills)[0]
         if not all(is_gone(scores, conf) for scores in final):
             continue
-        return _evidence(whole, found, final, before, float(elsewhere[worst, 0, 0]), letterbox, conf)
+        return _evidence(whole, placed, final, before, float(elsewhere[worst, 0, 0]), letterbox, conf)
     return None
 
 
 def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: float) -> Evidence | None:
     """All around a box, near it or everywhere, where the box is lost or becomes something else without it, or None.
 
-    It is asked where no patch was found: a background, say, is everywhere, and in no patch.
+    Tried where no patch was found: a background, for example, is in no single patch.
 
     Args:
         whole: the whole image as a frame.
@@ -109,11 +109,11 @@ def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: f
         before: the tracked score of the box in the whole image.
     """
     height, width = whole.inside.shape
-    x1, y1, x2, y2 = cut_to(whole, padded([round(side) for side in whole.box.tolist()], 1))
+    x1, y1, x2, y2 = clip_to_frame(whole, pad_rectangle([round(side) for side in whole.box.tolist()], 1))
     rings = []
-    for growth in AROUND:
+    for growth in SURROUNDINGS_GROWTHS:
         spare = round((growth - 1) / 2 * max(x2 - x1, y2 - y1)) if growth else max(height, width)
-        left, top, right, bottom = cut_to(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
+        left, top, right, bottom = clip_to_frame(whole, (x1 - spare, y1 - spare, x2 + spare, y2 + spare))
         ring = [(left, top, right, y1), (left, y2, right, bottom), (left, y1, x1, y2), (x2, y1, right, y2)]
         rings.append([patch for patch in ring if area_of(patch)])
     for ring in filter(None, rings):
@@ -136,15 +136,23 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
-        images = frame.without(1 - softened(kept, frame.inside), "mean")
+        images = frame.without(1 - soften_masks(kept, frame.inside), "mean")
         own = frame.own_class_scores.cpu()
         for i, scores in zip(beyond, frame.class_scores(images).cpu(), strict=True):
-            enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH * own[0])
+            enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH_SHARE * own[0])
     return enough
 
 
 def is_gone(scores: Tensor, conf: float) -> bool:
-    """Whether a box is lost or something else, by its scores (class,), its own class first."""
+    """Whether a box is lost or something else, by its scores (class,), its own class first.
+
+    Args:
+        scores: (class,) in [0, 1].
+        conf: the detector's threshold.
+
+    >>> is_gone(torch.tensor([0.6, 0.1]), 0.25), is_gone(torch.tensor([0.3, 0.5]), 0.25)
+    (False, True)
+    """
     return bool(scores[0] < conf or (len(scores) > 1 and scores[0] < scores[1:].max()))
 
 
@@ -164,7 +172,7 @@ def _rival(after: Tensor, conf: float) -> int:
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
     """The scores (set, fill, class) without each set of patches, under some fills."""
     masks = _masks(frame, sets)
-    soft = softened(masks, frame.inside)
+    soft = soften_masks(masks, frame.inside)
     images = torch.cat([frame.without(soft, fill) for fill in fills])
     return frame.class_scores(images).float().view(len(fills), len(sets), -1).transpose(0, 1).cpu()
 

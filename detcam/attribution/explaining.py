@@ -79,7 +79,7 @@ class ExplanationMaker:
             maps = self._layer_maps(torch.cat([one.batch for one in prepared]), prepared[0].raw, wanted)
         else:
             maps = [[] for _ in prepared]
-        made = []
+        explained = []
         for one, image, detections, own in zip(prepared, images, wanted, maps, strict=True):
             explanations = [
                 self._explanation(raw_map, detection, one.letterbox, image)
@@ -87,15 +87,21 @@ class ExplanationMaker:
             ]
             if self.options.verify:
                 explanations = self._verified(one, explanations)
-            made.append(tuple(self._concluded(one, explanations)))
-        return made
+            explained.append(tuple(self._concluded(one, explanations)))
+        return explained
 
     def remade(
         self, model: DetectorAdapter, batch: Tensor, letterbox: Letterbox, detections: Sequence[Detection]
     ) -> list[RawMap]:
-        """The maps of known detections, by the same method, on another detector or another input (1, 3, h, w).
+        """The maps of known detections, by the same method, on another detector or another input.
 
         Each detection keeps its anchor and its class, whatever the other detector reports.
+
+        Args:
+            model: with the layers of the own one.
+            batch: (1, 3, h, w), its input.
+            letterbox: where the original image is in it.
+            detections: of that image.
         """
         raw = model.forward(batch, self.layers)
         layers = replace(self._layer_maps, model=model)
@@ -106,28 +112,29 @@ class ExplanationMaker:
 
     def _verified(self, prepared: PreparedImage, explanations: Sequence[Explanation]) -> list[Explanation]:
         """Explanations with their receipts; those that fail are made again by stronger methods, and say so."""
-        made = list(explanations)
+        verified = list(explanations)
         tried: list[str] = []
-        unsettled = [number for number, one in enumerate(made) if one.status == "ok"]
+        unsettled = [number for number, one in enumerate(verified) if one.status == "ok"]
         first = self.options.method_name
         for method in (first, *(name for name in self.options.escalation if name != first)):
             if not unsettled:
                 break
-            detections = [made[number].detection for number in unsettled]
+            detections = [verified[number].detection for number in unsettled]
             if tried:
                 maker = replace(self.image_maps, method=METHODS[method], target="class", budget=METHODS[method].budget)
                 for number, raw_map in zip(unsettled, maker(prepared, detections), strict=True):
-                    again = self._explanation(raw_map, made[number].detection, prepared.letterbox, made[number].image)
-                    made[number] = replace(again, method=method, target="class", support=())
-            maps = [torch.tensor(made[number].heatmap.raw, device=prepared.batch.device) for number in unsettled]
+                    failed = verified[number]
+                    again = self._explanation(raw_map, failed.detection, prepared.letterbox, failed.image)
+                    verified[number] = replace(again, method=method, target="class", support=())
+            maps = [torch.tensor(verified[number].heatmap.raw, device=prepared.batch.device) for number in unsettled]
             receipts = self.image_maps.receipts(prepared, detections, maps)
             for number, receipt in zip(unsettled, receipts, strict=True):
                 status: Status = "ok" if receipt.supported else "unsupported"
                 reason = f"{method} took over from {' and '.join(tried)}, unsupported by the receipt" if tried else ""
-                made[number] = replace(made[number], receipt=receipt, status=status, reason=reason)
-            unsettled = [number for number in unsettled if made[number].status == "unsupported"]
+                verified[number] = replace(verified[number], receipt=receipt, status=status, reason=reason)
+            unsettled = [number for number in unsettled if verified[number].status == "unsupported"]
             tried.append(method)
-        return made
+        return verified
 
     def _concluded(self, prepared: PreparedImage, explanations: Sequence[Explanation]) -> list[Explanation]:
         """Explanations with their sentences, and, where their maps were made by trying parts, with their evidence."""
@@ -143,10 +150,10 @@ class ExplanationMaker:
         ]
         targets = [find_target(target_parts(one)[0], self.model.names) for one in asked]
         ended = conclude(self.model, prepared, [explanations[i] for i in tried], targets, self.conf, options.seed)
-        made = [replace(one, sentence=sentence_of(one)) for one in explanations]
+        concluded = [replace(one, sentence=sentence_of(one)) for one in explanations]
         for i, one in zip(tried, ended, strict=True):
-            made[i] = one
-        return made
+            concluded[i] = one
+        return concluded
 
     def _explanation(
         self, raw_map: RawMap, detection: Detection, letterbox: Letterbox, image: NDArray[np.uint8]

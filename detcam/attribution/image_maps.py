@@ -11,7 +11,7 @@ from torch import Tensor
 from detcam.adapters.base import DetectorAdapter, describe
 from detcam.attribution.layer_maps import LayerMaps, RawMap
 from detcam.attribution.prepared_image import PreparedImage
-from detcam.attribution.receipt import check, verify
+from detcam.attribution.receipt import make_quick_receipts, verify
 from detcam.errors import UsageError
 from detcam.methods import METHODS, Method
 from detcam.probing.probe import Probe
@@ -20,7 +20,7 @@ from detcam.targets import Target, class_logit, find_target, target_parts
 from detcam.tensors.fusion import combine_maps
 from detcam.types import Detection, Receipt
 
-TOGETHER = 16
+DETECTIONS_PER_PASS = 16
 """Detections whose gradients at the pixels are held at once."""
 
 
@@ -43,12 +43,20 @@ class ImageMaps:
     budget: int
 
     def __call__(self, prepared: PreparedImage, detections: Sequence[Detection]) -> list[RawMap]:
-        """One map per detection."""
+        """One map per detection.
+
+        Args:
+            prepared: the image.
+            detections: of that image.
+
+        Raises:
+            UsageError: a method or target from outside gives something else than maps or a scalar.
+        """
         targets = [find_target(part, self.model.names) for part in target_parts(self.target)]
-        step = TOGETHER if self.method.pixelwise else max(len(detections), 1)
+        step = DETECTIONS_PER_PASS if self.method.pixelwise else max(len(detections), 1)
         used = self.layers.layers if self.method.layers else ()
-        layers = self.layers if used else replace(self.layers, layers=_usual_layers(self.model), chooses=True)
-        made = []
+        layers = self.layers if used else replace(self.layers, layers=_usual_layers(self.model), drops_far_layers=True)
+        raw_maps = []
         for start in range(0, len(detections), step):
             part = detections[start : start + step]
             prices: list[float] = []
@@ -56,12 +64,12 @@ class ImageMaps:
             def layer_maps(method: str, part: Sequence[Detection] = part, prices: list[float] = prices) -> Tensor:
                 raw = self.model.forward(prepared.batch, layers.layers)
                 names = target_parts(self.target)
-                found = [
+                by_target = [
                     replace(layers, method=METHODS[method], target=name)(prepared.batch, raw, [part], keep=True)[0]
                     for name in names
                 ]
-                prices.append(1 + sum(one.forwards for made in found for one in made))
-                return torch.stack([made[i].map for i in range(len(part)) for made in found])
+                prices.append(1 + sum(one.forwards for maps in by_target for one in maps))
+                return torch.stack([maps[i].map for i in range(len(part)) for maps in by_target])
 
             asked = [(detection, target) for detection in part for target in targets]
             probe = Probe(
@@ -73,18 +81,25 @@ class ImageMaps:
             for i in range(len(part)):
                 own = slice(i * len(targets), (i + 1) * len(targets))
                 forwards = shared + sum(probe.own_forwards[own])
-                made.append(RawMap(combine_maps(list(maps[own])), used or ("input",), (), forwards))
-        return made
+                raw_maps.append(RawMap(combine_maps(list(maps[own])), used or ("input",), (), forwards))
+        return raw_maps
 
     def receipts(
         self, prepared: PreparedImage, detections: Sequence[Detection], maps: Sequence[Tensor], quick: bool = False
     ) -> list[Receipt]:
-        """The receipt of each detection's map (h', w'): the full one, or the quick one of the default explanation."""
+        """The receipt of each detection's map.
+
+        Args:
+            prepared: the image.
+            detections: of that image.
+            maps: one (h', w') for each, over the detector's input, not all zero.
+            quick: the quick check of the default explanation instead of the full one.
+        """
         asked = [(detection, class_logit) for detection in detections]
         probe = Probe(
             self.model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, seed=self.seed
         )
-        return check(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
+        return make_quick_receipts(probe, dict(enumerate(maps))) if quick else verify(probe, maps)
 
 
 def _usual_layers(model: DetectorAdapter) -> tuple[str, ...]:

@@ -15,19 +15,26 @@ from detcam.errors import UsageError
 from detcam.methods import Method
 from detcam.methods.cam import positive_component
 from detcam.registry import name_of
-from detcam.targets import Target, find_target, mirrored, target_parts
+from detcam.targets import Target, find_target, mirror_target, target_parts
 from detcam.tensors.fusion import box_reach, combine_maps, fuse_maps, gradient_support
 from detcam.types import Detection
 
-MOST = 0.5
-"""Of a box a layer's gradient has to reach this share, or ``auto`` leaves the layer out."""
-GRID = 16
+MIN_BOX_REACH = 0.5
+"""``auto`` leaves out layers whose gradient reaches less than this share of the box."""
+GRID_CELLS = 16
 """Cells along each side of a map that needs no layer, for a model that can only be called."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawMap:
-    """A raw map (h, w), its layers (none where no gradient reached any), the support at each, and its price."""
+    """A raw map, and how it was made.
+
+    Attributes:
+        map: (h, w), over the detector's input, unscaled.
+        layers: module paths; none where no gradient reached any.
+        support: for each layer the share of its cells that the target has any gradient at, in [0, 1].
+        forwards: its price in forward passes; a backward pass counts as two.
+    """
 
     map: Tensor
     layers: tuple[str, ...]
@@ -42,7 +49,7 @@ class LayerMaps:
     Attributes:
         model, method: the detector and the method.
         layers: module paths.
-        chooses: leave out, per detection, layers whose gradient reaches less than half of the box (``auto``).
+        drops_far_layers: leave out, per detection, layers whose gradient reaches less than half of the box (``auto``).
         target: its name, or itself.
         smoothing: any of ``aug``, ``eigen`` and ``noise``.
         fusion: how several layers become one map.
@@ -52,7 +59,7 @@ class LayerMaps:
     model: DetectorAdapter
     method: Method
     layers: tuple[str, ...]
-    chooses: bool
+    drops_far_layers: bool
     target: str | Target
     smoothing: frozenset[str]
     fusion: str
@@ -70,12 +77,12 @@ class LayerMaps:
             keep: the raw output's graph, for another call.
         """
         chosen: dict[tuple[int, int], dict[str, float]] = {}
-        made: dict[tuple[int, int], list[Tensor]] = {}
+        totals: dict[tuple[int, int], list[Tensor]] = {}
         count = 0
         for view in views(batch, self.smoothing, self.seed):
             out = raw if count == 0 else self.model.forward(view.batch, self.layers)
             count += 1
-            names = [mirrored(part) if view.flipped else part for part in target_parts(self.target)]
+            names = [mirror_target(part) if view.flipped else part for part in target_parts(self.target)]
             targets = [find_target(name, self.model.names) for name in names]
             rounds = max(map(len, wanted))
             for turn in range(rounds):
@@ -88,16 +95,16 @@ class LayerMaps:
                     gradients = self._gradients(out, asked, target, last)
                     for i, detection in asked.items():
                         if (i, turn) not in chosen:
-                            chosen[i, turn] = self._choose(out, gradients, i, detection)
+                            chosen[i, turn] = self._choose_layers(out, gradients, i, detection)
                         one = self._fused(out, gradients, i, turn, detection, list(chosen[i, turn]))
                         parts[i].append(one.flip(-1) if view.flipped else one)
                 for i, maps in parts.items():
-                    before = made.get((i, turn), [torch.zeros_like(part) for part in maps])
-                    made[i, turn] = [total + part for total, part in zip(before, maps, strict=True)]
+                    before = totals.get((i, turn), [torch.zeros_like(part) for part in maps])
+                    totals[i, turn] = [total + part for total, part in zip(before, maps, strict=True)]
         return [
             [
                 RawMap(
-                    combine_maps([part / count for part in made[i, turn]]),
+                    combine_maps([part / count for part in totals[i, turn]]),
                     tuple(chosen[i, turn]),
                     tuple(chosen[i, turn].values()) if "gradients" in self.method.takes else (),
                     self._price(count, len(found)),
@@ -129,7 +136,7 @@ class LayerMaps:
             for (name, tensor), gradient in zip(raw.activations.items(), gradients, strict=True)
         }
 
-    def _choose(
+    def _choose_layers(
         self, raw: RawOutput, gradients: dict[str, Tensor], index: int, detection: Detection
     ) -> dict[str, float]:
         """The layers of one detection's map, and the support of its gradient at each."""
@@ -137,10 +144,10 @@ class LayerMaps:
             return dict.fromkeys(list(raw.activations) or ["input"], 1.0)
         support = {name: gradient_support(gradient[index]) for name, gradient in gradients.items()}
         connected = {name: share for name, share in support.items() if share > 0}
-        if not self.chooses:
+        if not self.drops_far_layers:
             return connected
         box = raw.box_of(index, detection.anchor, detection.class_id).detach()
-        seeing = [name for name in connected if box_reach(gradients[name][index], box, raw.size) >= MOST]
+        seeing = [name for name in connected if box_reach(gradients[name][index], box, raw.size) >= MIN_BOX_REACH]
         return {name: connected[name] for name in seeing or connected}
 
     def _fused(
@@ -153,7 +160,7 @@ class LayerMaps:
         layers: Sequence[str],
     ) -> Tensor:
         """One detection's map of one target at the layers chosen for it."""
-        activations = raw.activations or {"input": raw.boxes.new_zeros(len(raw.boxes), 1, GRID, GRID)}
+        activations = raw.activations or {"input": raw.boxes.new_zeros(len(raw.boxes), 1, GRID_CELLS, GRID_CELLS)}
         if not layers:
             return torch.zeros(next(iter(activations.values())).shape[-2:], device=raw.boxes.device)
         box = raw.box_of(index, detection.anchor, detection.class_id).detach().float()

@@ -11,7 +11,7 @@ from torch import Tensor
 from detcam.errors import UsageError
 from detcam.methods import Method, choose_method, find_method, resolve_method
 from detcam.options import check_counts, check_fusion, check_seed, check_smoothing, check_target_name
-from detcam.targets import Target, mirrored, resolve_target
+from detcam.targets import Target, mirror_target, resolve_target
 
 if TYPE_CHECKING:
     from detcam.methods.subject import Subject
@@ -68,10 +68,21 @@ def choose_map(
     escalation: Sequence[str] = ESCALATION,
     seed: int = 0,
 ) -> MapOptions:
-    """The options of a map, as in :class:`detcam.Explainer`, if they can be and fit together.
+    """The options of a map, checked: each by itself, and against the others.
+
+    Args:
+        method: a name, a method, or a function of a subject; this and the others are as in :class:`detcam.Explainer`.
+        layers: groups or module paths.
+        target: a name, or a function.
+        smoothing: any of ``aug``, ``eigen`` and ``noise``.
+        fusion: ``sum``, ``mean`` or ``max``.
+        budget: forward passes, from 1 on; ``None`` takes the method's own.
+        verify: whether maps get full receipts.
+        escalation: names of methods that work on the image.
+        seed: of everything random.
 
     Raises:
-        UsageError: they cannot, or do not.
+        UsageError: an option is out of its range, or two of them exclude each other.
     """
     is_auto = layers in ("auto", ["auto"], ("auto",))
     if isinstance(target, str):
@@ -96,15 +107,15 @@ def choose_map(
     for other in escalation:
         if find_method(other).on != "image":
             raise UsageError(f"{other!r} works at layers and cannot take over from another method")
-    made = MapOptions(
+    options = MapOptions(
         name, method, target_name, target, layers, is_auto, smooth, fusion, budget or method.budget, verify,
         tuple(escalation), seed,
     )  # fmt: skip
-    if not made.works_at_layers and (not is_auto or fusion != "sum"):
+    if not options.works_at_layers and (not is_auto or fusion != "sum"):
         raise UsageError(f"{name!r} works on the image, without layers; leave layers and fusion out")
     if not isinstance(layers, str) and not layers:
         raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
-    return made
+    return options
 
 
 def _check_smoothing(name: str, method: Method, smoothing: frozenset[str], target: str | Target) -> None:
@@ -116,4 +127,4 @@ def _check_smoothing(name: str, method: Method, smoothing: frozenset[str], targe
     if smoothing - {"eigen"} and "gradients" not in method.takes:
         raise UsageError(f"{name!r} takes no gradient to be smoothed; leave smoothing out")
     if "aug" in smoothing:
-        mirrored(target)
+        mirror_target(target)

@@ -9,18 +9,22 @@ from numpy.typing import NDArray
 
 from detcam.types import Detection, Evidence, Explanation, Receipt
 
-LITTLE, MUCH = 0.1, 0.4
-"""Context dependence up to which surroundings matter little, and from which they matter much."""
-BARELY = 0.25
-"""Share of a patch up to which it does not count as in the box, or as out of it."""
-SCATTERED = 0.25
+LITTLE_CONTEXT, MUCH_CONTEXT = 0.1, 0.4
+"""Surroundings matter little below the first of these shares of the score, and much from the second on."""
+BARELY_SHARE = 0.25
+"""A patch is inside the box with at most this share outside it, and outside with at most this share inside."""
+SCATTERED_BOX_SIDES = 0.25
 """What is hot is in several places where it spreads this far on average (standard deviation), in sides of the box."""
-CONCENTRATED = 0.25
-"""Heat is that high where it is at least this share of the peak."""
+HOT_PEAK_SHARE = 0.25
+"""Heat counts as high from this share of the peak on."""
 
 
 def sentence_of(explanation: Explanation) -> str:
-    """The sentence of an explanation, from its evidence, its receipt and its status."""
+    """What a box rests on in one sentence, from its evidence, its receipt and its status.
+
+    Args:
+        explanation: with these set; its ``sentence`` is not read.
+    """
     what = explanation.detection.caption
     if explanation.status == "no_signal":
         return f"{what}: this method sees no signal here."
@@ -49,8 +53,8 @@ def _hangs_on(detection: Detection, evidence: Evidence) -> str:
         which = "its surroundings, up to the outline," if _is_near(detection, evidence) else "all its surroundings"
         return f"without {which} {_lost_or(evidence)}"
     sizes = [f"{x2 - x1} x {y2 - y1} px" for x1, y1, x2, y2 in evidence.patches.tolist()]
-    side = "outside the box" if evidence.outside >= 1 - BARELY else "across the box's edge"
-    within = evidence.outside <= BARELY
+    side = "outside the box" if evidence.outside >= 1 - BARELY_SHARE else "across the box's edge"
+    within = evidence.outside <= BARELY_SHARE
     if len(sizes) > 1:
         name = "both outlined patches in the box" if within else f"both outlined patches, {side},"
     elif within:
@@ -80,7 +84,15 @@ def _lost_or(evidence: Evidence) -> str:
 
 
 def place_of(box: NDArray[np.floating], patch: NDArray[np.number]) -> str:
-    """Where a patch (4,) lies from the centre of a box (4,), both xyxy: "above right", "in the middle", ..."""
+    """Where a patch lies, seen from the centre of a box: "above right", "in the middle", "far left", ...
+
+    Args:
+        box: (4,) xyxy, pixels.
+        patch: (4,) xyxy in the same frame.
+
+    >>> place_of(np.array([0.0, 0, 10, 10]), np.array([0, 0, 2, 2]))
+    'above left'
+    """
     sides = np.maximum([box[2] - box[0], box[3] - box[1]], 1)
     centre = np.array([patch[0] + patch[2], patch[1] + patch[3]]) / 2 - np.array([box[0] + box[2], box[1] + box[3]]) / 2
     across, down = centre / sides
@@ -98,11 +110,11 @@ def _surroundings(receipt: Receipt | None) -> str:
     if receipt is None:
         return ""
     share = receipt.context_dependence
-    if share <= -LITTLE:
+    if share <= -LITTLE_CONTEXT:
         alone = float(np.mean(list(receipt.box_only.values())))
         return f" Its surroundings hold it down: alone it scores {alone:.2f}."
     share = max(share, 0.0)
-    how = "little" if share < LITTLE else "much" if share >= MUCH else "somewhat"
+    how = "little" if share < LITTLE_CONTEXT else "much" if share >= MUCH_CONTEXT else "somewhat"
     return f" Surroundings matter {how} ({share:.0%})."
 
 
@@ -118,7 +130,7 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     share = f"{min(count / area, 9.99):.0%}"
     inside = float(own.sum()) / max(float(heat.sum()), 1e-12)
     if inside < 0.5:
-        rows, columns = np.nonzero(heat >= CONCENTRATED * heat.max())
+        rows, columns = np.nonzero(heat >= HOT_PEAK_SHARE * heat.max())
         return (
             share,
             f"most of it outside, {place_of(box, np.array([columns.min(), rows.min(), columns.max(), rows.max()]))}",
@@ -127,14 +139,22 @@ def _resting(explanation: Explanation) -> tuple[str, str]:
     rows, columns = np.nonzero(hot & (own > 0))
     if not len(rows):
         return share, "all over it"
-    if max(rows.std() / max(y2 - y1, 1), columns.std() / max(x2 - x1, 1)) >= SCATTERED:
+    if max(rows.std() / max(y2 - y1, 1), columns.std() / max(x2 - x1, 1)) >= SCATTERED_BOX_SIDES:
         return share, "in several places"
     down, across = (rows.mean() + 0.5) / max(y2 - y1, 1), (columns.mean() + 0.5) / max(x2 - x1, 1)
     return share, f"mostly its {part_of(down, across)}"
 
 
 def part_of(down: float, across: float) -> str:
-    """A place in a box, from 0 at its upper left corner to 1: "upper left", "lower part", "middle"."""
+    """The part of a box that a place is in: "upper left", "lower part", "middle", ...
+
+    Args:
+        down: from 0 at the box's upper edge to 1 at its lower one.
+        across: from 0 at its left edge to 1 at its right one.
+
+    >>> part_of(0.1, 0.5)
+    'upper part'
+    """
     vertical = "upper" if down < 0.4 else "lower" if down > 0.6 else ""
     horizontal = "left" if across < 0.4 else "right" if across > 0.6 else ""
     if vertical and horizontal:

@@ -14,13 +14,18 @@ from detcam.options import check_question
 from detcam.targets import find_classes
 from detcam.types import Detection
 
-SAME_PLACE = 0.5
+SAME_PLACE_IOU = 0.5
 """IoU from which a prediction is in the place asked about; others answer only where none is."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A box the detector did not report: ``xyxy``, original pixels, and the class it might have been."""
+    """A box the detector did not report.
+
+    Attributes:
+        xyxy: original pixels.
+        class_id: the class it might have been.
+    """
 
     xyxy: tuple[float, float, float, float]
     class_id: int
@@ -33,6 +38,11 @@ def make_question(
 
     Raises:
         UsageError: one without the other, a box that is none, or an unknown class.
+
+    Args:
+        box: xyxy, original pixels, or None.
+        class_name: a class's name or index, or None.
+        names: the model's class names by index.
     """
     check_question(box, class_name)
     if box is None or class_name is None:
@@ -42,7 +52,19 @@ def make_question(
 
 
 def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: int, letterbox: Letterbox) -> Detection:
-    """The raw prediction that speaks most for a box the detector did not report.
+    """The raw prediction that speaks most for a box the detector did not report: the largest IoU x class probability.
+
+    Predictions that overlap the box by an IoU of at least 0.5 go before all others.
+
+    Args:
+        question: the box and its class.
+        names: the model's class names by index.
+        raw: of a batch.
+        index: the image's position in the batch.
+        letterbox: where the original image is in the input.
+
+    Returns:
+        That prediction, with the box asked about in ``asked``.
 
     Raises:
         InputError: the box lies outside the image, or no prediction overlaps it.
@@ -52,7 +74,7 @@ def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: 
         height, width = letterbox.original
         raise InputError(f"box {question.xyxy} lies outside the image, which is {width} x {height} pixels")
     network = letterbox.to_network(asked)
-    anchor, _ = raw.tracked_anchor(index, network, question.class_id, SAME_PLACE)
+    anchor, _ = raw.tracked_anchor(index, network, question.class_id, SAME_PLACE_IOU)
     own = raw.box_of(index, anchor, question.class_id).detach().float().cpu().numpy()
     if iou_matrix(network[None], own[None])[0, 0] == 0:
         raise InputError(f"no raw prediction overlaps box {question.xyxy}")

@@ -19,7 +19,7 @@ from detcam.attribution.image_maps import ImageMaps
 from detcam.attribution.prepared_image import PreparedImage
 from detcam.explainer import Explainer
 from detcam.methods.perturb import drise
-from detcam.probing.probe import TOGETHER
+from detcam.probing.probe import IMAGES_PER_PASS
 from detcam.types import Detection
 
 ROUNDS = 3
@@ -62,15 +62,15 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     batch, letterboxes = model.prepare([image])
     raw = model.forward(batch)
     detections = model.decode(raw, letterboxes, DecodeSettings(conf=conf))[0]
-    many = batch.expand(TOGETHER, -1, -1, -1).contiguous()
+    many = batch.expand(IMAGES_PER_PASS, -1, -1, -1).contiguous()
     prepared = PreparedImage(batch, raw, 0, letterboxes[0])
 
     def plain() -> None:
-        for _ in range(MASKS // TOGETHER):
+        for _ in range(MASKS // IMAGES_PER_PASS):
             model.forward(many)
 
     alone = [_seconds(plain) for _ in range(2)][-1]
-    note = f"batches of {TOGETHER}, {tuple(batch.shape[2:])}"
+    note = f"batches of {IMAGES_PER_PASS}, {tuple(batch.shape[2:])}"
     measurements = [Measurement("plain forward", MASKS / alone, "images/s", note)]
     if detections:
         explainer = Explainer(model, "drise", budget=MASKS)

@@ -93,7 +93,14 @@ class Method:
         return frozenset(inspect.signature(self.function).parameters)
 
     def layer_map(self, available: dict[str, Any]) -> Tensor:
-        """One layer's map from what of ``available`` the function takes."""
+        """One layer's map from what of ``available`` the function takes.
+
+        Args:
+            available: arguments by name; ``activations`` (channel, h, w) and what else is at hand.
+
+        Returns:
+            (h, w).
+        """
         return self.function(**{name: available[name] for name in self.takes & available.keys()})
 
 
@@ -106,7 +113,7 @@ def _takes_one(signature: inspect.Signature) -> bool:
     return True
 
 
-_ONE = "K backward"
+_COST = "K backward"
 _POOLED = "pooled over the layer: repaints similar objects"
 _CELLS = "gradient x activation, cell by cell"
 
@@ -118,38 +125,42 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
 
     Raises:
         UsageError: neither of the two, or a function of something else.
+
+    Args:
+        given: what :func:`register_method` takes.
     """
     if isinstance(given, Method):
         return given
     if not callable(given):
         raise UsageError(f"a method is a name, a detcam.Method or a function of a detcam.Subject, got {given!r}")
-    told = (inspect.getdoc(given) or "").partition("\n")[0]
-    return Method(given, label=told or "a method without a docstring: it does not say what its maps mean", models="any")
+    summary = (inspect.getdoc(given) or "").partition("\n")[0]
+    unlabelled = "a method without a docstring: it does not say what its maps mean"
+    return Method(given, label=summary or unlabelled, models="any")
 
 
 _BUILTIN: dict[str, Method] = {
-    "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _ONE, "class",
+    "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _COST, "class",
         "the classifier's own weights: exact for one pooled linear layer", signed=True, models="pooling classifiers"),
-    "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _ONE, "class", _POOLED),
+    "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _COST, "class", _POOLED),
     "gradcam++": Method(
-        cam.gradcam_plus_plus, "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _ONE, "class", _POOLED),
-    "xgradcam": Method(cam.xgradcam, "layer", "Fu et al. 2020, arXiv:2008.02312", _ONE, "class", _POOLED),
-    "hirescam": Method(cam.hirescam, "layer", "Draelos & Carin 2020, arXiv:2011.08891", _ONE, "detection", _CELLS),
-    "layercam": Method(cam.layercam, "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _ONE, "detection",
+        cam.gradcam_plus_plus, "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _COST, "class", _POOLED),
+    "xgradcam": Method(cam.xgradcam, "layer", "Fu et al. 2020, arXiv:2008.02312", _COST, "class", _POOLED),
+    "hirescam": Method(cam.hirescam, "layer", "Draelos & Carin 2020, arXiv:2011.08891", _COST, "detection", _CELLS),
+    "layercam": Method(cam.layercam, "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _COST, "detection",
         "positive gradient x activation, cell by cell"),
-    "odam": Method(cam.odam, "layer", "Zhao & Chan 2023, arXiv:2304.06354", _ONE, "detection",
+    "odam": Method(cam.odam, "layer", "Zhao & Chan 2023, arXiv:2304.06354", _COST, "detection",
         "gradient x activation, gradients smoothed by an eighth of the box"),
-    "ssgradcam": Method(cam.ssgradcam, "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _ONE,
+    "ssgradcam": Method(cam.ssgradcam, "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _COST,
         "detection", "Grad-CAM kept where each channel's gradient is"),
-    "ssgradcam++": Method(cam.ssgradcam_plus_plus, "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _ONE,
+    "ssgradcam++": Method(cam.ssgradcam_plus_plus, "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _COST,
         "detection", "Grad-CAM++ weights of the box's own cell, kept where the gradient is"),
-    "gcame": Method(cam.gcame, "layer", "Nguyen et al. 2023, arXiv:2306.03400", _ONE, "detection",
+    "gcame": Method(cam.gcame, "layer", "Nguyen et al. 2023, arXiv:2306.03400", _COST, "detection",
         "a Gaussian at the anchor by construction"),
-    "gradnorm": Method(cam.gradnorm, "layer", "the size of gradient x activation", _ONE, "detection",
+    "gradnorm": Method(cam.gradnorm, "layer", "the size of gradient x activation", _COST, "detection",
         "size of gradient x activation, for or against"),
     "eigencam": Method(cam.eigencam, "layer", "Muhammad & Yeasin 2020, arXiv:2008.00299", "none", "nothing",
         "not detection-specific: the same map whatever you ask", signed=True),
-    "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _ONE,
+    "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _COST,
         "detection", "the strongest pattern of gradient x activation, not all of it"),
     "fullgrad": Method(pixel.fullgrad, "image", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
         "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs", pixelwise=True),
@@ -196,7 +207,7 @@ _BUILTIN: dict[str, Method] = {
     "effect": Method(effect.effect, "image", "detcam's own, docs/research/effect.md",
         "about 30 forward of a crop per detection, one backward; some 70 of the image where its surroundings count",
         "detection", "what the score loses without each region, from windows that were hidden, finer by LayerCAM, and "
-        "places anywhere in the image: zero where nothing was found", models="any", budget=effect.BUDGET,
+        "places anywhere in the image: zero where nothing was found", models="any", budget=effect.IMAGE_BUDGET_PASSES,
         concludes=True),
     "box": Method(baselines.box, "image", "a baseline", "none", "detection",
         "a baseline: a Gaussian in the box, knows nothing else", models="any"),
@@ -210,12 +221,12 @@ METHODS: Registry[Method] = Registry("method", "detcam.methods", as_method, _BUI
 """Every method by its name: detcam's, the registered ones, and those of entry points ``detcam.methods``."""
 
 
-DEFAULT, AT_LAYERS = "effect", "layercam"
+DEFAULT_METHOD, LAYER_METHOD = "effect", "layercam"
 """What ``auto`` stands for: the one method that beat a Gaussian in the box on every set of ``docs/benchmark.md``; and
 the best of those that work at layers, for what the first cannot answer."""
 
 
-RECOMMENDED = (DEFAULT, AT_LAYERS, "guided", "hirescam")
+RECOMMENDED = (DEFAULT_METHOD, LAYER_METHOD, "guided", "hirescam")
 """The methods to start with: those that beat a Gaussian in the box in at least one table of ``docs/benchmark.md`` that
 no method searches for (planted causes, unseen fills), by intervals that do not meet; first what ``auto`` stands for.
 The others lose to it everywhere or are not measured there."""
@@ -233,7 +244,7 @@ def choose_method(target: str, at_layers: bool) -> str:
         target: what is explained; ``combined``, five numbers in one map, takes a method at layers.
         at_layers: layers, their fusion or smoothing were asked for.
     """
-    return AT_LAYERS if at_layers or target == "combined" else DEFAULT
+    return LAYER_METHOD if at_layers or target == "combined" else DEFAULT_METHOD
 
 
 def find_method(name: str) -> Method:
@@ -241,6 +252,9 @@ def find_method(name: str) -> Method:
 
     Raises:
         UsageError: no such method.
+
+    Args:
+        name: of detcam's own, a registered one, or an entry point's.
     """
     if name not in METHODS:
         raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHODS])}")
@@ -277,14 +291,21 @@ def resolve_method(method: str | Method | Callable[[Subject], Tensor]) -> tuple[
     for name, known in METHODS.items():
         if method is known or method is known.function:
             return name, known
-    made = as_method(method)
-    name = made.name or name_of(made.function)
+    own = as_method(method)
+    name = own.name or name_of(own.function)
     METHODS.check_free(name)
-    return name, made
+    return name, own
 
 
 def table_row(name: str) -> dict[str, str]:
-    """One line of the table of methods."""
+    """One line of the table of methods.
+
+    Args:
+        name: of a method.
+
+    Returns:
+        Text by column.
+    """
     method = METHODS[name]
     yes = {True: "yes", False: "no"}
     return {

@@ -11,16 +11,30 @@ from detcam.methods.subject import Subject
 
 
 def box(subject: Subject) -> Tensor:
-    """A Gaussian in each detection's box, a quarter of its sides wide."""
+    """A Gaussian in each detection's box, whose standard deviations are a quarter of the box's sides.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h, w) in (0, 1].
+    """
     shape = (subject.image.shape[1], subject.image.shape[2])
-    return torch.stack([box_gaussian(one, shape) for one in subject.boxes])
+    return torch.stack([box_gaussian(box, shape) for box in subject.boxes])
 
 
 def edges(subject: Subject) -> Tensor:
-    """The image's own edges (Sobel), the same for every detection."""
+    """The image's own edges (Sobel, the gradient's magnitude), the same for every detection.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h, w), not negative, zero in the padding.
+    """
     grey = subject.image.mean(0)[None, None]
     across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]).to(grey)
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     slopes = [F.conv2d(padded, kernel[None, None])[0, 0] for kernel in (across, across.T)]
-    found = torch.hypot(slopes[0], slopes[1]) * subject.inside
-    return found.expand(len(subject.boxes), -1, -1)
+    strength = torch.hypot(slopes[0], slopes[1]) * subject.inside
+    return strength.expand(len(subject.boxes), -1, -1)

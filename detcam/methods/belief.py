@@ -1,4 +1,4 @@
-"""What is known of regions that were only ever tried in blocks: a Gaussian process with a known prior mean."""
+"""A Gaussian process over the worth of regions that are only tried in blocks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from detcam.methods.regions import region_means
 
-REACH = 0.15
-"""How far, in sides of the box, what one region is worth tells about another."""
+REACH_BOX_SIDES = 0.15
+"""Length over which the worths of regions are correlated (standard deviation of the kernel), in sides of the box."""
 
-NOISE = 0.1
-"""What the regions' interaction adds to or takes from a block's worth, as a share of the unperturbed score."""
+NOISE_SHARE = 0.1
+"""Standard deviation of a block's worth about the sum of its regions', as a share of the unperturbed score."""
 
 
 class Belief:
@@ -42,21 +42,34 @@ class Belief:
         columns = (torch.arange(width) / max(x2 - x1, 1)).expand(height, width)
         places = [region_means(grid.double(), labels, count) for grid in (rows, columns)]
         far = torch.stack([(place[:, None] - place) ** 2 for place in places]).sum(0)
-        near = torch.exp(-far / (2 * REACH**2)) + 1e-4 * torch.eye(len(far))
+        near = torch.exp(-far / (2 * REACH_BOX_SIDES**2)) + 1e-4 * torch.eye(len(far))
         self.spread = self.first = size**2 * near
         self.designs = self.area.new_zeros(0, len(self.area))
         self.answers, self.noise = self.area.new_zeros(0), self.area.new_zeros(0)
         self.generator = torch.Generator().manual_seed(seed)
 
     def draws(self, count: int) -> list[Tensor]:
-        """The mean, and random draws."""
+        """The mean worths, then random draws of what the worths may be.
+
+        Args:
+            count: how many, the mean among them.
+
+        Returns:
+            ``count`` tensors, float64 (region,).
+        """
         noise = torch.randn(len(self.area), count, generator=self.generator, dtype=torch.float64)
         noise[:, 0] = 0
         jitter = 1e-6 * self.first.diagonal().mean() * torch.eye(len(self.area))
         return list((self.mean[:, None] + torch.linalg.cholesky(self.spread + jitter) @ noise).T)
 
-    def learn(self, blocks: list[Tensor], answers: list[float], noise: float = NOISE) -> None:
-        """Take in what blocks added, as shares of the unperturbed score, and how far that is from a sum of worths."""
+    def learn(self, blocks: list[Tensor], answers: list[float], noise: float = NOISE_SHARE) -> None:
+        """Condition the process on what some blocks of regions added.
+
+        Args:
+            blocks: int64 numbers of regions, one tensor for each block.
+            answers: what each block added, as a share of the unperturbed score.
+            noise: standard deviation of a block's answer about the sum of its regions' worths, in the same unit.
+        """
         rows = torch.zeros(len(blocks), len(self.area), dtype=torch.float64)
         for row, block in zip(rows, blocks, strict=True):
             row[block.cpu()] = self.area[block.cpu()]

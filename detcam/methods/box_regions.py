@@ -13,33 +13,38 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detcam.methods.belief import NOISE, Belief
-from detcam.methods.regions import segmented
+from detcam.methods.belief import NOISE_SHARE, Belief
+from detcam.methods.regions import segment_image
 from detcam.probing.frames import Frame
 
-REGIONS = 100
+REGION_COUNT = 100
 """Superpixels of a box."""
-MARGIN = 0.04
-"""How far the regions reach beyond the box, in its sides, altogether."""
-OVERLAP = 1.36
+MARGIN_BOX_SIDES = 0.04
+"""How far the regions reach beyond the box, both sides together, in its longer side."""
+WINDOW_SIDE_CELLS = 1.36
 """Side of a window, in the side of the grid's cells: what lies on an edge is whole in one of them."""
-CONCENTRATED = 0.5
+CONCENTRATED_SHARE = 0.5
 """Where one window costs this share of the target, and twice what the middle one does, its regions are hidden alone."""
-MOST_SINGLE = 16
-ROUNDS = 4
+REGIONS_PER_ROUND = 16
+MAX_ROUNDS = 4
 """Where another target than the score is asked about, up to so many rounds of that many regions, the most promising
 first, are hidden alone: logits and distances are sums, in which no cause hides behind another."""
-ALONE = 0.01
-"""What is taken for noise then, as a share of the target's change: a region alone has nothing to interact with."""
-FINDS = 0.05
+SINGLE_NOISE_SHARE = 0.01
+"""The noise assumed for regions hidden alone, as a share of the target's change: they interact with nothing."""
+MIN_FOUND_SHARE = 0.05
 """A round that finds no region that costs this share of it is the last."""
-FULL = 2.0
+TOTAL_WORTH = 2.0
 """What all regions together are worth to :class:`~detcam.methods.belief.Belief`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """The regions that patches are made of: int64 (h, w), -1 for none; their areas (region,), in areas of the box."""
+    """The regions that patches are made of.
+
+    Attributes:
+        labels: int64 (h, w), the region of each pixel, -1 for none.
+        areas: (region,), in areas of the box.
+    """
 
     labels: Tensor
     areas: Tensor
@@ -61,46 +66,53 @@ def measure_regions(frame: Frame, full: float, fill: str, always: Tensor, side: 
     (bare,) = frame.values(frame.without((~always)[None].float(), fill)).tolist()
     windows = [block for block in _windows(frame, domain, side) if len(block)]
     costs = full - _hidden(frame, domain, windows, fill) if windows else torch.zeros(1)
-    # What speaks against another target may outweigh what speaks for it.
+    # For another target than the score, evidence against may outweigh evidence for.
     scale = full - bare if frame.tracked else max(abs(full - bare), float(costs.abs().max()))
     if scale <= 0:
         return torch.zeros(frame.inside.shape)
 
-    def learn_losses(blocks: list[Tensor], noise: float = NOISE) -> list[float]:
+    def learn_losses(blocks: list[Tensor], noise: float = NOISE_SHARE) -> list[float]:
         """What the target loses without each block, as a share."""
         losses: list[float] = ((full - _hidden(frame, domain, blocks, fill)) / scale).tolist()
-        process.learn(blocks, [FULL * loss for loss in losses], noise)
+        process.learn(blocks, [TOTAL_WORTH * loss for loss in losses], noise)
         return losses
 
     losses: list[float] = (costs / scale).tolist()
-    process.learn(windows, [FULL * loss for loss in losses[: len(windows)]])
+    process.learn(windows, [TOTAL_WORTH * loss for loss in losses[: len(windows)]])
     if not frame.tracked:
-        _learn_singles(process, lambda singles: learn_losses(singles, ALONE))
-    elif max(losses) >= max(CONCENTRATED, 2 * sorted(losses)[len(losses) // 2]):
-        learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:MOST_SINGLE]])
+        _learn_singles(process, lambda singles: learn_losses(singles, SINGLE_NOISE_SHARE))
+    elif max(losses) >= max(CONCENTRATED_SHARE, 2 * sorted(losses)[len(losses) // 2]):
+        learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:REGIONS_PER_ROUND]])
     pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
     worth = process.mean
-    if not frame.tracked:  # what holds a number up has to stand out of what it is known to within
+    if not frame.tracked:  # only regions whose worth exceeds its standard deviation
         worth = worth * (worth > process.spread.diagonal().clamp(min=0).sqrt())
-    density = worth.float() * domain.areas.cpu() / pixels * scale / FULL
+    density = worth.float() * domain.areas.cpu() / pixels * scale / TOTAL_WORTH
     return torch.cat([density, torch.zeros(1)]).clamp(min=0)[domain.labels.cpu()]
 
 
 def _learn_singles(process: Belief, learn_losses: Callable[[list[Tensor]], list[float]]) -> None:
     """Hide the most promising regions one by one, round by round, while that finds anything."""
     tried: set[int] = set()
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         ranked = process.mean.argsort(descending=True, stable=True).tolist()
-        singles = [number for number in ranked if number not in tried][:MOST_SINGLE]
+        singles = [number for number in ranked if number not in tried][:REGIONS_PER_ROUND]
         tried.update(singles)
-        if not singles or max(learn_losses([torch.tensor([number]) for number in singles])) < FINDS:
+        if not singles or max(learn_losses([torch.tensor([number]) for number in singles])) < MIN_FOUND_SHARE:
             return
 
 
 def near_box(frame: Frame) -> Tensor:
-    """The box and a margin around it, bool (h, w)."""
+    """The box and a margin around it, 4 % of its longer side altogether.
+
+    Args:
+        frame: where the box is.
+
+    Returns:
+        Bool (h, w), False in the padding.
+    """
     x1, y1, x2, y2 = frame.box.tolist()
-    spare = MARGIN / 2 * max(x2 - x1, y2 - y1)
+    spare = MARGIN_BOX_SIDES / 2 * max(x2 - x1, y2 - y1)
     height, width = frame.inside.shape
     near = torch.zeros_like(frame.inside)
     top, left = max(int(y1 - spare), 0), max(int(x1 - spare), 0)
@@ -111,12 +123,19 @@ def near_box(frame: Frame) -> Tensor:
 
 
 def make_domain(frame: Frame, near: Tensor) -> Domain:
-    """Superpixels of the box and its margin."""
+    """Superpixels of the box and its margin.
+
+    Args:
+        frame: where the box is.
+        near: bool (h, w), the box and its margin.
+    """
     box_area = float((frame.box[2:] - frame.box[:2]).clamp(min=1).prod())
     rows, columns = (torch.where(near.any(axis))[0] for axis in (1, 0))
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     labels = torch.full(near.shape, -1, dtype=torch.int64, device=near.device)
-    labels[window] = segmented(frame.image[:, window[0], window[1]], round(REGIONS * float(near.sum()) / box_area))
+    labels[window] = segment_image(
+        frame.image[:, window[0], window[1]], round(REGION_COUNT * float(near.sum()) / box_area)
+    )
     labels[~near] = -1
     numbers, inverse = torch.unique(labels[labels >= 0], return_inverse=True)
     labels[labels >= 0] = inverse
@@ -134,8 +153,8 @@ def _windows(frame: Frame, domain: Domain, side: int) -> list[Tensor]:
         torch.zeros(len(domain.areas), device=numbers.device).index_add_(0, numbers, places.float()) / counts
         for places in (columns, rows)
     )
-    found = []
-    share = OVERLAP / side
+    windows = []
+    share = WINDOW_SIDE_CELLS / side
     for down in range(side):
         for across in range(side):
             left, top = (
@@ -144,8 +163,8 @@ def _windows(frame: Frame, domain: Domain, side: int) -> list[Tensor]:
             )
             within = (centre_x >= left) & (centre_x <= left + share * (x2 - x1))
             within &= (centre_y >= top) & (centre_y <= top + share * (y2 - y1))
-            found.append(torch.where(within)[0])
-    return found
+            windows.append(torch.where(within)[0])
+    return windows
 
 
 def _hidden(frame: Frame, domain: Domain, blocks: list[Tensor], fill: str) -> Tensor:

@@ -22,12 +22,29 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 def positive_sum(weighted: Tensor) -> Tensor:
-    """ReLU of the sum of weighted channels."""
+    """ReLU of the sum of weighted channels.
+
+    Args:
+        weighted: (..., channel, height, width).
+
+    Returns:
+        (..., height, width), not negative.
+
+    >>> positive_sum(torch.tensor([[[1.0, -3.0]], [[1.0, 1.0]]])).tolist()
+    [[2.0, 0.0]]
+    """
     return weighted.sum(-3).relu()
 
 
 def positive_component(weighted: Tensor) -> Tensor:
-    """ReLU of the first principal component of weighted channels, with the sign that agrees with their sum."""
+    """ReLU of the first principal component of weighted channels, with the sign that agrees with their sum.
+
+    Args:
+        weighted: (..., channel, height, width).
+
+    Returns:
+        (..., height, width), not negative.
+    """
     component = _first_component(weighted)
     agreement = (component * weighted.sum(-3)).sum((-2, -1), keepdim=True)
     return torch.where(agreement < 0, -component, component).relu()
@@ -36,8 +53,16 @@ def positive_component(weighted: Tensor) -> Tensor:
 def cam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Channels weighted by the classifier's own row for the class, signed (Zhou et al. 2016, arXiv:1512.04150).
 
-    Behind global average pooling and a linear layer the gradient of a logit is the same in every cell of a channel, and
-    its sum over the cells is that layer's weight: no other network has a CAM.
+    ``sum_k w_k A_k``, where ``w_k`` is the linear layer's weight for the class. Behind global average pooling and a
+    linear layer the gradient of a logit is the same in every cell of a channel, and its sum over the cells is that
+    weight: no other network has a CAM.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+
+    Returns:
+        (..., height, width), signed.
 
     Raises:
         UsageError: gradients differ within a channel, so the layer is not followed by global average pooling.
@@ -52,14 +77,38 @@ def cam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def gradcam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
-    """ReLU of the channels weighted by their mean gradient (Selvaraju et al. 2017, arXiv:1610.02391)."""
+    """Channels weighted by their mean gradient (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    ``relu(sum_k mean(g_k) A_k)``.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+        reduce: how weighted channels become a map.
+
+    Returns:
+        (..., height, width), not negative unless ``reduce`` makes it so.
+
+    >>> activations = torch.tensor([[[1.0, 2.0]], [[3.0, 0.0]]])
+    >>> gradcam(activations, torch.tensor([[[1.0, 3.0]], [[-1.0, -1.0]]])).tolist()  # means 2 and -1
+    [[0.0, 4.0]]
+    """
     return reduce(gradients.mean((-2, -1), keepdim=True) * activations)
 
 
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
     """Grad-CAM with pixel-wise weighted positive gradients (Chattopadhay et al. 2018, arXiv:1710.11063).
 
-    A weight whose denominator is zero is zero; no epsilon is added, which would drown the small gradients of detectors.
+    ``relu(sum_k w_k A_k)`` with ``w_k = sum(a_k relu(g_k))`` and ``a_k = g_k^2 / (2 g_k^2 + sum(A_k) g_k^3)``. A weight
+    whose denominator is zero is zero; no epsilon is added, which would drown the small gradients of detectors.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+        reduce: how weighted channels become a map.
+
+    Returns:
+        (..., height, width), not negative unless ``reduce`` makes it so.
     """
     return reduce(_second_order_weights(activations, gradients, torch.ones_like(activations)) * activations)
 
@@ -67,7 +116,16 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor, reduce: Reduce = p
 def xgradcam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
     """Channels weighted by their mean gradient, each cell counted as its share of the channel (arXiv:2008.02312).
 
-    Fu et al. 2020. A channel whose activations sum to zero has no such shares, and is left out.
+    Fu et al. 2020: ``relu(sum_k w_k A_k)`` with ``w_k = sum(g_k A_k) / sum(A_k)``. A channel whose activations sum to
+    zero has no such shares, and is left out.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+        reduce: how weighted channels become a map.
+
+    Returns:
+        (..., height, width), not negative unless ``reduce`` makes it so.
     """
     total = activations.sum((-2, -1), keepdim=True)
     weights = _divide((gradients * activations).sum((-2, -1), keepdim=True), total)
@@ -75,12 +133,40 @@ def xgradcam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_s
 
 
 def hirescam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
-    """ReLU of the summed products of gradient and activation (Draelos & Carin 2020, arXiv:2011.08891)."""
+    """Products of gradient and activation, cell by cell (Draelos & Carin 2020, arXiv:2011.08891).
+
+    ``relu(sum_k g_k A_k)``.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+        reduce: how weighted channels become a map.
+
+    Returns:
+        (..., height, width), not negative unless ``reduce`` makes it so.
+
+    >>> hirescam(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, -1.0]]])).tolist()
+    [[3.0, 0.0]]
+    """
     return reduce(gradients * activations)
 
 
 def layercam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
-    """ReLU of the activations times their positive gradients (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943)."""
+    """Activations times their positive gradients (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943).
+
+    ``relu(sum_k relu(g_k) A_k)``.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+        reduce: how weighted channels become a map.
+
+    Returns:
+        (..., height, width), not negative unless ``reduce`` makes it so.
+
+    >>> layercam(torch.tensor([[[1.0, 2.0]], [[1.0, 1.0]]]), torch.tensor([[[3.0, -1.0]], [[-5.0, 1.0]]])).tolist()
+    [[3.0, 1.0]]
+    """
     return reduce(gradients.relu() * activations)
 
 
@@ -104,7 +190,15 @@ def odam(activations: Tensor, gradients: Tensor, box: Tensor, reduce: Reduce = p
 def ssgradcam(activations: Tensor, gradients: Tensor, reduce: Reduce = positive_sum) -> Tensor:
     """Grad-CAM times each channel's own gradient magnitudes, over their largest (Yamauchi & Ishikawa 2022).
 
-    Spatial Sensitive Grad-CAM, doi:10.1109/ICIP46576.2022.9897350.
+    Spatial Sensitive Grad-CAM, doi:10.1109/ICIP46576.2022.9897350: ``relu(sum_k mean(g_k) A_k |g_k| / max|g_k|)``.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+        reduce: how weighted channels become a map.
+
+    Returns:
+        (..., height, width), not negative unless ``reduce`` makes it so.
     """
     return reduce(gradients.mean((-2, -1), keepdim=True) * activations * _sensitivity(gradients))
 
@@ -154,7 +248,17 @@ def gcame(
 
 
 def gradnorm(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Root of the summed squares of gradient times activation: where anything matters, for or against."""
+    """Size of gradient times activation: where anything matters, for or against.
+
+    ``sqrt(sum_k (g_k A_k)^2)``.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+
+    Returns:
+        (..., height, width), not negative.
+    """
     return (gradients * activations).square().sum(-3).sqrt()
 
 
@@ -163,6 +267,12 @@ def eigencam(activations: Tensor) -> Tensor:
 
     The component of the cells, as points in channel space, less their mean. Its arbitrary sign is fixed so that its
     largest magnitude is positive. The map knows nothing of any class or detection.
+
+    Args:
+        activations: (..., channel, height, width).
+
+    Returns:
+        (..., height, width), signed.
     """
     component = _first_component(activations)
     flat = component.flatten(-2)
@@ -175,12 +285,27 @@ def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """The first principal component of gradient times activation, its sign that of their sum, and ReLU.
 
     EigenCAM's idea with the class in it, as pytorch-grad-cam named it; there the sign is left to chance.
+
+    Args:
+        activations: (..., channel, height, width).
+        gradients: of the target with respect to them, the same shape.
+
+    Returns:
+        (..., height, width), not negative.
     """
     return positive_component(gradients * activations)
 
 
 def random(activations: Tensor, seed: int) -> Tensor:
-    """Uniform noise at the layer's resolution: the baseline every method has to beat. One seed, one map."""
+    """Uniform noise at the layer's resolution: the baseline every method has to beat.
+
+    Args:
+        activations: (..., channel, height, width), of which only the shape is used.
+        seed: of the noise; one seed, one map.
+
+    Returns:
+        (..., height, width) in [0, 1).
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (*activations.shape[:-3], *activations.shape[-2:])
     return torch.rand(shape, generator=generator).to(activations)

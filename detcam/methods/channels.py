@@ -9,7 +9,7 @@ from torch import Tensor
 from detcam.methods.subject import Subject
 from detcam.tensors.fusion import fuse_maps
 
-BLOCK = 16
+IMAGES_PER_PASS = 16
 """Images scored together."""
 
 
@@ -18,11 +18,17 @@ def scorecam(subject: Subject) -> Tensor:
 
     A channel enlarged and scaled to [0, 1] masks the image; the softmax over channels of the target's values is their
     weights. Maps of several layers are summed.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h', w') at the finest layer's resolution, not negative.
     """
     layers = []
     for activations in subject.activations().values():
         values = []
-        for part in torch.split(activations, BLOCK):
+        for part in torch.split(activations, IMAGES_PER_PASS):
             masks = F.interpolate(part[:, None], subject.image.shape[-2:], mode="bilinear")
             low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
             masks = torch.where(high > low, (masks - low) / (high - low), 0)
@@ -35,16 +41,22 @@ def scorecam(subject: Subject) -> Tensor:
 def ablationcam(subject: Subject) -> Tensor:
     """Channels weighted by what the target loses without them (doi:10.1109/WACV45572.2020.9093360).
 
-    Ramaswamy & Desai 2020. The loss is over the magnitude of the target's value, so that evidence keeps its sign where
-    the value is negative.
-    Maps of several layers are summed.
+    Ramaswamy & Desai 2020: ``relu(sum_k w_k A_k)`` with ``w_k = (y - y_k) / |y|``, where ``y_k`` is the target with
+    channel k at zero. The loss is over the target's magnitude, so that evidence keeps its sign where the value is
+    negative. Maps of several layers are summed.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h', w') at the finest layer's resolution, not negative.
     """
     layers = []
     for name, activations in subject.activations().items():
         own = subject.values_with(name, activations[None])[0]
         values = []
-        for start in range(0, len(activations), BLOCK):
-            part = range(start, min(start + BLOCK, len(activations)))
+        for start in range(0, len(activations), IMAGES_PER_PASS):
+            part = range(start, min(start + IMAGES_PER_PASS, len(activations)))
             without = activations.expand(len(part), -1, -1, -1).clone()
             without[range(len(part)), part] = 0
             values.append(subject.values_with(name, without))
@@ -56,15 +68,21 @@ def ablationcam(subject: Subject) -> Tensor:
 def reciprocam(subject: Subject) -> Tensor:
     """The target's value where a layer holds one cell's activations alone (Byun & Lee 2022, arXiv:2209.14074).
 
-    The layer is the coarsest of those chosen; the cell's activations stand under a 3 x 3 Gaussian around it. A map's
-    values are those above the least of its cells. The target is used as it is, not a softmax over classes.
+    The layer is the coarsest of those chosen; the cell's activations stand under a 3 x 3 Gaussian around it. Each map's
+    lowest value is taken off it. The target is used as it is, not a softmax over classes.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h', w') at that layer's resolution, not negative.
     """
     name, activations = min(subject.activations().items(), key=lambda layer: layer[1][0].numel())
     rows, columns = activations.shape[-2:]
     gaussian = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], device=activations.device) / 16
     flat = activations.flatten(1)
     values = []
-    for cells in torch.split(torch.arange(rows * columns, device=activations.device), BLOCK):
+    for cells in torch.split(torch.arange(rows * columns, device=activations.device), IMAGES_PER_PASS):
         masks = torch.zeros(len(cells), 1, rows * columns, device=activations.device)
         masks[torch.arange(len(cells)), 0, cells] = 1
         masks = F.conv2d(masks.view(-1, 1, rows, columns), gaussian[None, None], padding=1)

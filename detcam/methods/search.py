@@ -7,16 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from detcam.methods.regions import Reveal, painted, superpixels
+from detcam.methods.regions import RegionScorer, paint_order, superpixels
 from detcam.methods.subject import Subject
 
-REGIONS = 48
-RIVALS = 6
+REGION_COUNT = 48
+"""Superpixels around a box."""
+RIVALS_PER_PHASE = 6
 """How many of a phase's best regions compete for its further picks."""
-PICKS = 4
+PICKS_PER_PHASE = 4
 """Regions picked in a phase."""
 
-Search = Callable[[Reveal, float], tuple[list[int], Tensor]]
+Search = Callable[[RegionScorer, float], tuple[list[int], Tensor]]
 """(regions, area to cover) -> regions in the order they were picked, and the last value seen of each."""
 
 
@@ -25,12 +26,25 @@ def vps(subject: Subject) -> Tensor:
 
     Chen et al. 2024. About 48 superpixels of the box's surroundings; it ends when as much as the box's area is covered,
     and what is left follows by its last value.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h, w) in (0, 1].
     """
     return _each(subject, _greedy)
 
 
 def phasewin(subject: Subject) -> Tensor:
-    """The same search pruned in phases: all regions are tried once a phase, then its best few compete."""
+    """:func:`vps` pruned in phases: all regions are tried once a phase, then its best few compete for further picks.
+
+    Args:
+        subject: the image and its K scalars.
+
+    Returns:
+        (K, h, w) in (0, 1].
+    """
     return _each(subject, _phased)
 
 
@@ -41,28 +55,30 @@ def _each(subject: Subject, search: Search) -> Tensor:
         def score(images: Tensor, number: int = number) -> Tensor:
             return subject.scores(images, [number])[:, 0]
 
-        labels = superpixels(subject.image, box, subject.inside, REGIONS)
-        reveal = Reveal(subject.image, labels, score, subject.inside)
-        order, last = search(reveal, float((box[2:] - box[:2]).clamp(min=1).prod()))
-        maps.append(painted(labels, order, last, box))
+        labels = superpixels(subject.image, box, subject.inside, REGION_COUNT)
+        scorer = RegionScorer(subject.image, labels, score, subject.inside)
+        order, last = search(scorer, float((box[2:] - box[:2]).clamp(min=1).prod()))
+        maps.append(paint_order(labels, order, last, box))
     return torch.stack(maps)
 
 
-def _greedy(reveal: Reveal, area: float) -> tuple[list[int], Tensor]:
-    return _phased(reveal, area, 1, 1)
+def _greedy(scorer: RegionScorer, area: float) -> tuple[list[int], Tensor]:
+    return _phased(scorer, area, 1, 1)
 
 
-def _phased(reveal: Reveal, area: float, rivals: int = RIVALS, picks: int = PICKS) -> tuple[list[int], Tensor]:
-    single = torch.eye(reveal.count, dtype=torch.bool, device=reveal.image.device)
-    chosen, last = torch.zeros_like(single[0]), torch.zeros(reveal.count, device=reveal.image.device)
+def _phased(
+    scorer: RegionScorer, area: float, rivals: int = RIVALS_PER_PHASE, picks: int = PICKS_PER_PHASE
+) -> tuple[list[int], Tensor]:
+    single = torch.eye(scorer.count, dtype=torch.bool, device=scorer.image.device)
+    chosen, last = torch.zeros_like(single[0]), torch.zeros(scorer.count, device=scorer.image.device)
     order: list[int] = []
-    while float(reveal.areas[chosen].sum()) < area and not chosen.all():
+    while float(scorer.areas[chosen].sum()) < area and not chosen.all():
         left = torch.where(~chosen)[0]
-        last[left] = reveal.value(chosen | single[left])
+        last[left] = scorer.value(chosen | single[left])
         best = left[last[left].argsort(descending=True, stable=True)][:rivals]
         for pick in range(min(picks, len(best))):
             if pick:
-                last[best] = reveal.value(chosen | single[best])
+                last[best] = scorer.value(chosen | single[best])
             winner = int(best[last[best].argmax()])
             order.append(winner)
             chosen[winner] = True

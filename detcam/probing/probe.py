@@ -12,11 +12,11 @@ from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import similarities, tracked_score_parts, tracked_scores
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame, make_fills, whole_frame
-from detcam.targets import Target, held
+from detcam.targets import Target, hold_target
 from detcam.tensors.intercept import BiasGradients, GuidedGradients
 from detcam.types import Detection
 
-TOGETHER = 16
+IMAGES_PER_PASS = 16
 """Images of one forward pass."""
 
 
@@ -55,7 +55,7 @@ class Probe:
         self._dtype = batch.dtype
         self.image = batch[0].float() if batch.dtype == torch.float16 else batch[0]
         self.seed, self.budget, self._layer_maps = seed, budget, layer_maps
-        self.inside = inside_of(letterbox).to(batch.device)
+        self.inside = image_mask(letterbox).to(batch.device)
         self.differentiable, self.has_layers = model.differentiable, layer_maps is not None
         self._model, self._asked, self._layers = model, asked, tuple(layers)
         self._ids = [detection.class_id for detection, _ in asked]
@@ -69,7 +69,11 @@ class Probe:
         self._fills: dict[str, Tensor] = {}
 
     def frame(self, number: int) -> Frame:
-        """The whole image as one scalar's :class:`~detcam.probing.frames.Frame`; its passes are counted here."""
+        """The whole image as one scalar's :class:`~detcam.probing.frames.Frame`; its passes are counted here.
+
+        Args:
+            number: of the scalar, from 0 on.
+        """
         self._fills = self._fills or make_fills(self.image, self.inside)
 
         def count(price: float) -> None:
@@ -87,20 +91,26 @@ class Probe:
         ids = [self._ids[i] for i in which]
         model = getattr(self._model, "for_scoring", self._model)
         parts = []
-        for part in torch.split(images, TOGETHER):
+        for part in torch.split(images, IMAGES_PER_PASS):
             self.forwards += len(part)
             parts.append(tracked_scores(model.forward(part.to(self._dtype)), self.boxes[which], ids))
         return torch.cat(parts)
 
     @torch.no_grad()
     def scores_apart(self, images: Tensor, of: int) -> Tensor:
-        """One detection in other images, (n, 4): what is left, its overlap, its class, and its own anchor's class.
+        """What is left of one detection in other images, and what that is made of.
 
-        The last is NaN where anchors lie on no grid: another image has other proposals.
+        Args:
+            images: (n, 3, h, w), of the input's size.
+            of: number of the detection.
+
+        Returns:
+            (n, 4) in [0, 1]: the tracked score, its IoU, its class probability, and the score at the detection's own
+                anchor. The last is NaN where predictions lie on no grid, because another image has other proposals.
         """
         detection = self._asked[of][0]
-        found = []
-        for part in torch.split(images, TOGETHER):
+        parts = []
+        for part in torch.split(images, IMAGES_PER_PASS):
             raw = self._forward(part)
             apart = tracked_score_parts(raw, self.boxes[[of]], [detection.class_id])[:, 0]
             own = torch.full_like(apart[:, :1], torch.nan)
@@ -108,8 +118,8 @@ class Probe:
                 own = torch.stack(
                     [raw.probability(i, detection.anchor, detection.class_id).view(1) for i in range(len(part))]
                 ).to(apart)
-            found.append(torch.cat([apart, own], 1))
-        return torch.cat(found)
+            parts.append(torch.cat([apart, own], 1))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def similarities(self, images: Tensor) -> Tensor:
@@ -118,13 +128,15 @@ class Probe:
             self._raw.probability(self._index, detection.anchor, slice(None)).detach() for detection, _ in self._asked
         ]
         classes = torch.stack(own)
-        raws = (self._forward(part) for part in torch.split(images, TOGETHER))
+        raws = (self._forward(part) for part in torch.split(images, IMAGES_PER_PASS))
         return torch.cat([similarities(raw, self.boxes, classes, self._ids) for raw in raws])
 
     @torch.no_grad()
     def values(self, images: Tensor) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
-        return torch.cat([self._values(self._forward(part), len(part)) for part in torch.split(images, TOGETHER)])
+        return torch.cat(
+            [self._values(self._forward(part), len(part)) for part in torch.split(images, IMAGES_PER_PASS)]
+        )
 
     def layer_maps(self, method: str) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`.
@@ -171,16 +183,16 @@ class Probe:
     def values_with(self, layer: str, activations: Tensor) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
         values = []
-        for part in torch.split(activations, TOGETHER):
+        for part in torch.split(activations, IMAGES_PER_PASS):
             images = self.image.to(self._dtype).expand(len(part), -1, -1, -1)
             self.forwards += len(part)
             values.append(self._values(self._model.forward(images, (layer,), {layer: part}), len(part)))
         return torch.cat(values)
 
     def _values(self, raw: RawOutput, images: int) -> Tensor:
-        asked = [(one, held(target, self._raw, self._index, one)) for one, target in self._asked]
-        told = [target(raw, i, detection) for i in range(images) for detection, target in asked]
-        return torch.stack(told).view(images, -1).detach()
+        asked = [(one, hold_target(target, self._raw, self._index, one)) for one, target in self._asked]
+        values = [target(raw, i, detection) for i in range(images) for detection, target in asked]
+        return torch.stack(values).view(images, -1).detach()
 
     def _forward(self, images: Tensor) -> RawOutput:
         self.forwards += len(images)
@@ -191,7 +203,7 @@ class Probe:
         leaf = image.detach()[None].clone().requires_grad_()
         with watch:
             raw = self._forward(leaf)
-        found = []
+        gradients = []
         for number, (detection, target) in enumerate(self._asked):
             with torch.enable_grad():
                 value = target(raw, 0, detection)
@@ -200,13 +212,20 @@ class Probe:
                 keep = number < len(self._asked) - 1
                 (gradient,) = torch.autograd.grad(value, leaf, retain_graph=keep, allow_unused=True)
             self.forwards += 2
-            found.append(torch.zeros_like(leaf[0]) if gradient is None else gradient[0])
+            gradients.append(torch.zeros_like(leaf[0]) if gradient is None else gradient[0])
             done()
-        return torch.stack(found)
+        return torch.stack(gradients)
 
 
-def inside_of(letterbox: Letterbox) -> Tensor:
-    """Where the image is in the detector's input: bool (h, w), False in the padding."""
+def image_mask(letterbox: Letterbox) -> Tensor:
+    """Where the image is in the detector's input.
+
+    Args:
+        letterbox: of the image.
+
+    Returns:
+        Bool (h, w), False in the padding.
+    """
     inside = torch.zeros(letterbox.network, dtype=torch.bool)
     (top, left), (height, width) = letterbox.offset, letterbox.resized
     inside[max(top, 0) : top + height, max(left, 0) : left + width] = True

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import tracked_scores
-from detcam.attribution.patches import overlap_of
+from detcam.attribution.patches import iou_of
 from detcam.geometry import Letterbox
-from detcam.methods.windows import Scan, cut, image_rectangle, rectangle_mask, widened
+from detcam.methods.windows import Scan, clip_rectangle, image_rectangle, rectangle_mask, widen_rectangle
 from detcam.probing.frames import Frame, make_fills, whole_frame
-from detcam.probing.probe import inside_of
+from detcam.probing.probe import image_mask
 from detcam.targets import Target
-from detcam.tensors.fills import averaged, softened
+from detcam.tensors.fills import fill_with_mean, soften_masks
 from detcam.types import Detection
 
 AREA_SHARES = (0.04, 0.12, 0.35)
@@ -106,7 +106,7 @@ class Scene:
     @cached_property
     def inside(self) -> Tensor:
         """Bool (h, w): the image without its padding."""
-        return inside_of(self.letterbox).to(self.batch.device)
+        return image_mask(self.letterbox).to(self.batch.device)
 
     @cached_property
     def rectangle(self) -> tuple[int, int, int, int]:
@@ -166,7 +166,7 @@ class Scene:
         fills = torch.stack(list(self.fills.values()))
         scores = []
         for some in torch.split(parts, IMAGES_PER_PASS):  # whole images are large: never all of them at once
-            kept = 1 - softened(some, self.inside)[:, None, None]
+            kept = 1 - soften_masks(some, self.inside)[:, None, None]
             images = torch.lerp(fills, self.batch[0].float(), kept)
             scores.append(self.scores(images.flatten(0, 1), boxes, class_ids).view(*images.shape[:2], -1))
         return torch.cat(scores)
@@ -185,7 +185,7 @@ class Scene:
             float32 (channel,).
         """
         image = self.batch[0].float()
-        alone = torch.where(part, image, averaged(image, self.inside))[None].to(self.batch.dtype)
+        alone = torch.where(part, image, fill_with_mean(image, self.inside))[None].to(self.batch.dtype)
         if not self.model.differentiable:
             rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
             cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -241,7 +241,7 @@ def find_evidence(
     patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
     if scanned is not None:
         worst = scanned.windows[int(scanned.losses.argmax())].tolist()
-        patches += [cut(_scaled(worst, growth), scene.rectangle) for growth in PATCH_GROWTHS]
+        patches += [clip_rectangle(_scaled(worst, growth), scene.rectangle) for growth in PATCH_GROWTHS]
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
     before = tracked_scores(scene.raw, box.expand(len(ids), 4), ids)[0].detach()
     if gone(
@@ -312,8 +312,8 @@ def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
         places = ndimage.find_objects(labels)
         for part in np.argsort(-np.asarray(masses), kind="stable")[:PARTS_PER_SHARE]:
             rows, columns = places[part]
-            patch = widened([columns.start, rows.start, columns.stop, rows.stop], scene.rectangle)
-            if all(overlap_of(patch, other) < SAME_PATCH_IOU for other in patches):
+            patch = widen_rectangle([columns.start, rows.start, columns.stop, rows.stop], scene.rectangle)
+            if all(iou_of(patch, other) < SAME_PATCH_IOU for other in patches):
                 patches.append(patch)
     return patches
 
@@ -334,7 +334,7 @@ def _elsewhere(scene: Scene, box: Tensor, patches: Sequence[Sequence[int]], seed
             left = int(np.clip(left, image[0], max(image[2] - width, image[0])))
             top = int(np.clip(top, image[1], max(image[3] - height, image[1])))
             tries.append([left, top, left + width, top + height])
-        controls.append(min(tries, key=lambda other: overlap_of(patch, other)))
+        controls.append(min(tries, key=lambda other: iou_of(patch, other)))
     return controls
 
 

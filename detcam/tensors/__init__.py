@@ -1,1 +1,1 @@
-"""What works on tensors and modules: hooks, torch's functions watched, fills, maps fused."""
+"""What works on tensors and modules: hooks, intercepted torch functions, fills for removed parts, fused maps."""

@@ -9,40 +9,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLUR = 0.05
+BLUR_SHARE = 0.05
 """Standard deviation of the blur, as a share of the image's longer side."""
-SOFT = 0.012
+SOFT_EDGE_SHARE = 0.012
 """Width of the edges of what is removed, as a share of the image's longer side: a hard edge is a shape of its own."""
 
 
-def blurred(image: Tensor, inside: Tensor) -> Tensor:
-    """The image (3, h, w) under a strong Gaussian blur into which no padding leaks.
+def blur_image(image: Tensor, inside: Tensor) -> Tensor:
+    """The image under a strong Gaussian blur into which no padding leaks.
+
+    The standard deviation is 5 % of the image's longer side.
 
     Args:
-        image: the detector's input.
+        image: (3, h, w), the detector's input.
         inside: bool (h, w), False in the padding.
+
+    Returns:
+        (3, h, w); the padding as it was.
     """
     rows, columns = (torch.where(inside.any(axis))[0] for axis in (1, 0))
     window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     part = image[:, window[0], window[1]]
-    sigma = BLUR * max(part.shape[1:])
-    part = _smoothed(_smoothed(part.transpose(1, 2), sigma).transpose(1, 2), sigma)
+    sigma = BLUR_SHARE * max(part.shape[1:])
+    part = _smooth_last_axis(_smooth_last_axis(part.transpose(1, 2), sigma).transpose(1, 2), sigma)
     result = image.clone()
     result[:, window[0], window[1]] = part
     return result
 
 
-def averaged(image: Tensor, inside: Tensor) -> Tensor:
-    """The image (3, h, w) with its mean colour everywhere."""
+def fill_with_mean(image: Tensor, inside: Tensor) -> Tensor:
+    """The image with its mean colour everywhere.
+
+    Args:
+        image: (3, h, w), the detector's input.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        (3, h, w); the padding as it was.
+    """
     mean = image[:, inside].mean(1)
     return torch.where(inside, mean[:, None, None], image)
 
 
-FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"blur": blurred, "mean": averaged}
+FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"blur": blur_image, "mean": fill_with_mean}
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing along the last two axes, zero outside; three standard deviations wide on each side."""
+    """Gaussian smoothing along the last two axes, with zeros beyond the edges.
+
+    Args:
+        maps: (..., h, w), floating point.
+        sigma: standard deviation, cells; the kernel is cut off at three of them. 0 changes nothing.
+
+    Returns:
+        The same shape.
+    """
     radius = math.ceil(3 * sigma)
     if radius == 0:
         return maps
@@ -54,10 +75,20 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     return F.conv2d(tall, kernel.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)
 
 
-def softened(parts: Tensor, inside: Tensor) -> Tensor:
-    """Parts (n, h, w), bool, grown by a few pixels and with edges that fade over as many: float in [0, 1]."""
+def soften_masks(parts: Tensor, inside: Tensor) -> Tensor:
+    """Masks grown by a few pixels, with edges that fade over as many.
+
+    They grow by 1.2 % of the image's longer side, and the edge fades with that standard deviation.
+
+    Args:
+        parts: bool (n, h, w), what is removed.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        float32 (n, h, w) in [0, 1], zero in the padding.
+    """
     rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
-    sigma = SOFT * max(rows, columns)
+    sigma = SOFT_EDGE_SHARE * max(rows, columns)
     radius = math.ceil(sigma)
     covered = gaussian_blur(inside[None].float(), sigma)[0].clamp(min=1e-6)  # nothing fades at the image's own edge
     soft = torch.zeros(parts.shape, device=parts.device)
@@ -76,7 +107,7 @@ def softened(parts: Tensor, inside: Tensor) -> Tensor:
     return (soft * inside).clamp(0, 1)
 
 
-def _smoothed(part: Tensor, sigma: float) -> Tensor:
+def _smooth_last_axis(part: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing along the last axis; near an end, the weights that are left are scaled to one."""
     places = torch.arange(part.shape[-1], device=part.device, dtype=part.dtype)
     weights = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigma**2))

@@ -17,7 +17,17 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def gradient_support(gradient: Tensor) -> float:
-    """The share of a layer's cells, (channel, h, w), that a target has any gradient at, in [0, 1]."""
+    """The share of a layer's cells at which a target has any gradient.
+
+    Args:
+        gradient: (channel, h, w).
+
+    Returns:
+        In [0, 1].
+
+    >>> gradient_support(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]))
+    0.25
+    """
     return float((gradient != 0).any(0).float().mean())
 
 
@@ -43,14 +53,35 @@ def box_reach(gradient: Tensor, box: Tensor, size: tuple[int, int]) -> float:
 
 
 def fuse_maps(maps: Sequence[Tensor], fusion: str = "sum") -> Tensor:
-    """Unscaled maps (h, w) as one at the resolution of the finest, the others enlarged bilinearly."""
+    """Several layers' maps as one, at the resolution of the finest; the others are enlarged bilinearly.
+
+    Args:
+        maps: one (h, w) per layer, unscaled, of any sizes.
+        fusion: one of :data:`FUSIONS`.
+
+    Returns:
+        (h, w) of the map with the most cells.
+
+    >>> fuse_maps([torch.ones(1, 1), torch.tensor([[0.0, 2.0]])], "sum").tolist()
+    [[1.0, 3.0]]
+    """
     height, width = max((tuple(part.shape) for part in maps), key=lambda shape: shape[0] * shape[1])
     enlarged = [F.interpolate(part[None, None], (height, width), mode="bilinear")[0, 0] for part in maps]
     return FUSIONS[fusion](torch.stack(enlarged))
 
 
 def combine_maps(maps: Sequence[Tensor]) -> Tensor:
-    """The largest of several targets' maps (h, w), each over its own peak first; one map alone stays as it is."""
+    """The largest of several targets' maps, cell by cell, each divided by its own peak first (ODAM, arXiv:2304.06354).
+
+    Args:
+        maps: one (h, w) per target, all of one shape. One map alone is returned as it is, unscaled.
+
+    Returns:
+        (h, w).
+
+    >>> combine_maps([torch.tensor([[0.0, 4.0]]), torch.tensor([[1.0, 0.0]])]).tolist()
+    [[1.0, 1.0]]
+    """
     if len(maps) == 1:
         return maps[0]
     peaks = [part.amax() for part in maps]

@@ -61,7 +61,14 @@ def capture(
 
 @contextmanager
 def record_shapes(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[int, int, int]]]:
-    """Record (channel, height, width) of each module that gives one four-dimensional tensor while the block runs."""
+    """Record (channel, height, width) of each module that gives one four-dimensional tensor while the block runs.
+
+    Args:
+        modules: by the name their shapes get. One that runs twice keeps the later shape.
+
+    Yields:
+        A dictionary that the forward pass fills.
+    """
     shapes: dict[str, tuple[int, int, int]] = {}
 
     def record(name: str, module: nn.Module, arguments: Any, output: Any) -> None:

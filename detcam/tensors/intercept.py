@@ -1,4 +1,4 @@
-"""Torch's own functions watched while a network runs; no module is touched, so shared ones are no trouble."""
+"""Torch's own functions intercepted while a network runs: modules stay as they are, also those used several times."""
 
 from __future__ import annotations
 
