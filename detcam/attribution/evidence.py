@@ -21,6 +21,7 @@ from detcam.attribution.patches import (
     area_of,
     controls_of,
     cut_to,
+    is_outside,
     padded,
     propose,
     shared_area,
@@ -130,9 +131,7 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     what brings it back holds the whole.
     """
     box = tuple(round(side) for side in frame.box.tolist())
-    beyond = [
-        i for i, patches in enumerate(sets) if all(shared_area(patch, box) < area_of(patch) / 2 for patch in patches)
-    ]
+    beyond = [i for i, patches in enumerate(sets) if all(is_outside(patch, box) for patch in patches)]
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])

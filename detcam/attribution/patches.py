@@ -81,10 +81,8 @@ def propose(frame: Frame, heat: Tensor, outside: bool = True) -> list[list[Recta
             found += _connected(frame, (own >= least) & (own > 0), own)
     kept: list[Rectangle] = []
     for patch in found:
-        outside = shared_area(patch, (x1, y1, x2, y2)) < area_of(patch) / 2
-        if area_of(patch) <= (2 * most if outside else most) and all(
-            overlap_of(patch, other) < APART for other in kept
-        ):
+        limit = 2 * most if is_outside(patch, (x1, y1, x2, y2)) else most
+        if area_of(patch) <= limit and all(overlap_of(patch, other) < APART for other in kept):
             kept.append(patch)
     together = [list(pair) for pair in [*pairs, *combinations(kept[:PAIRS], 2)] if overlap_of(*pair) == 0]
     return [[patch] for patch in kept] + together
@@ -145,7 +143,7 @@ def controls_of(frame: Frame, patches: Sequence[Rectangle], count: int) -> list[
             apart = all(shared_area(one, padded(own, spare)) == 0 for one in moved for own in patches)
             alike = all(
                 shared_area(one, padded(box, spare)) == 0
-                if shared_area(own, box) < 0.5 * area_of(own)
+                if is_outside(own, box)
                 else shared_area(one, box) >= 0.1 * area_of(one)
                 for one, own in zip(moved, patches, strict=True)
             )
