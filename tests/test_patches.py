@@ -115,20 +115,24 @@ def test_two_parts_outside_are_proposed_alone_enlarged_and_together():
     }  # fmt: skip
 
 
-def test_faint_parts_outside_count_beside_much_hotter_ones():
-    hot, faint = (130, 10, 140, 20), (160, 70, 170, 80)
-    assert faint in singles(propose(frame_of(), heat_of((*hot, 1.0), (*faint, 0.002))))
-    inside = (70, 40, 80, 50)
+def test_outside_the_box_faint_parts_count_beside_much_hotter_ones_inside():
+    inside, faint = (70, 40, 90, 60), (160, 70, 170, 80)
     assert faint in singles(propose(frame_of(), heat_of((*inside, 1.0), (*faint, 0.0001))))
 
 
-def test_a_map_joined_by_faint_heat_falls_apart_at_its_hottest():
-    one, other, bridge = (130, 10, 140, 20), (160, 10, 170, 20), (140, 10, 160, 20)
-    for faint in (0.05, 0.2, 0.5):
-        found = singles(propose(frame_of(), heat_of((*one, 1.0), (*other, 0.9), (*bridge, faint))))
-        assert {one, other} <= set(found)
-    found = singles(propose(frame_of(), heat_of((*one, 1.0), (*other, 0.9), (*bridge, 0.7))))
-    assert (130, 10, 170, 20) in found
+@pytest.mark.parametrize(("fainter", "bridge"), [(0.002, 0.0005), (0.2, 0.05), (0.4, 0.2), (0.9, 0.5)])
+def test_two_parts_outside_that_are_joined_by_fainter_heat_are_told_apart(fainter, bridge):
+    inside, one, other, between = (70, 40, 90, 60), (130, 10, 140, 20), (160, 10, 170, 20), (140, 10, 160, 20)
+    heat = heat_of((*inside, 9.0), (*one, 1.0), (*other, fainter), (*between, bridge))
+    assert {one, other} <= set(singles(propose(frame_of(), heat)))
+
+
+def test_two_parts_outside_that_are_joined_by_heat_as_strong_are_one():
+    inside, joined = (70, 40, 90, 60), (130, 10, 170, 20)
+    heat = heat_of((*inside, 9.0), (*joined, 1.0), (140, 10, 160, 20, 0.7))
+    found = singles(propose(frame_of(), heat))
+    assert joined in found
+    assert not {(130, 10, 140, 20), (160, 10, 170, 20)} & set(found)
 
 
 def test_where_nothing_outside_is_wanted_the_rim_of_the_box_still_belongs_to_it():
@@ -191,6 +195,16 @@ def test_controls_of_a_patch_in_the_box_reach_into_it():
     assert min(shares) >= 0.1
     assert min(shares) < 0.5
     assert all(shared_area(control[0], padded(patch, FADE)) == 0 for control in controls)
+
+
+def test_a_larger_frame_keeps_controls_further_away():
+    frame = SimpleNamespace(inside=torch.ones(400, 600, dtype=torch.bool), box=torch.tensor([200.0, 100, 320, 220]))
+    patch = (400, 150, 460, 200)
+    controls = controls_of(frame, [patch], 60)
+    # What fades is twice 0.012 of the longer side: 14.4 pixels.
+    assert all(
+        shared_area(control[0], padded(kept, 15)) == 0 for control in controls for kept in (patch, (200, 100, 320, 220))
+    )
 
 
 def test_half_in_the_box_counts_as_in_it():

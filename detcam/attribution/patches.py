@@ -75,10 +75,8 @@ def propose(frame: Frame, heat: Tensor, outside: bool = True) -> list[list[Recta
         pairs += [[_grown(frame, patch) for patch in pair] for pair in pairs[:1]]
         found += [_grown(frame, patch) for patch in found[:PARTS]]
     for share in SHARES:
-        count = min(max(round(share * area), 1), int((own > 0).sum()))
-        if count:
-            least = own.flatten().topk(count).values[-1]
-            found += _connected(frame, (own >= least) & (own > 0), own)
+        least = own.flatten().topk(max(round(share * area), 1)).values[-1]
+        found += _connected(frame, (own >= least) & (own > 0), own)
     kept: list[Rectangle] = []
     for patch in found:
         limit = 2 * most if is_outside(patch, (x1, y1, x2, y2)) else most
