@@ -206,5 +206,5 @@ def _evidence(
         before=before,
         after=float(means[0]),
         control=control,
-        outside=1 - inside / max(sum(map(area_of, patches)), 1),
+        outside=1 - inside / sum(map(area_of, patches)),
     )

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from types import FunctionType
 
-import hypothesis
 import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
@@ -31,11 +30,7 @@ GUARDS = {
 }
 """Modules, and those of their tests that take seconds."""
 SECONDS = 30
-
-# The same examples each time, and a busy machine kills nothing.
-hypothesis.settings.register_profile(
-    "mutants", derandomize=True, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
-)
+"""Of the processor's time: a change that takes longer is killed, too."""
 
 
 def mutants_of(source, seed):
@@ -43,21 +38,19 @@ def mutants_of(source, seed):
     notes = [getattr(node, name, None) for node in ast.walk(ast.parse(source)) for name in ("annotation", "returns")]
     spans = [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in notes if n is not None]
     nodes, places = list(ast_nodes(get_ast(source))), []
-    for kind in (OperatorProvider()[name] for name in OperatorProvider()):
-        if not kind.arguments():
-            change = kind()
-            starts = [start for node in nodes for start, _ in change.mutation_positions(node)]
-            places += [(kind, n, at) for n, at in enumerate(starts) if not any(low <= at < high for low, high in spans)]
+    operators = [OperatorProvider()[name] for name in OperatorProvider()]
+    for change in [operator() for operator in operators if not operator.arguments()]:
+        starts = [start for node in nodes for start, _ in change.mutation_positions(node)]
+        places += [(change, n, at) for n, at in enumerate(starts) if not any(low <= at < high for low, high in spans)]
     random.Random(seed).shuffle(places)
-    for kind, number, (line, _) in places:
-        changed = mutate_code(source, kind(), number)
+    for change, number, (line, _) in places:
+        changed = mutate_code(source, change, number)
         try:
             compile(changed, "changed", "exec")
         except SyntaxError:
             continue
-        lines = zip(source.splitlines(), changed.splitlines(), strict=False)
-        after = next((new.strip() for old, new in lines if old != new), "")
-        yield changed, f"{line}: {source.splitlines()[line - 1].strip()}  ->  {after}"
+        before, after = (text.splitlines()[line - 1].strip() for text in (source, f"{changed}\n"))
+        yield changed, f"{line}: {before}  ->  {after}"
 
 
 class Namespace(dict):
@@ -81,9 +74,10 @@ class Namespace(dict):
             for key in set(vars(new)) - {"__dict__", "__weakref__"}:
                 setattr(old, key, vars(new)[key])
         else:
-            for other in [one for one in sys.modules.values() if old is not None and vars(one).get(name) is old]:
-                setattr(other, name, new)
-            setattr(self.module, name, new)
+            for names in [vars(other) for other in sys.modules.values()] if not (old is None or old is new) else []:
+                if names.get(name) is old:
+                    names[name] = new
+            vars(self.module)[name] = new
 
 
 class Trial:
@@ -103,7 +97,7 @@ class Trial:
 
 
 def survives(module, changed, session):
-    """Whether every test passes with the module's changed source, in so many seconds of the processor's time."""
+    """Whether every test passes with the module's changed source."""
     if not (child := os.fork()):
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -118,10 +112,9 @@ def survives(module, changed, session):
 
 def passes(session):
     for item in session.items:
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=session)  # whose fixtures stay
-        if session.testsfailed:
-            return False
-    return True
+        if not session.testsfailed:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=session)  # whose fixtures stay
+    return not session.testsfailed
 
 
 if __name__ == "__main__":
@@ -130,5 +123,5 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=200, help="of changes, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    options = ["-q", "-p", "no:cacheprovider", "-s", "--hypothesis-profile=mutants", *GUARDS[given.module]]
+    options = ["-q", "-p", "no:cacheprovider", "-s", "--hypothesis-profile=ci", *GUARDS[given.module]]
     sys.exit(pytest.main(options, plugins=[Trial(given.module, given.count, given.seed)]))
