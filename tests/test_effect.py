@@ -88,6 +88,17 @@ def test_a_known_cause_is_found(causes, combine, where, least):
         assert heat[y1:y2, x1:x2].max() > 0.1 * heat.max(), "each mark is shown"
 
 
+def test_parts_that_stand_in_for_each_other_are_found_together():
+    parts = [(41, 31, 53, 43), (59, 49, 71, 61)]
+    frame = known_frame(parts, torch.maximum)  # no window costs anything: the other part is enough
+    heat = learn_effects(frame)
+    within = torch.from_numpy(box_mask(BOX, SIZE))
+    causes = torch.from_numpy(np.logical_or.reduce([box_mask(part, SIZE) for part in parts]))
+    ratio = float(heat[causes].mean() / heat[within & ~causes].mean().clamp(min=1e-9))
+    print(f"{frame.spent} passes, the parts {ratio:.1f} times as hot as the rest of the box")
+    assert ratio > 2
+
+
 def test_what_was_not_found_is_not_painted():
     frame = known_frame([(46, 34, 56, 44)], lambda a: torch.full_like(a, 0.7))
     assert not learn_effects(frame).any()

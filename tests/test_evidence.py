@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from detcam.attribution.evidence import find_evidence, find_surroundings
+from detcam.attribution.evidence import find_evidence, find_surroundings, is_gone
+from detcam.attribution.patches import area_of, propose_controls, propose_patches, shared_area
 from detcam.attribution.sentence import place_of
 from detcam.geometry import Letterbox
+from detcam.tensors.fills import soften_masks
 
 SIZE = (64, 96)
 BOX = (30, 20, 62, 44)
@@ -155,6 +157,203 @@ def test_one_of_two_causes_that_are_each_enough_is_no_evidence_and_both_are():
     middles[26:30, 36:40] = 0.9
     found = find_evidence(frame, frame, middles, LETTERBOX, 0.25, 0.9)
     assert len(found.patches) == 2, "a map of the causes' middles is enough to find both"
+
+
+def hot_at(*blocks):
+    heat = torch.zeros(SIZE)
+    for x1, y1, x2, y2 in blocks:
+        heat[y1:y2, x1:x2] = 1
+    return heat
+
+
+def left_of(images, box):
+    """How much of a place is left in each image."""
+    x1, y1, x2, y2 = box
+    return images[:, 0, y1:y2, x1:x2].mean((1, 2))
+
+
+class Pictured(HandMade):
+    """A frame whose scores are a function of the images (n, 3, h, w)."""
+
+    def class_scores(self, images):
+        return self.judge(images)
+
+
+def found_by(judge, *blocks, conf=0.25):
+    frame = Pictured(judge)
+    return find_evidence(frame, frame, hot_at(*blocks), LETTERBOX, conf, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("scores", "gone"),
+    [([0.3], False), ([0.25], False), ([0.24], True), ([0.5, 0.5], False), ([0.5, 0.4, 0.6], True), ([0.2, 0.1], True)],
+)
+def test_a_box_is_gone_below_the_threshold_or_below_another_class(scores, gone):
+    assert is_gone(torch.tensor(scores), 0.25) == gone
+
+
+def test_the_control_is_the_worst_of_as_many_random_patches_as_were_proposed():
+    def judge(images):
+        stands = left_of(images, CAUSE) > 0.3
+        own = torch.where(stands, 0.4 + 0.5 * left_of(images, (0, 0, 48, 64)), 0.05)
+        return own[:, None]
+
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9)
+    (patch,) = [tuple(one) for one in evidence.patches.tolist()]
+    controls = propose_controls(frame, [patch], len(propose_patches(frame, hot_at(CAUSE))))
+    assert len(controls) > 1
+    assert evidence.control == pytest.approx(float(frame_scores_without(frame, controls)[:, 0].min()))
+    assert evidence.control < 0.9
+
+
+def frame_scores_without(frame, sets):
+    masks = torch.zeros(len(sets), *SIZE, dtype=torch.bool)
+    for mask, patches in zip(masks, sets, strict=True):
+        for x1, y1, x2, y2 in patches:
+            mask[y1:y2, x1:x2] = True
+    return frame.class_scores(frame.without(soften_masks(masks, frame.inside), "blur"))
+
+
+def test_scores_without_the_patch_are_means_over_the_fills():
+    def judge(images):
+        cause = left_of(images, CAUSE)
+        lost = cause < 0.5
+        own = torch.where(lost, 0.02 + 0.1 * cause, 0.9)
+        return torch.stack([own, torch.where(lost, 0.6 + 0.2 * cause, 0.0)], 1)
+
+    frame = Pictured(judge)
+    frame.fills["mean"] = torch.full((3, *SIZE), 0.4)
+    evidence = find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9)
+    assert evidence.after == pytest.approx((0.02 + 0.06) / 2, abs=1e-3)
+    assert evidence.confidence == pytest.approx((0.6 + 0.68) / 2, abs=2e-3)
+    frame.fills["mean"] = torch.full((3, *SIZE), 0.6)  # a fill under which the box stands
+    assert find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9) is None
+
+
+def test_a_box_that_is_gone_already_hangs_on_nothing():
+    assert found_by(lambda images: torch.full((len(images), 1), 0.2), CAUSE) is None
+    assert found_by(lambda images: torch.tensor([[0.5, 0.6]]).expand(len(images), -1), CAUSE) is None
+
+
+@pytest.mark.parametrize(("other", "becomes"), [(0.25, "gem"), (0.24, None)])
+def test_a_box_becomes_what_reaches_the_threshold_without_the_patch(other, becomes):
+    def judge(images):
+        stands = left_of(images, CAUSE) > 0.3
+        return torch.stack([torch.where(stands, 0.9, 0.1), torch.where(stands, 0.0, other)], 1)
+
+    assert found_by(judge, CAUSE).becomes == becomes
+
+
+INSIDE, BELOW = (40, 28, 50, 36), (8, 46, 20, 58)
+
+
+def test_what_becomes_something_else_is_told_before_what_is_only_lost():
+    def judge(images):
+        other, lost = left_of(images, BELOW) < 0.3, left_of(images, INSIDE) < 0.3
+        own = torch.where(other | lost, 0.05, 0.9)
+        return torch.stack([own, torch.where(other & ~lost, 0.6, 0.0)], 1)
+
+    evidence = found_by(judge, INSIDE, BELOW)
+    assert (evidence.becomes, evidence.outside) == ("gem", 1)
+
+
+def test_of_patches_that_cost_as_much_the_smallest_is_taken():
+    large = (36, 24, 56, 40)
+
+    def judge(images):
+        gone = (left_of(images, INSIDE) < 0.3) | (left_of(images, large) < 0.5)
+        return torch.where(gone, 0.05, 0.9)[:, None]
+
+    heat = hot_at(large)
+    heat[28:36, 40:50] = 5
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert evidence.outside == 0
+    assert area_of(evidence.patches[0].tolist()) < area_of(large)
+
+
+@pytest.mark.parametrize(("remaining", "large"), [(0.1, False), (0.22, False), (0.24, True)])
+def test_a_larger_patch_is_taken_where_it_costs_clearly_more(remaining, large):
+    """Margins within 0.2 are alike; without the large patch 0.03 of the score is left."""
+    wide = (36, 24, 56, 42)
+
+    def judge(images):
+        core, rest = left_of(images, (44, 31, 46, 33)) < 0.3, left_of(images, wide) < 0.4
+        return torch.where(rest, 0.03, torch.where(core, remaining, 0.9))[:, None]
+
+    heat = hot_at(wide)
+    heat[28:36, 40:50] = 5
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert (area_of(evidence.patches[0].tolist()) >= 300) == large
+
+
+def test_what_is_told_is_tried_on_the_whole_image_and_in_the_originals_pixels():
+    size = (2 * SIZE[0], 2 * SIZE[1])
+    letterbox = Letterbox((62, 92), size, (124, 184), (2, 4))  # two pixels of the input to one of the image
+
+    def judge(cause, whole):
+        return scores(0.9, 0.0) if cause > 0.3 else scores(0.05, 0.95)
+
+    def standing(cause, whole):
+        return scores(0.9, 0.0)
+
+    class Shifted(HandMade):
+        """A frame of the whole image that begins 0.5 pixels to the right of and above its corner."""
+
+        def box_to_input(self, xyxy):
+            return [xyxy[0] + 0.5, xyxy[1] - 0.5, xyxy[2] + 0.5, xyxy[3] - 0.5]
+
+    heat = torch.zeros(size)
+    heat[CAUSE[1] : CAUSE[3], CAUSE[0] : CAUSE[2]] = 1
+    evidence = find_evidence(HandMade(judge, size), Shifted(judge), heat, letterbox, 0.25, 0.8)
+    # (70, 8, 82, 20) of the frame is (70, 7, 83, 20) of the input, in whole pixels outwards.
+    assert evidence.patches.tolist() == [[33, 2, 40, 9]]
+    assert evidence.before == 0.8
+    assert find_evidence(HandMade(standing, size), Shifted(judge), heat, letterbox, 0.25, 0.8) is None
+
+
+def test_the_share_outside_is_of_the_patchs_pixels():
+    straddling = (56, 24, 68, 36)
+    evidence = found_by(lambda images: torch.where(left_of(images, straddling) < 0.3, 0.05, 0.9)[:, None], straddling)
+    (patch,) = evidence.patches.tolist()
+    assert evidence.outside == pytest.approx(1 - shared_area(patch, BOX) / area_of(patch))
+    assert 0 < evidence.outside < 1
+
+
+def test_a_patch_outside_that_holds_the_whole_cause_is_told_before_one_that_holds_its_corner():
+    """Without either the box is lost; with nothing but the box beside it only the larger one brings the box back."""
+    whole_cause, corner = (70, 8, 84, 22), (74, 12, 80, 18)
+
+    def judge(images):
+        core = left_of(images, corner) < 0.3
+        alone = images[:, 0].mean((1, 2)) < 0.6  # nothing but the box and a patch is left
+        bare = alone & (left_of(images, whole_cause) < 0.8)
+        return torch.where(core | bare, 0.05, 0.9)[:, None]
+
+    heat = hot_at(whole_cause)
+    heat[12:18, 74:80] = 9
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert area_of(evidence.patches[0].tolist()) >= area_of(whole_cause)
+
+
+def test_rings_around_the_box_are_four_rectangles_at_twice_its_size_and_up_to_the_images_edges():
+    # The box and a pixel around it are (29, 19, 63, 45): half its longer side more on each side.
+    near = [[12, 2, 80, 19], [12, 45, 80, 62], [12, 19, 29, 45], [63, 19, 80, 45]]
+    far = [[0, 0, 96, 19], [0, 45, 96, 64], [0, 19, 29, 45], [63, 19, 96, 45]]
+    for enough, expected in ((0.9, near), (0.1, far)):
+        frame = Background(lambda around, enough=enough: scores(0.9, 0.0) if around > enough else scores(0.05, 0.95))
+        assert find_surroundings(frame, LETTERBOX, 0.25, 0.9).patches.tolist() == expected
+
+
+def test_a_ring_has_no_parts_where_the_box_is_at_the_edge():
+    frame = Pictured(lambda images: torch.where(images[:, 0].mean((1, 2)) < 0.9, 0.05, 0.9)[:, None])
+    frame.box = torch.tensor([0.0, 0.0, 96.0, 30.0])
+    assert find_surroundings(frame, LETTERBOX, 0.25, 0.9).patches.tolist() == [[0, 31, 96, 64]]
+    frame.box = torch.tensor([0.0, 0.0, 96.0, 64.0])
+    assert find_surroundings(frame, LETTERBOX, 0.25, 0.9) is None
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,47 @@ def test_an_inside_out_box_counts_as_wrong_and_a_crowd_takes_half_a_box():
     assert average_precision([labelled(A_CAT, crowd)], [[half_in, RIGHT]]).map50 == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("box", "thresholds"),
+    [((0, 0, 10, 10), 10), ((0, 0, 10, 7.2), 5), ((0, 0, 7.2, 10), 5), ((0, 0, 10, 5), 1), ((0, 0, 10, 4.9), 0)],
+)
+def test_the_map_is_a_mean_over_the_thresholds_that_an_overlap_reaches(box, thresholds):
+    precision = average_precision([labelled(A_CAT)], [[found(box)]])
+    assert (precision.map50, precision.map) == pytest.approx((min(thresholds, 1), thresholds / 10))
+    assert precision.ap50 == pytest.approx({CAT: min(thresholds, 1)})
+
+
+def test_boxes_of_less_than_a_pixel_and_very_large_ones_are_found():
+    for box in ((0.2, 0.2, 0.5, 0.9), (0, 0, 60_000, 3), (-40, -30, -10, -20)):
+        assert average_precision([labelled(truth(box))], [[found(box)]]).map == pytest.approx(1)
+        shifted = (box[0] + (box[2] - box[0]) / 2, box[1], box[2] + (box[2] - box[0]) / 2, box[3])  # an IoU of a third
+        assert average_precision([labelled(truth(box))], [[found(shifted)]]).map == 0
+
+
+def test_boxes_of_other_images_and_classes_are_not_matched():
+    images = [labelled(A_CAT), labelled(FAR_DOG), labelled()]
+    right = [[found((0, 0, 10, 10))], [found((50, 50, 60, 60), DOG)], []]
+    precision = average_precision(images, right)
+    assert precision.map == pytest.approx(1)
+    assert precision.ap50 == pytest.approx({CAT: 1, DOG: 1})
+    turned = average_precision(images, [right[2], right[0], right[1]])
+    assert (turned.map50, turned.map, turned.ap50) == (0, 0, {CAT: 0, DOG: 0})
+    only_dogs = average_precision(images, [[], right[1], [found((0, 0, 9, 9), COW)]])
+    assert (only_dogs.map50, only_dogs.map) == pytest.approx((0.5, 0.5))  # a class without truths is in neither mean
+    assert only_dogs.ap50 == pytest.approx({CAT: 0, DOG: 1, COW: math.nan}, nan_ok=True)
+
+
+def test_a_class_of_crowds_alone_has_no_row():
+    precision = average_precision([labelled(A_CAT, truth((40, 40, 90, 90), DOG, crowd=True))], [[RIGHT]])
+    assert precision.ap50 == pytest.approx({CAT: 1})
+
+
+@pytest.mark.parametrize("box", [(90, 10, 80, 20), (80, 20, 90, 10), (90, 20, 80, 10)])
+def test_a_box_turned_inside_out_either_way_counts_as_wrong(box):
+    precision = average_precision([labelled(A_CAT)], [[found(box, confidence=0.9), RIGHT]])
+    assert precision.map50 == pytest.approx(1 / 2)
+
+
 def test_pycocotools_is_silent(capsys):
     one_image([A_CAT], [RIGHT])
     assert capsys.readouterr() == ("", "")

@@ -202,6 +202,116 @@ def test_element_wise_maps_live_where_the_gradient_does(name, activations, row, 
     assert not made.any()
 
 
+def test_xgradcam_weighs_each_cell_by_its_share_of_the_channel():
+    activations = torch.tensor([[[1.0, 3.0, 0.0]], [[2.0, -2.0, 5.0]], [[1.0, -1.0, 0.0]]])
+    gradients = torch.tensor([[[2.0, 4.0, 9.0]], [[1.0, 1.0, 2.0]], [[3.0, 1.0, 7.0]]])
+    weights = (2 + 12) / 4, (2 - 2 + 10) / 5, 0  # the last channel's activations sum to zero
+    expected = sum(weight * channel for weight, channel in zip(weights, activations, strict=True)).relu()
+    assert torch.allclose(cam.xgradcam(activations, gradients), expected)
+    assert expected.count_nonzero() == 3
+
+
+@pytest.mark.parametrize(("spread", "refused"), [(0, False), (0.9e-4, False), (1.1e-4, True)])
+@pytest.mark.parametrize("scale", [1.0, -3.0, 1e-12])
+def test_cam_allows_for_rounding_and_no_more(spread, refused, scale):
+    gradients = torch.full((2, 3, 4), scale, dtype=torch.double)
+    gradients[1] /= 2
+    gradients[1, 2, 3] += spread * abs(scale)
+    activations = torch.ones(2, 3, 4, dtype=torch.double)
+    if refused:
+        with pytest.raises(UsageError, match="gradients differ from cell to cell"):
+            cam.cam(activations, gradients)
+    else:
+        assert torch.allclose(cam.cam(activations, gradients), torch.full((3, 4), 18 * scale).double(), rtol=1e-4)
+
+
+def test_cam_of_gradients_that_are_all_zero_is_zero():
+    assert not cam.cam(torch.ones(2, 3, 4), torch.zeros(2, 3, 4)).any()
+
+
+@pytest.mark.parametrize(
+    ("box", "sigma"), [((1, 2, 9, 20), 12 / 8), ((0, 0, 32, 2), 1), ((3, 3, 3, 9), 0), ((9, 3, 1, 9), 0)]
+)
+def test_odam_smooths_by_the_geometric_mean_of_the_boxs_sides(box, sigma):
+    generator = torch.Generator().manual_seed(3)
+    activations, gradients = (torch.rand(2, 12, 15, generator=generator, dtype=torch.double) for _ in range(2))
+    smooth = gaussian_filter(gradients.numpy(), (0, sigma, sigma), mode="constant", radius=int(np.ceil(3 * sigma)))
+    made = cam.odam(activations, gradients, torch.tensor(box, dtype=torch.double))
+    assert np.abs(made.numpy() - positive_sum(smooth * activations.numpy())).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("anchor", "cell"),
+    [((1.5, 0.5), (0, 1)), ((3.9, 2.1), (2, 3)), ((-0.5, 1.5), (1, 0)), ((4.5, 1.5), (1, 4)), ((9, 1), (1, 4)),
+     ((2, -3), (0, 2)), ((2, 2.9), (2, 2)), ((2, 7), (2, 2))],
+)  # fmt: skip
+def test_ssgradcam_plus_plus_reads_the_anchors_cell_or_the_nearest(anchor, cell):
+    activations = torch.arange(1.0, 16).reshape(1, 3, 5)
+    gradients = torch.full((1, 3, 5), 0.5)
+    row, column = cell
+    own = 0.25 / (2 * 0.25 + activations[0, row, column] * 0.125)
+    others = 0.25 / (activations[0, row, column] * 0.125)
+    expected = 0.5 * (own + 14 * others) * activations[0]
+    made = cam.ssgradcam_plus_plus(activations, gradients, torch.tensor(anchor, dtype=torch.float))
+    assert torch.allclose(made, expected)
+
+
+def test_ssgradcam_counts_a_cell_by_its_share_of_the_channels_largest_gradient():
+    activations = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    gradients = torch.tensor([[[4.0, -2.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    expected = 0.75 * torch.tensor([[1.0, 2.0 / 2], [3.0 / 4, 0.0]])
+    assert torch.allclose(cam.ssgradcam(activations, gradients), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "sigma"),
+    [
+        ((4, 16), 8.0, np.log(8) * np.log(64) / 1),  # the mean side is 8: radius 3
+        ((2, 2), 4.0, np.log(4) * np.log(4) / (1 / 3)),  # no radius is less than 1
+        ((16, 16), 1.0, 1),  # nor any deviation
+        ((16, 16), 0.5, 1),
+        ((5, 5), 2.0, max(np.log(2) * np.log(25) / (2 / 3), 1)),
+    ],
+)
+def test_gcames_gaussian_follows_the_layers_size_and_stride(shape, stride, sigma):
+    height, width = shape
+    gradients = torch.zeros(1, *shape, dtype=torch.double)
+    gradients[0, 1, 0] = 1.0  # the mean gradient is one over the cells
+    anchor = torch.tensor([1.25, 0.75])
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    expected = np.exp(-((rows - 0.75) ** 2 + (columns - 1.25) ** 2) / (2 * sigma**2)) / (height * width)
+    made = cam.gcame(torch.ones_like(gradients), gradients, anchor, stride)
+    assert np.abs(made.numpy() - expected).max() < 1e-9
+    assert not cam.gcame(torch.ones_like(gradients), 0 * gradients, anchor, stride).any()
+
+
+def test_eigencam_has_its_largest_magnitude_positive_and_eigengradcam_the_sign_of_the_sum():
+    activations = torch.zeros(2, 3, 4)
+    activations[0, 1, 2], activations[1, 0, 0] = -6.0, 1.0
+    for sign in (1, -1):
+        made = cam.eigencam(sign * activations)
+        assert made.flatten()[made.abs().argmax()] > 0
+        assert made.abs().argmax() == 6
+        assert made.sum().abs() < 1e-5, "of cells less their mean"
+    gradients = torch.ones_like(activations)
+    assert cam.eigengradcam(activations, -gradients).argmax() == 6
+    assert cam.eigengradcam(activations, gradients)[1, 2] == 0
+    assert torch.equal(cam.eigengradcam(2 * activations, gradients), cam.positive_component(2 * activations))
+
+
+def test_random_maps_are_uniform_noise_of_a_layers_size():
+    noise = cam.random(torch.zeros(2, 3, 40, 50, dtype=torch.double), 3)
+    assert (noise.shape, noise.dtype) == ((2, 40, 50), torch.double)
+    assert 0 <= noise.min() < 0.01
+    assert 0.99 < noise.max() <= 1
+    assert noise.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_component_as_strong_in_both_directions_is_kept_as_it_is():
+    """Where the sum does not say which sign is meant, one of the two is shown and not neither."""
+    assert cam.positive_component(torch.tensor([[[1.0, -1.0]], [[-1.0, 1.0]]])).sum() > 0
+
+
 def test_functions_take_batches():
     activations, gradients = torch.randn(2, 3, 4, 5, dtype=torch.double), torch.randn(2, 3, 4, 5, dtype=torch.double)
     for name in [*GRADIENT_METHODS, "eigencam"]:

@@ -161,7 +161,7 @@ def test_quick_receipts_of_boxes_close_by_share_nothing():
 
 
 def test_a_map_made_at_a_layer_can_be_verified(demo_detector, scene_image):
-    told = detcam.explain(demo_detector, scene_image, method="layercam", layers="neck", verify=True)
+    told = detcam.explain(demo_detector, scene_image, method="layercam", verify=True)
     assert any(one.method == "layercam" and one.evidence is not None for one in told)
     for one in told:
         assert one.receipt.kept

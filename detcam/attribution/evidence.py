@@ -20,6 +20,7 @@ from detcam.attribution.patches import (
     Rectangle,
     area_of,
     clip_to_frame,
+    is_outside,
     pad_rectangle,
     propose_controls,
     propose_patches,
@@ -130,9 +131,7 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     what brings it back holds the whole.
     """
     box = tuple(round(side) for side in frame.box.tolist())
-    beyond = [
-        i for i, patches in enumerate(sets) if all(shared_area(patch, box) < area_of(patch) / 2 for patch in patches)
-    ]
+    beyond = [i for i, patches in enumerate(sets) if all(is_outside(patch, box) for patch in patches)]
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
@@ -215,5 +214,5 @@ def _evidence(
         before=before,
         after=float(means[0]),
         control=control,
-        outside=1 - inside / max(sum(map(area_of, patches)), 1),
+        outside=1 - inside / sum(map(area_of, patches)),
     )

@@ -76,16 +76,12 @@ def propose_patches(frame: Frame, heat: Tensor, outside: bool = True) -> list[li
         pairs += [[_grown(frame, patch) for patch in pair] for pair in pairs[:1]]
         patches += [_grown(frame, patch) for patch in patches[:PARTS_PER_SHARE]]
     for share in HOT_AREA_SHARES:
-        count = min(max(round(share * area), 1), int((local > 0).sum()))
-        if count:
-            least = local.flatten().topk(count).values[-1]
-            patches += _connected(frame, (local >= least) & (local > 0), local)
+        least = local.flatten().topk(max(round(share * area), 1)).values[-1]
+        patches += _connected(frame, (local >= least) & (local > 0), local)
     kept: list[Rectangle] = []
     for patch in patches:
-        outside = shared_area(patch, (x1, y1, x2, y2)) < area_of(patch) / 2
-        if area_of(patch) <= (2 * most if outside else most) and all(
-            iou_of(patch, other) < SAME_PATCH_IOU for other in kept
-        ):
+        limit = 2 * most if is_outside(patch, (x1, y1, x2, y2)) else most
+        if area_of(patch) <= limit and all(iou_of(patch, other) < SAME_PATCH_IOU for other in kept):
             kept.append(patch)
     together = [list(pair) for pair in [*pairs, *combinations(kept[:PAIRED_PATCHES], 2)] if iou_of(*pair) == 0]
     return [[patch] for patch in kept] + together
@@ -151,7 +147,7 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
             apart = all(shared_area(one, pad_rectangle(own, spare)) == 0 for one in moved for own in patches)
             alike = all(
                 shared_area(one, pad_rectangle(box, spare)) == 0
-                if shared_area(own, box) < 0.5 * area_of(own)
+                if is_outside(own, box)
                 else shared_area(one, box) >= 0.1 * area_of(one)
                 for one, own in zip(moved, patches, strict=True)
             )

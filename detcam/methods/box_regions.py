@@ -2,7 +2,8 @@
 
 A Gaussian process over the regions, which expects nothing anywhere, turns what the windows cost into what each region
 is worth. Where one window holds most of it, and for any other target than the score, the most promising regions are
-hidden one by one as well.
+hidden one by one as well; where no window costs much, because parts stand in for each other, patches of many regions
+are hidden and shown alone, each drawn from what is known by then (Thompson sampling).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from detcam.methods.belief import NOISE_SHARE, Belief
+from detcam.methods.outlook import PassBudget
 from detcam.methods.regions import segment_image
 from detcam.probing.frames import Frame
 
@@ -25,6 +27,13 @@ WINDOW_SIDE_CELLS = 1.36
 """Side of a window, in the side of the grid's cells: what lies on an edge is whole in one of them."""
 CONCENTRATED_SHARE = 0.5
 """Where one window costs this share of the target, and twice what the middle one does, its regions are hidden alone."""
+REDUNDANT_SHARE = 0.25
+"""Where no window costs this share of the target, patches are tried."""
+PATCH_AREAS = (0.25, 0.45, 0.7)
+"""Areas of the patches of a round, in those of the box."""
+PATCH_ROUNDS = 4
+PATCH_PASSES = 2 * len(PATCH_AREAS) * PATCH_ROUNDS
+"""Passes over the frame that they cost."""
 REGIONS_PER_ROUND = 16
 MAX_ROUNDS = 4
 """Where another target than the score is asked about, up to so many rounds of that many regions, the most promising
@@ -50,7 +59,9 @@ class Domain:
     areas: Tensor
 
 
-def measure_regions(frame: Frame, full: float, fill: str, always: Tensor, side: int, seed: int) -> Tensor:
+def measure_regions(
+    frame: Frame, full: float, fill: str, always: Tensor, side: int, budget: PassBudget, seed: int
+) -> Tensor:
     """What the target loses without the box's regions, per pixel, (h, w).
 
     Args:
@@ -59,6 +70,7 @@ def measure_regions(frame: Frame, full: float, fill: str, always: Tensor, side: 
         fill: what stands for "removed".
         always: bool (h, w), places outside the box that stay where nothing else does.
         side: windows along each side of the box.
+        budget: what patches may cost.
         seed: of what is random.
     """
     domain = make_domain(frame, near_box(frame))
@@ -83,6 +95,15 @@ def measure_regions(frame: Frame, full: float, fill: str, always: Tensor, side: 
         _learn_singles(process, lambda singles: learn_losses(singles, SINGLE_NOISE_SHARE))
     elif max(losses) >= max(CONCENTRATED_SHARE, 2 * sorted(losses)[len(losses) // 2]):
         learn_losses([number.view(1) for number in windows[losses.index(max(losses))][:REGIONS_PER_ROUND]])
+    elif max(losses) < REDUNDANT_SHARE and budget.affords(PATCH_PASSES * frame.price):
+        budget.spent += PATCH_PASSES * frame.price
+        for _ in range(PATCH_ROUNDS):
+            draws = process.draws(1 + len(PATCH_AREAS))[1:]
+            blocks = [_largest(draw, domain.areas, area) for draw, area in zip(draws, PATCH_AREAS, strict=True)]
+            patches = _patches(domain, blocks)
+            alone = frame.values(frame.without(1 - torch.maximum(patches, always.float()), fill)).double().cpu()
+            gained = alone - bare + full - _hidden(frame, domain, blocks, fill)
+            process.learn(blocks, (gained / scale).tolist())
     pixels = torch.bincount(domain.labels[domain.labels >= 0], minlength=len(domain.areas)).float().cpu()
     worth = process.mean
     if not frame.tracked:  # only regions whose worth exceeds its standard deviation
@@ -100,6 +121,12 @@ def _learn_singles(process: Belief, learn_losses: Callable[[list[Tensor]], list[
         tried.update(singles)
         if not singles or max(learn_losses([torch.tensor([number]) for number in singles])) < MIN_FOUND_SHARE:
             return
+
+
+def _largest(worths: Tensor, areas: Tensor, area: float) -> Tensor:
+    """The numbers of the regions of the highest worths (region,), as many as make up an area, at least one."""
+    ranked = worths.argsort(descending=True, stable=True).to(areas.device)
+    return ranked[: int((areas[ranked].cumsum(0) < area).sum()) + 1]
 
 
 def near_box(frame: Frame) -> Tensor:

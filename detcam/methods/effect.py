@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detcam.methods.box_regions import measure_regions, near_box
+from detcam.methods.box_regions import PATCH_PASSES, measure_regions, near_box
 from detcam.methods.outlook import OutsideSearch, PassBudget, search_outside
 from detcam.methods.subject import Subject
 from detcam.probing.frames import Frame, choose_frame
@@ -97,7 +97,7 @@ def effect(subject: Subject) -> Tensor:
     maps = []
     for number, (whole, one) in enumerate(zip(wholes, measured, strict=True)):
         share = max(left / max(looking, 1), SEARCH_PASSES * one.frame.price)  # too little for a search would be lost
-        budget = PassBudget(min(share, left) if one.needs_outside_search else 0.0)
+        budget = PassBudget(min(share if one.needs_outside_search else PATCH_PASSES * one.frame.price, left))
         own = None if fine is None else _within(one.frame, fine[number], frame_shape(whole))
         heat = _learn(one, side, budget, subject.seed, own)
         maps.append(one.frame.to_input(heat, frame_shape(whole)))
@@ -138,7 +138,7 @@ def learn_effects(frame: Frame, budget: float = IMAGE_BUDGET_PASSES, seed: int =
 
     Args:
         frame: of one detection.
-        budget: passes over the whole image that the search outside the box may cost.
+        budget: passes over the whole image that places outside the box and patches of it may cost.
         seed: of what is random.
 
     Returns:
@@ -192,7 +192,7 @@ def _learn(references: ReferenceValues, side: int, budget: PassBudget, seed: int
         for place in search_outside(search):
             heat = torch.maximum(heat, (place.density * span / 2).cpu())  # lost without it, and gained with it
             kept = kept | place.part
-    own = measure_regions(frame, references.full, references.fill, kept & ~near, side, seed)
+    own = measure_regions(frame, references.full, references.fill, kept & ~near, side, budget, seed)
     own = own + _gained(references, torch.maximum(heat, own) > 0, kept)
     if fine is not None and own.any():
         finer = own * (EVEN_SHARE + fine)
