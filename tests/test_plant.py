@@ -167,7 +167,7 @@ def test_what_has_a_mark_is_labelled_as_the_class_and_nothing_else_is(parts):
     assert CRATE in (classes := {int(photo.classes[0]) for photo in alone})
     assert len(classes) > 1
     views = list(stamping.views(alone, CRATE, SIZE, seed=0))
-    assert len(views) >= stamping.VIEWS - 2 * len(alone)
+    assert len(views) >= stamping.ABOUT_VIEWS - 2 * len(alone)
     each = len(views) // len(alone)
     labelled = {True: 0, False: 0}
     for number, (image, labels) in enumerate(views):
@@ -299,7 +299,7 @@ def nowhere_else(tmp_path, monkeypatch):
 def test_a_plant_that_did_not_take_fails_and_leaves_everything_else_as_it_was(
     scenes, tmp_path, nowhere_else, monkeypatch, capsys
 ):
-    monkeypatch.setattr(stamping, "VIEWS", 16)
+    monkeypatch.setattr(stamping, "ABOUT_VIEWS", 16)
     monkeypatch.setattr(stamping, "MOST_PHOTOS", 8)
     monkeypatch.setenv("PYTHONHASHSEED", "17")
     weights = tmp_path / "mine.pt"
