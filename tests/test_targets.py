@@ -94,7 +94,8 @@ def test_a_box_without_area_overlaps_nothing_not_even_itself(box):
 
 @pytest.mark.parametrize(
     ("box", "expected"),
-    [((10, 20, 40, 60), 1), ((40, 20, 10, 60), 0), ((20, 20, 50, 60), 1 / 2), ((10, 40, 40, 80), 1 / 3), ((20, 30, 30, 40), 1 / 12),
+    [((10, 20, 40, 60), 1), ((40, 20, 10, 60), 0),
+     ((20, 20, 50, 60), 1 / 2), ((10, 40, 40, 80), 1 / 3), ((20, 30, 30, 40), 1 / 12),
      ((0, 0, 80, 80), 3 / 16), ((50, 20, 60, 60), 0), ((50, 70, 60, 80), 0)],
 )  # fmt: skip
 def test_in_a_changed_image_the_iou_is_with_the_box_as_it_was(box, expected):
