@@ -69,8 +69,8 @@ What is removed is painted over from around it, or taken from the image's own sh
 away. Steps double from 0.25 to 64 % of the image, in cells of a 48th of its longer side; the figure is insertion minus
 deletion, the area over the steps' numbers. Leads are paired on the same detections. Enough: the share of the image,
 hottest first, that brings back nine tenths of the score, the geometric mean over detections and fills; where 64 % do
-not, it counts as the whole image. Measured is the first detection of each photograph; `effect`'s settings were chosen on
-the second ones of yolov8n and hogdetect, and none on yolo26n.
+not, it counts as the whole image. Measured is the first detection of each photograph; the settings of `effect` were
+chosen on the second ones of yolov8n and hogdetect, and none on yolo26n.
 """
 OLD_TEXT = """## Blur and mean colour, in steps of the box's area
 

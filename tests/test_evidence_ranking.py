@@ -1,0 +1,126 @@
+"""Which of the patches that cost a box is told."""
+
+import pytest
+import torch
+
+from detcam.attribution.evidence import find_evidence
+from detcam.attribution.patches import area_of
+from detcam.geometry import Letterbox
+from support.known_frames import LETTERBOX, SIZE, Pictured, found_by, hot_at, left_of
+
+INSIDE, BELOW = (40, 28, 50, 36), (8, 46, 20, 58)
+
+
+def test_what_becomes_something_else_is_told_before_what_is_only_lost():
+    def judge(images):
+        other, lost = left_of(images, BELOW) < 0.3, left_of(images, INSIDE) < 0.3
+        own = torch.where(other | lost, 0.05, 0.9)
+        return torch.stack([own, torch.where(other & ~lost, 0.6, 0.0)], 1)
+
+    evidence = found_by(judge, INSIDE, BELOW)
+    assert (evidence.becomes, evidence.outside) == ("gem", 1)
+
+
+def test_of_patches_that_cost_as_much_the_smallest_is_taken():
+    large = (36, 24, 56, 40)
+
+    def judge(images):
+        gone = (left_of(images, INSIDE) < 0.3) | (left_of(images, large) < 0.5)
+        return torch.where(gone, 0.05, 0.9)[:, None]
+
+    heat = hot_at(large)
+    heat[28:36, 40:50] = 5
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert evidence.outside == 0
+    assert area_of(evidence.patches[0].tolist()) < area_of(large)
+
+
+@pytest.mark.parametrize(("remaining", "large"), [(0.1, False), (0.22, False), (0.24, True)])
+def test_a_larger_patch_is_taken_where_it_costs_clearly_more(remaining, large):
+    """Margins within 0.2 are alike; without the large patch 0.03 of the score is left."""
+    wide = (36, 24, 56, 42)
+
+    def judge(images):
+        core, rest = left_of(images, (44, 31, 46, 33)) < 0.3, left_of(images, wide) < 0.4
+        return torch.where(rest, 0.03, torch.where(core, remaining, 0.9))[:, None]
+
+    heat = hot_at(wide)
+    heat[28:36, 40:50] = 5
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert (area_of(evidence.patches[0].tolist()) >= 300) == large
+
+
+WIDE, CORE = (36, 24, 56, 42), (40, 28, 50, 36)
+
+
+def hot_core():
+    """A map whose hottest part is CORE and whose hot part is WIDE around it."""
+    heat = hot_at(WIDE)
+    heat[CORE[1] : CORE[3], CORE[0] : CORE[2]] = 5
+    return heat
+
+
+@pytest.mark.parametrize(
+    ("without_core", "without_wide", "wide"),
+    [
+        ((0.05, 0.60), (0.05, 0.9), True),  # both become something else, the larger patch by 0.3 more
+        ((0.05, 0.75), (0.05, 0.9), False),
+        ((0.24, 0.00), (0.03, 0.02), True),  # both are lost, with 0.24 and 0.01 more than the other class has
+        ((0.24, 0.10), (0.03, 0.02), False),
+    ],
+)
+def test_what_a_patch_costs_is_the_distance_to_the_best_other_class(without_core, without_wide, wide):
+    def judge(images):
+        core, rest = left_of(images, (44, 31, 46, 33)) < 0.3, left_of(images, WIDE) < 0.4
+        scores = torch.tensor([0.9, 0.0]).expand(len(images), 2)
+        scores = torch.where(core[:, None], torch.tensor(without_core), scores)
+        return torch.where(rest[:, None], torch.tensor(without_wide), scores)
+
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, hot_core(), LETTERBOX, 0.25, 0.9)
+    assert (area_of(evidence.patches[0].tolist()) >= 300) == wide
+
+
+def test_where_the_best_patch_is_not_borne_out_on_the_whole_image_the_next_is_tried():
+    whole = Pictured(lambda images: torch.where(left_of(images, WIDE) < 0.4, 0.05, 0.9)[:, None], (128, 192))
+    frame = Pictured(lambda images: torch.where(left_of(images, (44, 31, 46, 33)) < 0.3, 0.05, 0.9)[:, None])
+    heat = torch.zeros(128, 192)
+    heat[: SIZE[0], : SIZE[1]] = hot_core()
+    evidence = find_evidence(whole, frame, heat, Letterbox((128, 192), (128, 192), (128, 192), (0, 0)), 0.25, 0.9)
+    assert area_of(evidence.patches[0].tolist()) >= 300
+
+
+@pytest.mark.parametrize(("brought_back", "larger"), [(0.6, True), (0.75, False)])
+def test_enough_for_the_box_is_what_brings_back_four_fifths_of_its_score(brought_back, larger):
+    whole_cause, corner = (70, 8, 84, 22), (74, 12, 80, 18)
+
+    def judge(images):
+        lost, alone = left_of(images, corner) < 0.3, images[:, 0].mean((1, 2)) < 0.6
+        partly = alone & (left_of(images, whole_cause) < 0.8)
+        own = torch.where(lost, 0.05, torch.where(partly, brought_back, 0.9))
+        return torch.stack([own, 0 * own], 1)
+
+    heat = hot_at(whole_cause)
+    heat[12:18, 74:80] = 9
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert (area_of(evidence.patches[0].tolist()) >= area_of(whole_cause)) == larger
+
+
+def test_a_patch_outside_that_holds_the_whole_cause_is_told_before_one_that_holds_its_corner():
+    """Without either the box is lost; with nothing but the box beside it only the larger one brings the box back."""
+    whole_cause, corner = (70, 8, 84, 22), (74, 12, 80, 18)
+
+    def judge(images):
+        core = left_of(images, corner) < 0.3
+        alone = images[:, 0].mean((1, 2)) < 0.6  # nothing but the box and a patch is left
+        bare = alone & (left_of(images, whole_cause) < 0.8)
+        return torch.where(core | bare, 0.05, 0.9)[:, None]
+
+    heat = hot_at(whole_cause)
+    heat[12:18, 74:80] = 9
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert area_of(evidence.patches[0].tolist()) >= area_of(whole_cause)
