@@ -6,7 +6,8 @@
 2. Windows slid over the box are taken away one by one; where one window holds most of the effect, and for any other
    target than the score (a logit, a distance, ...), the most promising regions are taken away one by one as well. A
    Gaussian process over the regions, which expects nothing anywhere, turns what the windows cost into what each region
-   is worth; where no window costs much, patches are drawn from it and tried. How that lies within a window LayerCAM says, where the model has gradients.
+   is worth; where no window costs much, patches are drawn from it and tried. How that lies within a window LayerCAM
+   says, where the model has gradients.
 3. Of the rest of the box, and then of one ring around it after the other, it is asked what the score gains when they
    are shown too.
 
