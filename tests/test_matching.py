@@ -193,6 +193,9 @@ def test_nothing_found_and_nothing_there():
 def test_each_image_needs_its_detections():
     with pytest.raises(ValueError, match="got 2 images and 1 sequences"):
         find_errors([labelled(), labelled()], [[]])
+    for images, detections in (([labelled()], [[], []]), ([labelled(), labelled()], [[]])):
+        with pytest.raises(ValueError, match=f"got {len(images)} images and {len(detections)} sequences"):
+            average_precision(images, detections)
 
 
 def test_only_a_hundred_detections_to_an_image_and_class_count_in_average_precision():
