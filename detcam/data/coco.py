@@ -1,4 +1,4 @@
-"""COCO instances JSON: boxes, polygons, run lengths, crowds."""
+"""COCO instances JSON: boxes, polygons, run lengths, keypoints, crowds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detcam.data.labels import (
     Label,
@@ -126,7 +127,26 @@ def _coco_labels(path: Path, marks: _Annotations, size: tuple[int, int], reader:
             outline = _coco_outline(annotation.get("segmentation"), size)
         except ValueError as error:
             reader.problems.append(Problem(path, f"annotation {name}: {error}; its box is kept, without a mask"))
-        yield Label(name, class_id, (x, y, x + width, y + height), outline, bool(annotation.get("iscrowd", 0)))
+        keypoints = None
+        try:
+            keypoints = _coco_keypoints(annotation.get("keypoints"))
+        except ValueError as error:
+            reader.problems.append(Problem(path, f"annotation {name}: {error}; its box is kept, without keypoints"))
+        yield Label(
+            name, class_id, (x, y, x + width, y + height), outline, bool(annotation.get("iscrowd", 0)), keypoints
+        )
+
+
+def _coco_keypoints(value: object) -> NDArray[np.float32] | None:
+    """An object's keypoints (n, 3), checked; None where not one of them is labelled, as in most crowds."""
+    if not value:
+        return None
+    if not isinstance(value, list) or len(value) % 3 or not all(map(is_number, value)):
+        raise ValueError(f"keypoints must be x1, y1, visibility1, x2, ..., got {shortened(value)}")
+    keypoints = np.array(value, np.float32).reshape(-1, 3)
+    if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
+        raise ValueError(f"a keypoint's visibility must be 0, 1 or 2, got {shortened(value)}")
+    return keypoints if keypoints[:, 2].any() else None
 
 
 def _coco_outline(value: object, size: tuple[int, int]) -> Polygons | Mapping[str, Any] | None:

@@ -48,6 +48,8 @@ class Truth:
         crowd: COCO's ``iscrowd``: the box holds many objects of the class, not one.
         outline: polygons in original-image pixels (a rotated box is one of four corners), COCO's run lengths
             (``size``, ``counts``), or None.
+        keypoints: float32 (n, 3), x and y in original-image pixels and COCO's visibility (0 not labelled, 1 hidden,
+            2 visible), read-only; or None.
     """
 
     id: str
@@ -56,8 +58,15 @@ class Truth:
     class_name: str
     crowd: bool = False
     outline: Polygons | Mapping[str, Any] | None = field(default=None, repr=False)
+    keypoints: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.keypoints is not None:
+            points = np.array(self.keypoints, np.float32)
+            if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+                raise ValueError(f"keypoints must be finite (n, 3): x, y and visibility, got {self.keypoints!r}")
+            points.flags.writeable = False
+            object.__setattr__(self, "keypoints", points)
         box = np.array(self.xyxy, np.float32)
         if box.shape != (4,) or not np.isfinite(box).all():
             raise ValueError(f"xyxy must be four finite numbers x1, y1, x2, y2, got {self.xyxy!r}")
@@ -119,6 +128,8 @@ class LabelledSet:
         problems: what cannot be used, and why; everything else is in ``images``.
         labelled: whether there were labels at all; if not, an image without truths says nothing.
         unmapped: the set's classes that the model does not have, each with the number of truths left out for it.
+        keypoint_sigmas: how far each keypoint may be off for its similarity (OKS), as a share of the object's size;
+            None for COCO's where there are 17, and one over their number else.
     """
 
     images: tuple[LabelledImage, ...]
@@ -126,6 +137,7 @@ class LabelledSet:
     problems: tuple[Problem, ...] = ()
     labelled: bool = True
     unmapped: Mapping[str, int] = field(default_factory=dict)
+    keypoint_sigmas: tuple[float, ...] | None = None
 
 
 def check_classes(labelled: LabelledSet, names: Mapping[int, str]) -> None:
@@ -161,6 +173,7 @@ class Label(NamedTuple):
         xyxy: x1, y1, x2, y2 in original-image pixels.
         outline: as :attr:`Truth.outline`.
         crowd: as :attr:`Truth.crowd`.
+        keypoints: as :attr:`Truth.keypoints`.
     """
 
     id: str
@@ -168,6 +181,7 @@ class Label(NamedTuple):
     xyxy: Sequence[float]
     outline: Polygons | Mapping[str, Any] | None
     crowd: bool = False
+    keypoints: NDArray[np.float32] | None = None
 
 
 class Reader:
@@ -181,6 +195,9 @@ class Reader:
     Raises:
         UsageError: ``rename`` has a name that is unknown, or a class may be several of the model's.
     """
+
+    keypoint_sigmas: tuple[float, ...] | None = None
+    """As :attr:`LabelledSet.keypoint_sigmas`."""
 
     def __init__(
         self, own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapping[str, str] | None
@@ -215,7 +232,8 @@ class Reader:
                 self.unmapped[self.own[label.class_id]] += 1
             else:
                 box = np.array(label.xyxy, np.float32)
-                truths.append(Truth(label.id, box, class_id, self.names[class_id], label.crowd, label.outline))
+                name = self.names[class_id]
+                truths.append(Truth(label.id, box, class_id, name, label.crowd, label.outline, label.keypoints))
         self.images.append(LabelledImage(image, size, tuple(truths)))
 
     def finish(self, path: Path | str, labelled: bool, hint: str = "") -> LabelledSet:
@@ -232,7 +250,9 @@ class Reader:
         if not self.images:
             first = f": {self.problems[0].path}: {self.problems[0].reason}" if self.problems else ""
             raise UsageError(f"{path}: no image that can be read{first}{hint}")
-        return LabelledSet(tuple(self.images), self.names, tuple(self.problems), labelled, self.unmapped)
+        return LabelledSet(
+            tuple(self.images), self.names, tuple(self.problems), labelled, self.unmapped, self.keypoint_sigmas
+        )
 
 
 def _match(own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapping[str, str]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Ultralytics ``data.yaml`` and label files: boxes, polygons, rotated boxes."""
+"""Ultralytics ``data.yaml`` and label files: boxes, polygons, rotated boxes, keypoints."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: M
     ):
         raise UsageError(f"{path}: 'kpt_shape' must be [points, values of each], got {shortened(keypoints)}")
     reader = Reader(_yolo_names(path, document), names, rename)
+    reader.keypoint_sigmas = _yolo_sigmas(path, keypoints, document.get("kpt_oks_sigmas"))
     bases = [base for base in (path.parent / root, path.parent) if base.is_dir()]
     images: dict[Path, None] = {}
     for entry in entries:
@@ -62,6 +63,17 @@ def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: M
         label = _label_file(next(iter(images)))
         reader.problems.append(Problem(label, f"none of the {len(images)} images has a label file, such as this"))
     return reader.finish(path, labelled)
+
+
+def _yolo_sigmas(path: Path, shape: list[int] | None, sigmas: object) -> tuple[float, ...] | None:
+    """Ultralytics' rule: what the set says, COCO's for 17 keypoints with visibility, else one over their number."""
+    if shape is None or (sigmas is None and shape == [17, 3]):
+        return None
+    if sigmas is None:
+        return (1 / shape[0],) * shape[0]
+    if not isinstance(sigmas, list) or len(sigmas) != shape[0] or not all(is_number(s) and s > 0 for s in sigmas):
+        raise UsageError(f"{path}: 'kpt_oks_sigmas' must be {shape[0]} positive numbers, got {shortened(sigmas)}")
+    return tuple(map(float, sigmas))
 
 
 def _yolo_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
@@ -156,8 +168,9 @@ def _yolo_label(
         raise ValueError(f"not a finite number in {shortened(' '.join(values))}")
     if numbers[0] not in own:  # 1.0 == 1
         raise ValueError(f"class {values[0]} is not among the set's {len(own)} classes, {min(own)} .. {max(own)}")
-    points = numbers[1:]
+    points, parts = numbers[1:], None
     if keypoints is not None and len(points) == 4 + keypoints[0] * keypoints[1]:
+        parts = np.array(points[4:]).reshape(keypoints[0], keypoints[1])
         points = points[:4]
     if len(points) != 4 and (len(points) < 6 or len(points) % 2):
         raise ValueError(
@@ -178,4 +191,7 @@ def _yolo_label(
         outline, low, high = (polygon,), polygon.min(0), polygon.max(0)
         if (low == high).any():
             raise ValueError("the outline's points lie on one line, so it has no size")
-    return Label(name, int(numbers[0]), (*low.tolist(), *high.tolist()), outline)
+    if parts is not None:
+        labelled = parts[:, 2] if parts.shape[1] == 3 else 2 * (parts >= 0).all(1)  # -1 stands for a missing point
+        parts = np.column_stack([parts[:, :2] * scale, labelled]).astype(np.float32)
+    return Label(name, int(numbers[0]), (*low.tolist(), *high.tolist()), outline, keypoints=parts)
