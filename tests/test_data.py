@@ -69,7 +69,7 @@ def test_names_alike_to_several(tmp_path):
         ("a.json", '{"images": [1], "categories": []}', "'images' must be a list of objects, got \\[1\\]"),
         (
             "a.json",
-            '{"images": [], "categories": [{"id": "1", "name": "cat"}]}',
+            '{"images": [], "categories": [{"id": "one", "name": "cat"}]}',
             "a category must have a whole number as id",
         ),
         ("a.json", '{"images": [], "categories": []}', "no image that can be read"),

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detcam.data.labels import (
-    Label,
-    LabelledSet,
-    Polygons,
-    Problem,
-    Reader,
-    is_number,
-    read_document,
-    shortened,
-    uncompressed,
-)
+from detcam.data.fields import identity, is_number, read_flag, read_number, read_whole, shortened
+from detcam.data.labels import Label, LabelledSet, Polygons, Problem, Reader, decoded, read_document, uncompressed
+from detcam.data.places import ImageFolders
 from detcam.errors import UsageError
 
 
@@ -45,23 +38,30 @@ def read_coco(
         value = document.get(key)
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             raise UsageError(f"{path}: not COCO instances: {key!r} must be a list of objects, got {shortened(value)}")
-    own: dict[int, str] = {}
-    for category in document["categories"]:
-        if type(category.get("id")) is not int or "name" not in category:
-            raise UsageError(f"{path}: a category must have a whole number as id and a name, got {shortened(category)}")
-        own[category["id"]] = str(category["name"])
-    reader = Reader(own, names, rename)
+    reader = Reader(_categories(path, document["categories"]), names, rename)
     folders = _image_folders(path, images_dir)
-    for entry, marks in _by_image(path, document, reader.problems):
-        inside = [folder / entry["file_name"] for folder in folders]
-        image = next((image for image in inside if image.is_file()), inside[0])
-        size, said = reader.size(image), (entry.get("height"), entry.get("width"))
-        if size is not None and (None in said or said == size):
+    for image, said, marks in _images_with_files(path, document, folders, reader):
+        size = reader.size(image)
+        if size is None:
+            reader.lost += len(marks)
+        elif None in said or said == size:
             reader.add(image, size, _coco_labels(path, marks, size, reader))
-        elif size is not None:
+        else:
             reason = f"is {size} (height, width), but {said} in {path.name}: its labels do not fit, so it is left out"
-            reader.problems.append(Problem(image, reason))
+            reader.lose(image, reason, len(marks))
     return reader.finish(path, labelled, f"; looked in {', '.join(map(str, folders))}, images_dir names another folder")
+
+
+def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """The set's classes by their id."""
+    own: dict[int, str] = {}
+    for category in entries:
+        class_id, name = identity(category.get("id")), category.get("name")
+        if not isinstance(class_id, int) or name is None:
+            raise UsageError(f"{path}: a category must have a whole number as id and a name, got {shortened(category)}")
+        if own.setdefault(class_id, str(name)) != str(name):
+            raise UsageError(f"{path}: two categories have the id {class_id}: {own[class_id]!r} and {str(name)!r}")
+    return own
 
 
 def _image_folders(path: Path, images_dir: str | Path | None) -> list[Path]:
@@ -78,63 +78,129 @@ def _image_folders(path: Path, images_dir: str | Path | None) -> list[Path]:
 
 
 _Annotations: TypeAlias = list[tuple[str, dict[str, Any]]]
+_Size: TypeAlias = tuple[int | None, int | None]
 
 
-def _by_image(
-    path: Path, document: Mapping[str, Any], problems: list[Problem]
-) -> list[tuple[dict[str, Any], _Annotations]]:
+def _images_with_files(
+    path: Path, document: Mapping[str, Any], folders: Sequence[Path], reader: Reader
+) -> Iterator[tuple[Path, _Size, _Annotations]]:
+    """The images of a COCO JSON with their files: path, (height, width) as written, annotations."""
+    finder = ImageFolders(folders)
+    placed: list[tuple[str, Path, _Size, _Annotations]] = []
+    moved = []
+    for entry, marks in _by_image(path, document, reader):
+        name = entry["file_name"]
+        try:
+            height, width = (read_whole(entry.get(side), side) for side in ("height", "width"))
+            image, by_name = finder.find(name)
+        except ValueError as error:
+            reader.lose(path, f"image {entry['id']!r}, {name!r}: {error}", len(marks))
+            continue
+        placed.append((name, image, (height, width), marks))
+        moved += [(name, image)] if by_name else []
+    if moved:
+        name, image = moved[0]
+        reader.notes.append(f"images found by their base name: {len(moved)}, such as {image} for {name!r}")
+    claims = Counter(image for _, image, _, _ in placed)
+    for name, image, said, marks in placed:
+        if claims[image] == 1:
+            yield image, said, marks
+        else:
+            reader.lose(path, f"image {name!r}: {claims[image]} images would be {image}; left out", len(marks))
+
+
+def _by_image(path: Path, document: Mapping[str, Any], reader: Reader) -> list[tuple[dict[str, Any], _Annotations]]:
     """The images of a COCO JSON, each with its annotations and their ids, which are made unique."""
     images: dict[int | str, tuple[dict[str, Any], _Annotations]] = {}
     for position, entry in enumerate(document["images"]):
-        key = entry.get("id")
-        if not isinstance(key, int | str) or not isinstance(entry.get("file_name"), str):
-            problems.append(Problem(path, f"image {position} needs an id and a file_name, got {shortened(entry)}"))
+        key = identity(entry.get("id"))
+        if key is None or not isinstance(entry.get("file_name"), str):
+            reader.problems.append(
+                Problem(path, f"image {position} needs an id and a file_name, got {shortened(entry)}")
+            )
         elif key in images:
-            problems.append(Problem(path, f"image {position} has the id {key!r} of another image: {shortened(entry)}"))
+            reason = f"image {position} has the id {key!r} of another image: {shortened(entry)}"
+            reader.problems.append(Problem(path, reason))
         else:
             images[key] = (entry, [])
     names: set[str] = set()
     for position, annotation in enumerate(document["annotations"]):
-        name = str(annotation.get("id", f"#{position}"))
+        own = identity(annotation.get("id"))
+        name = f"#{position}" if own is None else str(own)
         name = f"{name}#{position}" if name in names else name
         names.add(name)
-        key = annotation.get("image_id")
-        if isinstance(key, int | str) and key in images:
+        key = identity(annotation.get("image_id"))
+        if key is not None and key in images:
             images[key][1].append((name, annotation))
         else:
-            problems.append(Problem(path, f"annotation {name}: no image has the id {shortened(key)}"))
+            reader.lose(path, f"annotation {name}: no image has the id {shortened(annotation.get('image_id'))}")
     return list(images.values())
 
 
 def _coco_labels(path: Path, marks: _Annotations, size: tuple[int, int], reader: Reader) -> Iterator[Label]:
     for name, annotation in marks:
         try:
-            class_id, box = annotation.get("category_id"), annotation.get("bbox")
-            if type(class_id) is not int or class_id not in reader.own:
-                raise ValueError(f"category_id {shortened(class_id)} is not among the {len(reader.own)} categories")
-            if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-                raise ValueError(f"bbox must be four numbers x, y, width, height in pixels, got {shortened(box)}")
-            x, y, width, height = box
-            if width <= 0 or height <= 0:
-                raise ValueError(f"bbox has a negative size or none: {width} x {height} (width x height)")
-            if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
-                raise ValueError(f"bbox {box} lies outside its image, {size[0]} x {size[1]} (height x width)")
+            label, faults = _coco_label(name, annotation, size, reader)
         except ValueError as error:
-            reader.problems.append(Problem(path, f"annotation {name}: {error}"))
+            reader.lose(path, f"annotation {name}: {error}")
             continue
-        outline = None
+        reader.problems += [Problem(path, f"annotation {name}: {fault}") for fault in faults]
+        yield label
+
+
+def _coco_label(
+    name: str, annotation: Mapping[str, Any], size: tuple[int, int], reader: Reader
+) -> tuple[Label, list[str]]:
+    """A label, and what of the annotation is wrong but not needed for its box."""
+    class_id, box, faults = identity(annotation.get("category_id")), annotation.get("bbox"), []
+    if not isinstance(class_id, int) or class_id not in reader.own:
+        given = shortened(annotation.get("category_id"))
+        raise ValueError(f"category_id {given} is not among the {len(reader.own)} categories")
+    crowd = read_flag(annotation.get("iscrowd"), "iscrowd")
+    if read_flag(annotation.get("ignore"), "ignore") and not crowd:
+        reader.tally["labels with ignore: 1, which are judged like any other, as pycocotools does"] += 1
+    for field, read in (("area", read_number), ("score", read_number), ("num_keypoints", read_whole)):
         try:
-            outline = _coco_outline(annotation.get("segmentation"), size)
+            read(annotation.get(field), field)
         except ValueError as error:
-            reader.problems.append(Problem(path, f"annotation {name}: {error}; its box is kept, without a mask"))
-        keypoints = None
-        try:
-            keypoints = _coco_keypoints(annotation.get("keypoints"))
-        except ValueError as error:
-            reader.problems.append(Problem(path, f"annotation {name}: {error}; its box is kept, without keypoints"))
-        yield Label(
-            name, class_id, (x, y, x + width, y + height), outline, bool(annotation.get("iscrowd", 0)), keypoints
-        )
+            faults.append(f"{error}; its box is kept")
+    outline, fault = None, "no segmentation"
+    try:
+        outline = _coco_outline(annotation.get("segmentation"), size)
+    except ValueError as error:
+        fault = str(error)
+        faults.append(f"{fault}; its box is kept, without a mask")
+    keypoints = None
+    try:
+        keypoints = _coco_keypoints(annotation.get("keypoints"))
+    except ValueError as error:
+        faults.append(f"{error}; its box is kept, without keypoints")
+    if box in (None, []):
+        if outline is None:
+            raise ValueError(f"bbox must be four numbers x, y, width, height in pixels, got {box}, and {fault}")
+        x1, y1, x2, y2 = _bounds(outline)
+        box = [x1, y1, x2 - x1, y2 - y1]
+        reader.tally["labels without a bbox, whose box is that of their segmentation"] += 1
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        raise ValueError(f"bbox must be four numbers x, y, width, height in pixels, got {shortened(box)}")
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        raise ValueError(f"bbox has a negative size or none: {width} x {height} (width x height)")
+    if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+        raise ValueError(f"bbox {box} lies outside its image, {size[0]} x {size[1]} (height x width)")
+    return Label(name, class_id, (x, y, x + width, y + height), outline, crowd, keypoints), faults
+
+
+def _bounds(outline: Polygons | Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """What encloses an outline, xyxy."""
+    if isinstance(outline, Mapping):
+        rows, columns = np.nonzero(decoded(outline["size"], outline["counts"]))
+        if not len(rows):
+            raise ValueError("no bbox, and run lengths without a pixel")
+        return float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
+    points = np.concatenate(outline)
+    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+    return x1, y1, x2, y2
 
 
 def _coco_keypoints(value: object) -> NDArray[np.float32] | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,9 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from detcam.errors import InputError, UsageError, nearest
+from detcam.data.classes import match_classes
+from detcam.data.fields import shortened
+from detcam.errors import InputError, UsageError
 from detcam.io.images import read_image
 
 Polygons: TypeAlias = tuple[NDArray[np.float64], ...]  # each (n, 2)
@@ -97,10 +98,7 @@ class Truth:
 
             flat = [polygon.ravel().tolist() for polygon in self.outline]
             counts = coco.merge(coco.frPyObjects(flat, height, width))["counts"].decode("ascii")
-        # Not pycocotools' decode: it warns of NumPy 2, and hands out unset memory where run lengths fall short.
-        runs = uncompressed(counts) if isinstance(counts, str) else counts
-        flags = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        return np.asarray(flags.reshape(width, height).T, bool)
+        return decoded((height, width), counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +128,8 @@ class LabelledSet:
         unmapped: the set's classes that the model does not have, each with the number of truths left out for it.
         keypoint_sigmas: how far each keypoint may be off for its similarity (OKS), as a share of the object's size;
             None for COCO's where there are 17, and one over their number else.
+        lost: how many labels were left out because they, or their images, cannot be used.
+        notes: sentences on what was read otherwise than it is written: nothing is wrong with it, but one should know.
     """
 
     images: tuple[LabelledImage, ...]
@@ -138,6 +138,8 @@ class LabelledSet:
     labelled: bool = True
     unmapped: Mapping[str, int] = field(default_factory=dict)
     keypoint_sigmas: tuple[float, ...] | None = None
+    lost: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def check_classes(labelled: LabelledSet, names: Mapping[int, str]) -> None:
@@ -187,6 +189,9 @@ class Label(NamedTuple):
 class Reader:
     """Collects images and their labels, maps the set's classes to the model's, and notes what cannot be used.
 
+    Sentences for :attr:`LabelledSet.notes` are added to ``notes``; what may be said of many labels is counted in
+    ``tally``.
+
     Args:
         own: the set's classes.
         names: the model's classes; None keeps the set's.
@@ -204,10 +209,23 @@ class Reader:
     ) -> None:
         self.own = own
         self.names = dict(own if names is None else names)
-        self.target = _match(own, names, rename or {})
+        self.target, self.notes = match_classes(own, names, rename or {})
         self.unmapped = {name: 0 for class_id, name in own.items() if class_id not in self.target}
         self.images: list[LabelledImage] = []
         self.problems: list[Problem] = []
+        self.lost = 0
+        self.tally = Counter[str]()
+
+    def lose(self, path: Path, reason: str, labels: int = 1) -> None:
+        """Note a problem that costs labels.
+
+        Args:
+            path: the file.
+            reason: why.
+            labels: how many.
+        """
+        self.problems.append(Problem(path, reason))
+        self.lost += labels
 
     def size(self, image: Path) -> tuple[int, int] | None:
         """The image's (height, width) in pixels; None, and a noted problem, where the image cannot be read."""
@@ -250,42 +268,17 @@ class Reader:
         if not self.images:
             first = f": {self.problems[0].path}: {self.problems[0].reason}" if self.problems else ""
             raise UsageError(f"{path}: no image that can be read{first}{hint}")
+        notes = (*self.notes, *(f"{text}: {count}" for text, count in self.tally.items()))
         return LabelledSet(
-            tuple(self.images), self.names, tuple(self.problems), labelled, self.unmapped, self.keypoint_sigmas
+            tuple(self.images),
+            self.names,
+            tuple(self.problems),
+            labelled,
+            self.unmapped,
+            self.keypoint_sigmas,
+            self.lost,
+            notes,
         )
-
-
-def _match(own: Mapping[int, str], names: Mapping[int, str] | None, rename: Mapping[str, str]) -> dict[int, int]:
-    """Which class of the model each class of the set is; a class the model does not have is left out."""
-    if names is None:
-        if rename:
-            raise UsageError(f"rename={dict(rename)!r} leads to the model's classes; give those as names")
-        return {class_id: class_id for class_id in own}
-    target: dict[int, int] = {}
-    for ours, theirs in rename.items():
-        for side, name, known in (("set", ours, own), ("model", theirs, names)):
-            if not _alike(name, known):
-                raise UsageError(f"rename: the {side} has no class {name!r}{nearest(name, known.values())}")
-        for class_id in _alike(ours, own):
-            target[class_id] = _alike(theirs, names)[0]
-    for class_id, name in own.items():
-        if class_id not in target and (found := _alike(name, names)):
-            target[class_id] = found[0]
-    return target
-
-
-def _alike(name: str, names: Mapping[int, str]) -> list[int]:
-    """The classes of a name: those of exactly this name, else those that differ in case, spaces, ``_`` and ``-``."""
-    exact = [class_id for class_id, other in names.items() if other == name]
-    class_ids = exact or [class_id for class_id, other in names.items() if _plain(other) == _plain(name)]
-    if len({names[class_id] for class_id in class_ids}) > 1:
-        several = " or ".join(repr(names[class_id]) for class_id in class_ids)
-        raise UsageError(f"class {name!r} may be {several}; say which with rename, spelled exactly")
-    return class_ids
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -346,15 +339,19 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def shortened(value: object) -> str:
-    """The ``repr`` of ``value``, cut to 80 characters, for messages."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def decoded(size: Sequence[int], counts: str | Sequence[int]) -> NDArray[np.bool_]:
+    """The pixels of run lengths, bool (height, width).
 
+    Not by pycocotools, which warns of NumPy 2 and hands out unset memory where run lengths fall short.
 
-def is_number(value: object) -> bool:
-    """Whether ``value`` is a finite ``int`` or ``float``; ``True`` and ``False`` are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    Args:
+        size: (height, width), pixels.
+        counts: run lengths, as numbers or as COCO's compressed string.
+    """
+    height, width = size
+    runs = uncompressed(counts) if isinstance(counts, str) else counts
+    flags = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.asarray(flags.reshape(width, height).T, bool)
 
 
 def uncompressed(text: str) -> list[int]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detcam.data.labels import Label, LabelledSet, Problem, Reader, is_number, read_document, read_text, shortened
+from detcam.data.fields import is_number, shortened
+from detcam.data.labels import Label, LabelledSet, Problem, Reader, read_document, read_text
 from detcam.errors import InputError, UsageError
 from detcam.io.sources import find_images
 

@@ -1,0 +1,123 @@
+"""Where the files are that a labelled set names by paths of another machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PureWindowsPath
+
+
+class ImageFolders:
+    """Finds images by names that may hold folders of another machine, with ``/`` or with backslashes.
+
+    Args:
+        folders: where to look.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+
+    def find(self, name: str) -> tuple[Path, bool]:
+        """The image of a name; where nothing has the name, where it would lie in the first folder.
+
+        Args:
+            name: below one of the folders. Where nothing has a name that holds folders, the only file below them of its
+                base name is taken, or of several the one of which most folders agree.
+
+        Returns:
+            Its path, and whether it was found by its base name.
+
+        Raises:
+            ValueError: several are as likely.
+        """
+        parts = PureWindowsPath(name).parts  # which splits at either slash
+        exact = [folder / spelled for spelled in (name, "/".join(parts)) for folder in self.folders]
+        found = next((place for place in exact if place.is_file()), None)
+        if found is not None or len(parts) < 2:
+            return found or exact[0], False
+        alike = self._by_name.get(parts[-1], [])
+        agreed = [_shared_end(place.parts, parts) for place in alike]
+        likely = [place for place, shared in zip(alike, agreed, strict=True) if shared == max(agreed)]
+        if len(likely) > 1:
+            several = ", ".join(map(str, likely[:3])) + (", ..." if len(likely) > 3 else "")
+            raise ValueError(f"no such file, and {len(likely)} are called {parts[-1]!r}: {several}")
+        return (likely[0], True) if likely else (exact[0], False)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        """Every file below the folders by its base name; each once."""
+        files: dict[str, dict[Path, Path]] = defaultdict(dict)
+        for folder in self.folders:
+            for root, folders, names in os.walk(folder):
+                folders.sort()
+                for name in names:
+                    place = Path(root, name)
+                    files[name].setdefault(place.resolve(), place)
+        return {name: list(places.values()) for name, places in files.items()}
+
+
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts at the end of two paths are equal."""
+    count = 0
+    for part, counterpart in zip(reversed(one), reversed(other), strict=False):
+        if part != counterpart:
+            break
+        count += 1
+    return count
+
+
+def roots_of(file: Path, root: str) -> tuple[list[Path], str]:
+    """The folders in which what a ``data.yaml`` names may lie, the most likely first, and what to tell of them.
+
+    Ultralytics takes a relative ``path`` from the working folder, and where nothing is there from its datasets folder.
+    Here the folder of the file goes first, because a set that lies there is the one that came with it, and comes again
+    at the end, for a ``path`` of another machine.
+
+    Args:
+        file: the ``data.yaml``.
+        root: its ``path``.
+
+    Returns:
+        The folders that exist, each once; and a sentence, empty where ``path`` is beside the file.
+    """
+    datasets = datasets_folder()
+    places = {"beside the file": file.parent / root, "in the working folder": Path(root)}
+    if datasets is not None:
+        places["in Ultralytics' datasets folder"] = datasets / root
+    there: dict[Path, tuple[Path, str]] = {}
+    for words, place in places.items():
+        if place.is_dir():
+            there.setdefault(place.resolve(), (place, words))
+    found = list(there.values())
+    folders = [place for place, _ in found]
+    if file.parent.resolve() not in there:
+        folders.append(file.parent)
+    if not found:
+        return folders, f"path {root!r} is nowhere here; taken for the folder of {file.name}, {file.parent.resolve()}"
+    others = "".join(f"; there is one {words} too, {place.resolve()}" for place, words in found[1:])
+    place, words = found[0]
+    if Path(root).is_absolute() or (words == "beside the file" and not others):
+        return folders, ""
+    return folders, f"path {root!r} was found {words}: {place.resolve()}{others}"
+
+
+def datasets_folder() -> Path | None:
+    """The folder for data sets in Ultralytics' settings, or None where there are no settings that say it."""
+    home = Path.home()
+    if configured := os.environ.get("YOLO_CONFIG_DIR"):
+        base = Path(configured).expanduser()
+    elif sys.platform == "win32":
+        base = home / "AppData" / "Roaming"
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config"))
+    try:
+        settings = json.loads((base / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))
+        return Path(settings["datasets_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
