@@ -1,4 +1,4 @@
-"""COCO JSONs as other tools write them: fields as text or floats, boxes left out, and images named by other machines."""
+"""COCO JSONs as other tools write them: fields as text or floats, no boxes, and images named elsewhere."""
 
 import json
 
@@ -14,8 +14,10 @@ from support.labelled_sets import SIZE, coco, draw, only, reasons
 
 @pytest.mark.parametrize(
     ("value", "crowd"),
-    [("0", False), (0, False), (0.0, False), (False, False), (None, False), ("false", False), ("0.0", False)]
-    + [("1", True), (1, True), (1.0, True), (True, True), (" True", True)],
+    [
+        *((value, False) for value in ("0", 0, 0.0, False, None, "false", "0.0")),
+        *((value, True) for value in ("1", 1, 1.0, True, " True")),
+    ],
 )
 def test_a_crowd_is_what_iscrowd_means(tmp_path, value, crowd):
     found = read_data(coco(tmp_path, [{"iscrowd": value}] * 5))
