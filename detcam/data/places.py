@@ -70,7 +70,7 @@ def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
     return count
 
 
-def roots_of(file: Path, root: str) -> tuple[list[Path], str]:
+def roots_of(file: Path, root: str, entries: Sequence[str]) -> tuple[list[Path], str]:
     """The folders in which what a ``data.yaml`` names may lie, the most likely first, and what to tell of them.
 
     Ultralytics takes a relative ``path`` from the working folder, and where nothing is there from its datasets folder.
@@ -80,29 +80,40 @@ def roots_of(file: Path, root: str) -> tuple[list[Path], str]:
     Args:
         file: the ``data.yaml``.
         root: its ``path``.
+        entries: what it names there: folders, and lists of images.
 
     Returns:
-        The folders that exist, each once; and a sentence, empty where ``path`` is beside the file.
+        The folders that exist, each once; and a sentence, empty where ``path`` is beside the file and nowhere else.
     """
-    datasets = datasets_folder()
     places = {"beside the file": file.parent / root, "in the working folder": Path(root)}
-    if datasets is not None:
+    if (datasets := datasets_folder()) is not None:
         places["in Ultralytics' datasets folder"] = datasets / root
-    there: dict[Path, tuple[Path, str]] = {}
+    folders = {place.resolve(): place for place in reversed([*places.values(), file.parent]) if place.is_dir()}
+    bases = list(reversed(folders.values()))
+    inside = [entry for entry in entries if not Path(entry).is_absolute()]
+    holding: dict[Path, str] = {}
     for words, place in places.items():
-        if place.is_dir():
-            there.setdefault(place.resolve(), (place, words))
-    found = list(there.values())
-    folders = [place for place, _ in found]
-    if file.parent.resolve() not in there:
-        folders.append(file.parent)
-    if not found:
-        return folders, f"path {root!r} is nowhere here; taken for the folder of {file.name}, {file.parent.resolve()}"
-    others = "".join(f"; there is one {words} too, {place.resolve()}" for place, words in found[1:])
-    place, words = found[0]
-    if Path(root).is_absolute() or (words == "beside the file" and not others):
-        return folders, ""
-    return folders, f"path {root!r} was found {words}: {place.resolve()}{others}"
+        if any(first_place(entry, [place]) for entry in inside):
+            holding.setdefault(place.resolve(), words)
+    others = "".join(f"; there is one {words} too: {place}" for place, words in list(holding.items())[1:])
+    for place, words in holding.items():
+        if Path(root).is_absolute() or (words == "beside the file" and not others):
+            break
+        return bases, f"path {root!r} was found {words}: {place}{others}"
+    if inside and not holding and first_place(inside[0], [file.parent]):
+        return bases, f"path {root!r} is nowhere here; taken for the folder of {file.name}: {file.parent.resolve()}"
+    return bases, ""
+
+
+def first_place(name: str, folders: Sequence[Path]) -> Path | None:
+    """The first folder's file or folder of a name. Some exports write ``../`` before folders that are right here.
+
+    Args:
+        name: of a file or folder.
+        folders: where to look.
+    """
+    places = (folder / inside for folder in folders for inside in (name, name.removeprefix("../")))
+    return next((place for place in places if place.exists()), None)
 
 
 def datasets_folder() -> Path | None:

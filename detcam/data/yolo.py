@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from detcam.data.fields import is_number, shortened
-from detcam.data.labels import Label, LabelledSet, Problem, Reader, read_document, read_text
+from detcam.data.fields import is_number, read_whole, shortened
+from detcam.data.labels import LabelledSet, Problem, Reader, read_document, read_text
+from detcam.data.places import first_place, roots_of
+from detcam.data.yolo_lines import guess_keypoints, label_lines, read_labels
 from detcam.errors import InputError, UsageError
 from detcam.io.sources import find_images
 
 SPLITS = ("train", "val", "test", "minival")
-_COORDINATE_TOLERANCE = 1e-3  # how far a normalised coordinate may lie outside [0, 1]
 
 
 def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: Mapping[str, str] | None) -> LabelledSet:
@@ -41,34 +39,55 @@ def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: M
     root = document.get("path") or "."
     if not all(isinstance(entry, str) for entry in [root, *entries]):
         raise UsageError(f"{path}: 'path' and {split!r} must name folders or .txt lists, got {root!r}, {entries!r}")
-    keypoints = document.get("kpt_shape")
-    if keypoints is not None and not (
-        isinstance(keypoints, list) and len(keypoints) == 2 and all(map(is_number, keypoints))
-    ):
-        raise UsageError(f"{path}: 'kpt_shape' must be [points, values of each], got {shortened(keypoints)}")
-    reader = Reader(_yolo_names(path, document), names, rename)
-    reader.keypoint_sigmas = _yolo_sigmas(path, keypoints, document.get("kpt_oks_sigmas"))
-    bases = [base for base in (path.parent / root, path.parent) if base.is_dir()]
+    shape = _keypoint_shape(path, document.get("kpt_shape"))
+    own, note = _yolo_names(path, document, None if rename else names)
+    reader = Reader(own, names, rename)
+    reader.keypoint_sigmas = _yolo_sigmas(path, shape, document.get("kpt_oks_sigmas"))
+    bases, where = roots_of(path, root, entries)
+    reader.notes += filter(None, (note, where))
     images: dict[Path, None] = {}
     for entry in entries:
         images.update(dict.fromkeys(_yolo_images(entry, bases, reader.problems)))
-    labelled = False
+    labels = {image: label for image in images if (label := _label_file(image)).is_file()}
+    if shape is None and (guess := guess_keypoints(labels.values())) is not None:
+        points, values = guess
+        raise UsageError(
+            f"{path}: kpt_shape is missing: the label lines have {5 + points * values} values, a box and {points} "
+            f"keypoints of {values} each; add kpt_shape: [{points}, {values}]"
+        )
     for image in images:
-        size, label = reader.size(image), _label_file(image)
-        labelled |= label.is_file()
+        size, own_label = reader.size(image), labels.get(image)
         if size is not None:
             base = next((base for base in (base.resolve() for base in bases) if image.is_relative_to(base)), None)
             name = (image.relative_to(base) if base else image).as_posix()
-            reader.add(image, size, _yolo_labels(label, name, size, keypoints, reader) if label.is_file() else ())
-    if images and not labelled:
-        label = _label_file(next(iter(images)))
-        reader.problems.append(Problem(label, f"none of the {len(images)} images has a label file, such as this"))
-    return reader.finish(path, labelled)
+            reader.add(image, size, () if own_label is None else read_labels(own_label, name, size, shape, reader))
+        elif own_label is not None:
+            reader.lost += sum(1 for _ in label_lines(own_label))
+    if images and not labels:
+        missing = _label_file(next(iter(images)))
+        reader.problems.append(Problem(missing, f"none of the {len(images)} images has a label file, such as this"))
+    return reader.finish(path, bool(labels))
 
 
-def _yolo_sigmas(path: Path, shape: list[int] | None, sigmas: object) -> tuple[float, ...] | None:
+def _keypoint_shape(path: Path, given: object) -> tuple[int, int] | None:
+    """``kpt_shape``: how many keypoints a label has, and how many values each of them."""
+    if given is None:
+        return None
+    try:
+        points, values = (read_whole(value, "kpt_shape") or 0 for value in given) if isinstance(given, list) else (0, 0)
+    except ValueError:  # not numbers, or not two
+        points = values = 0
+    if points < 1 or values not in (2, 3):
+        raise UsageError(
+            f"{path}: 'kpt_shape' must be [points, values of each], got {shortened(given)}; "
+            "the values of each are 2 (x, y) or 3 (x, y, visible)"
+        )
+    return points, values
+
+
+def _yolo_sigmas(path: Path, shape: tuple[int, int] | None, sigmas: object) -> tuple[float, ...] | None:
     """Ultralytics' rule: what the set says, COCO's for 17 keypoints with visibility, else one over their number."""
-    if shape is None or (sigmas is None and shape == [17, 3]):
+    if shape is None or (sigmas is None and shape == (17, 3)):
         return None
     if sigmas is None:
         return (1 / shape[0],) * shape[0]
@@ -77,10 +96,18 @@ def _yolo_sigmas(path: Path, shape: list[int] | None, sigmas: object) -> tuple[f
     return tuple(map(float, sigmas))
 
 
-def _yolo_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
-    names, number = document.get("names"), document.get("nc")
-    if names is None and type(number) is int:
-        return {class_id: f"class_{class_id}" for class_id in range(number)}
+def _yolo_names(path: Path, document: Mapping[str, Any], model: Mapping[int, str] | None) -> tuple[dict[int, str], str]:
+    """The set's classes, and what to tell of them; without names they are the model's, as they are for ``yolo val``."""
+    names = document.get("names")
+    try:
+        number = read_whole(document.get("nc"), "nc")
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+    if names is None and number is not None and number > 0:
+        if model is not None and set(model) == set(range(number)):
+            return dict(model), f"nc: {number} without names: its classes are taken for the model's, by index"
+        note = f"nc: {number} without names, and the model has {len(model)} classes" if model is not None else ""
+        return {class_id: f"class_{class_id}" for class_id in range(number)}, note
     pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
     try:
         own = {int(class_id): str(name) for class_id, name in pairs}
@@ -90,12 +117,14 @@ def _yolo_names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
         raise UsageError(
             f"{path}: 'names' must be a list of class names, or map indices to them, got {shortened(names)}"
         )
-    return own
+    if number is not None and number != len(own):
+        raise UsageError(f"{path}: 'names' has {len(own)} classes and nc is {number}; Ultralytics refuses that too")
+    return own, ""
 
 
 def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> list[Path]:
     """The images of one entry of a split: a folder, or a list of images in a ``.txt``."""
-    listing = _first(entry, bases)
+    listing = first_place(entry, bases)
     if listing is None:
         problems.append(Problem(bases[0] / entry, "no such file or folder"))
         return []
@@ -108,7 +137,7 @@ def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> 
             problems.append(Problem(listing, str(error)))
             lines = []
         for number, line in enumerate(lines, 1):
-            image = _first(line, [listing.parent, *bases]) if line else None
+            image = first_place(line, [listing.parent, *bases]) if line else None
             if image is not None:
                 images.append(image.absolute())
             elif line:
@@ -119,12 +148,6 @@ def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> 
     return images
 
 
-def _first(name: str, bases: Sequence[Path]) -> Path | None:
-    """The first place where a name exists. Some exports write ``../`` before folders that are right here."""
-    places = (base / inside for base in bases for inside in (name, name.removeprefix("../")))
-    return next((place for place in places if place.exists()), None)
-
-
 def _label_file(image: Path) -> Path:
     """Ultralytics' rule: the last folder called images becomes labels, the suffix ``.txt``."""
     parts = list(image.parent.parts)
@@ -133,66 +156,3 @@ def _label_file(image: Path) -> Path:
             parts[index] = "labels"
             break
     return Path(*parts) / f"{image.stem}.txt"
-
-
-def _yolo_labels(
-    path: Path, image: str, size: tuple[int, int], keypoints: list[int] | None, reader: Reader
-) -> Iterator[Label]:
-    try:
-        lines = read_text(path).splitlines()
-    except InputError as error:
-        reader.problems.append(Problem(path, str(error)))
-        return
-    first_lines: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate(lines, 1):
-        values = line.split()
-        try:
-            first = first_lines.setdefault(tuple(values), number)
-            if first != number and values:
-                raise ValueError(f"repeats line {first}; counted once")
-            label = _yolo_label(values, f"{image}:{number}", size, keypoints, reader.own) if values else None
-        except ValueError as error:
-            reader.problems.append(Problem(path, f"line {number}: {error}"))
-            continue
-        if label is not None:
-            yield label
-
-
-def _yolo_label(
-    values: Sequence[str], name: str, size: tuple[int, int], keypoints: list[int] | None, own: Mapping[int, str]
-) -> Label:
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError as error:
-        raise ValueError(f"not a number: {str(error).partition(': ')[2]}") from None
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"not a finite number in {shortened(' '.join(values))}")
-    if numbers[0] not in own:  # 1.0 == 1
-        raise ValueError(f"class {values[0]} is not among the set's {len(own)} classes, {min(own)} .. {max(own)}")
-    points, parts = numbers[1:], None
-    if keypoints is not None and len(points) == 4 + keypoints[0] * keypoints[1]:
-        parts = np.array(points[4:]).reshape(keypoints[0], keypoints[1])
-        points = points[:4]
-    if len(points) != 4 and (len(points) < 6 or len(points) % 2):
-        raise ValueError(
-            f"{len(values)} values; a box has 5 (class, x and y of its centre, width, height), "
-            "an outline 7 or any larger odd number (class, x and y of each point)"
-        )
-    if len(points) == 4 and min(points[2:]) <= 0:
-        raise ValueError(f"a negative size or none: {values[3]} x {values[4]} (width x height)")
-    for value in points:
-        if not -_COORDINATE_TOLERANCE <= value <= 1 + _COORDINATE_TOLERANCE:
-            raise ValueError(f"coordinate {value:g} outside [0, 1]; labels are shares of the image's width and height")
-    scale = np.array([size[1], size[0]], np.float64)
-    if len(points) == 4:
-        centre, half = np.array(points[:2]), np.array(points[2:]) / 2
-        outline, low, high = None, (centre - half) * scale, (centre + half) * scale
-    else:
-        polygon = np.array(points).reshape(-1, 2) * scale
-        outline, low, high = (polygon,), polygon.min(0), polygon.max(0)
-        if (low == high).any():
-            raise ValueError("the outline's points lie on one line, so it has no size")
-    if parts is not None:
-        labelled = parts[:, 2] if parts.shape[1] == 3 else 2 * (parts >= 0).all(1)  # -1 stands for a missing point
-        parts = np.column_stack([parts[:, :2] * scale, labelled]).astype(np.float32)
-    return Label(name, int(numbers[0]), (*low.tolist(), *high.tolist()), outline, keypoints=parts)
