@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detcam.adapters.base import DetectorAdapter, RawOutput
     from detcam.adapters.blackbox import BlackBox
     from detcam.adapters.decoding import DecodeSettings
+    from detcam.data import register_data_format
     from detcam.explainer import Explainer, explain
     from detcam.geometry import Letterbox
     from detcam.methods import Method, register_method
@@ -55,6 +56,7 @@ __all__ = [
     "open_image",
     "open_run",
     "register_adapter",
+    "register_data_format",
     "register_method",
     "register_target",
 ]
@@ -75,6 +77,7 @@ _FROM = {
     "open_image": "session",
     "open_run": "runs",
     "register_adapter": "adapters",
+    "register_data_format": "data",
     "register_method": "methods",
     "register_target": "targets",
 }

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import entry_points
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from detcam.errors import UsageError
@@ -42,6 +43,7 @@ class Registry(Mapping[str, T], Generic[T]):
         REGISTRIES[group] = self
         self._known = dict(builtin)
         self._complete = False
+        self._completing = RLock()  # of two threads that look a name up, the second waits for the packages' names too
 
     def add(self, name: str, given: Any) -> None:
         """Register a thing under a name, for this process.
@@ -78,9 +80,12 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _complete_once(self) -> None:
         """Read the entry points of other packages, if that was not done before."""
-        if self._complete:
-            return
-        self._complete = True  # first: a package may register more while it is imported
+        with self._completing:
+            if not self._complete:
+                self._complete = True  # first: a package may register more while it is imported
+                self._read_entry_points()
+
+    def _read_entry_points(self) -> None:
         for point in sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value)):
             try:
                 self.add(point.name, point.load())

@@ -15,6 +15,7 @@ from ultralytics import YOLO
 
 import detcam
 from detcam.adapters import ADAPTERS
+from detcam.data import DATA_FORMATS
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import make_scene, render
 from detcam.methods import METHODS
@@ -39,7 +40,7 @@ def pytest_runtest_makereport():
 @pytest.fixture
 def doors(monkeypatch):
     """What a test registers is gone after it."""
-    for registry in (METHODS, TARGETS, ADAPTERS):
+    for registry in (METHODS, TARGETS, ADAPTERS, DATA_FORMATS):
         for kept in ("_known", "_complete"):
             monkeypatch.setattr(registry, kept, copy(getattr(registry, kept)))
 

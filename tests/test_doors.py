@@ -15,6 +15,7 @@ import detcam
 from detcam import targets
 from detcam.adapters import ADAPTERS
 from detcam.cli import main
+from detcam.data import DATA_FORMATS
 from detcam.demo import WEIGHTS
 from detcam.drawing.words import method_of
 from detcam.methods import METHODS, cam
@@ -209,6 +210,7 @@ def test_choices_are_checked_before_weights_are_loaded(choices):
         (detcam.register_method, ["auto", "effect"]),
         (detcam.register_target, ["class", "combined", "contrast", "keypoint"]),
         (detcam.register_adapter, []),
+        (detcam.register_data_format, []),
     ],
 )
 def test_names_that_are_taken_or_cannot_be_typed_are_refused(register, taken, doors):
@@ -326,7 +328,7 @@ def package(tmp_path, monkeypatch, doors):
     (info / "entry_points.txt").write_text(POINTS)
     (site / "toys.py").write_text(TOYS)
     monkeypatch.syspath_prepend(site)
-    for registry in (METHODS, TARGETS, ADAPTERS):
+    for registry in (METHODS, TARGETS, ADAPTERS, DATA_FORMATS):
         registry._complete = False
     yield site
     sys.modules.pop("toys", None)
@@ -364,6 +366,7 @@ def test_the_command_line_knows_what_packages_bring(package, tmp_path, capsys):
 
 def test_everything_a_user_touches_is_at_the_top():
     names = {"load", "explain", "Explainer", "register_method", "register_target", "register_adapter", "Method"}
+    names |= {"register_data_format"}
     names |= {"Receipt", "Evidence", "Letterbox", "DetectorAdapter", "BlackBox", "RawOutput", "Subject", "Target"}
     assert names <= set(dir(detcam))
     assert dir(detcam) == sorted(detcam.__all__)
@@ -374,4 +377,4 @@ def test_everything_a_user_touches_is_at_the_top():
 
 
 def test_tests_leave_the_registries_as_they_were():
-    assert not {"toy", "double", "again", "ramp-2", "hidden-cells"} & {*METHODS, *TARGETS, *ADAPTERS}
+    assert not {"toy", "double", "again", "ramp-2", "hidden-cells"} & {*METHODS, *TARGETS, *ADAPTERS, *DATA_FORMATS}

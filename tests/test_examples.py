@@ -96,8 +96,8 @@ def test_own_torch_adapter(tmp_path, capsys, doors):
     assert (tmp_path / "bright.png").is_file()
 
 
-def test_own_data(image, tmp_path, capsys):
-    labels = image.parent / "labels.txt"
+def test_own_data(image, tmp_path, capsys, doors):
+    labels = image.parent / "labels.lines"
     labels.write_text(f"{image.name} kite 0 0 9 9\n{image.name} gem 20 20 40 40\n")
     run_example("own_data.py", WEIGHTS, labels, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()

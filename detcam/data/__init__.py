@@ -1,4 +1,4 @@
-"""Read a labelled set: a COCO instances JSON, an Ultralytics ``data.yaml``, or images without labels."""
+"""Read a labelled set: a COCO instances JSON, an Ultralytics ``data.yaml``, a registered format, or bare images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detcam.data.coco import read_coco
+from detcam.data.formats import DATA_FORMATS as DATA_FORMATS
+from detcam.data.formats import read_registered
+from detcam.data.formats import register_data_format as register_data_format
 from detcam.data.labels import LabelledImage as LabelledImage
 from detcam.data.labels import LabelledSet as LabelledSet
 from detcam.data.labels import Problem, Reader
@@ -28,21 +31,28 @@ def read_data(
     """Read a labelled set. One bad file, line or annotation is a problem of the set; the rest goes on.
 
     Args:
-        path: a COCO instances ``.json``; an Ultralytics ``data.yaml``; a folder or glob of images without labels.
-        split: which images of a ``data.yaml``; the other kinds have one set of images only.
+        path: a COCO instances ``.json``; an Ultralytics ``data.yaml``; a folder or glob of images without labels; or
+            what a reader of :func:`register_data_format` takes. Those are asked first.
+        split: which images of a ``data.yaml``, or of a registered format that has splits; other kinds have one set of
+            images only.
         names: the model's classes. Truths get its indices; names that differ in case, spaces, ``_`` and ``-`` only
             are the same class. Truths of classes it does not have are left out and counted.
         rename: names of the set -> names of the model, for classes the two call differently; several may become one.
         images_dir: where the images of a COCO JSON are, if neither in its folder nor in ``images`` or, below an
-            ``annotations`` folder, in the folder named like the JSON's split.
+            ``annotations`` folder, in the folder named like the JSON's split; or those of a registered format.
 
     Raises:
-        UsageError: nothing at ``path``, or none of the three; a file that is broken as a whole; a split it does not
-            have; an unknown name in ``rename``; not one image there.
+        UsageError: nothing at ``path``, or none of the kinds; a file that is broken as a whole; a split it does not
+            have; an unknown name in ``rename``; not one image there; a registered format that fails.
     """
+    registered = read_registered(path, split, names, rename, images_dir)
+    if registered is not None:
+        return registered
     path = Path(path)
     suffix = path.suffix.lower() if path.is_file() else ""
     known = "a COCO instances .json, an Ultralytics data.yaml, or a folder or glob of images"
+    if DATA_FORMATS:
+        known += f", or what a registered format takes ({', '.join(DATA_FORMATS)})"
     if not path.exists() and not glob.has_magic(str(path)):
         raise UsageError(f"{path}: no such file or folder; expected {known}")
     if path.is_file() and suffix not in (".json", ".yaml", ".yml"):

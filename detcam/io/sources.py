@@ -68,7 +68,8 @@ def expand(
     Args:
         sources: what a run was given.
         suffixes: which files of folders and patterns are taken, by suffix, lower case.
-        read_set: gives the files of a labelled set, a named ``.json`` or ``.yaml``; without it those count as files.
+        read_set: gives the files of a labelled set, a named file of no suffix in ``suffixes``; without it those count
+            as files.
     """
     finder = _Finder(suffixes, read_set)
     once: set[str] = set()
@@ -122,7 +123,7 @@ class _Finder:
             yield Missing(str(path), "a list inside a list")
         elif kind == ".txt":
             yield from self._list(source, path, path.parent)
-        elif kind in SET_SUFFIXES and self.read_set:
+        elif self.read_set and kind not in self.suffixes:
             yield from self.read_set(path)
         else:
             yield str(path)

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.data import read_data
+from detcam.data.formats import read_registered
 from detcam.errors import InputError, UsageError
 from detcam.io import images, video
 from detcam.io.images import read_image
-from detcam.io.sources import STDIN, Missing, expand, mode_of
+from detcam.io.sources import SET_SUFFIXES, STDIN, Missing, expand, mode_of
 from detcam.io.video import Clip, count_frames, is_stream, is_video, read_frames
 from detcam.options import check_counts
 
@@ -59,7 +60,7 @@ def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> It
 
     Args:
         sources: see :func:`detcam.io.sources.expand`; also videos, streams, and labelled sets (COCO JSON,
-            ``data.yaml``), whose images are taken.
+            ``data.yaml``, registered formats), whose images are taken.
         every: of a video, frames 0, ``every``, 2 ``every``, ...
         split: of a ``data.yaml``.
 
@@ -184,11 +185,18 @@ def _expand(sources: Sequence[str], split: str) -> Iterator[str | Missing]:
 
 
 def _read_set(path: Path, split: str) -> Iterator[str | Missing]:
-    """The images of a labelled set, and what keeps others from being read; its labels do not matter here."""
+    """The images of a labelled set, and what keeps others from being read; its labels do not matter here.
+
+    A file of another kind that no registered format reads is taken for an image.
+    """
     try:
-        labelled = read_data(path, split)
+        known = path.suffix.lower() in SET_SUFFIXES
+        labelled = read_data(path, split) if known else read_registered(path, split, None, None, None)
     except UsageError as error:
         yield Missing(str(path), str(error).removeprefix(f"{path}: "))
+        return
+    if labelled is None:
+        yield str(path)
         return
     for image in labelled.images:
         yield str(image.path)
