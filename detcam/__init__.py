@@ -2,7 +2,7 @@
 
 >>> model = detcam.load("best.pt")
 >>> for explanation in detcam.explain(model, "bus.jpg"):
-...     explanation.save(f"{explanation.detection.class_name}.png")
+...     explanation.save(f"why/{explanation.file_name}.png")
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
+from detcam.filenames import safe_name
 from detcam.geometry import Letterbox
 from detcam.pictures import drawing
 
@@ -243,6 +244,11 @@ class Explanation:
     evidence: Evidence | None = None
     sentence: str = ""
 
+    @property
+    def file_name(self) -> str:
+        """A name for a file of this explanation, without a suffix: its class, made safe, and its anchor."""
+        return f"{safe_name(self.detection.class_name)}-{self.detection.anchor}"
+
     def plot(self, colormap: str = "inferno", opacity: float = 0.6) -> NDArray[np.uint8]:
         """The map over the image with the box, what it rests on, and labels.
 
@@ -259,7 +265,8 @@ class Explanation:
         """Write :meth:`plot` above a caption in words to an image file.
 
         Args:
-            path: its suffix says which format.
+            path: its suffix says which format; its folder is made where it is missing. A class's name may hold a
+                slash: :attr:`file_name` is safe.
             colormap: a name that matplotlib knows.
             opacity: of the hottest parts, in [0, 1].
         """

@@ -9,12 +9,11 @@ import detcam
 def main(weights: str, image: str, folder: str) -> None:
     """Write one picture per detection and print what each stands on."""
     out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
     for number, e in enumerate(detcam.explain(weights, image)):
         if e.status != "ok":
             print(f"{e.detection.caption}: {e.status}, {e.reason}")
             continue
-        e.save(out / f"{number}-{e.detection.class_name}.png")
+        e.save(out / f"{number}-{e.file_name}.png")
         x1, y1, x2, y2 = e.detection.xyxy.round().astype(int)
         heat = e.heatmap.array
         inside = heat[y1:y2, x1:x2].sum() / heat.sum()

@@ -10,6 +10,7 @@ MODULES = [
     *(f"methods.{name}" for name in ("cam", "guided", "regions", "windows")),
     *(f"attribution.{name}" for name in ("evidence", "patches", "receipt", "sentence")),
     *(f"adapters.{name}" for name in ("answers", "decoding", "settings")),
+    "filenames",
     "geometry",
     "targets",
     "tensors.fusion",

@@ -19,13 +19,14 @@ from detcam.config import ExplainConfig, split_list
 from detcam.drawing.render import colourmap
 from detcam.errors import UsageError, nearest
 from detcam.explainer import Explainer
+from detcam.filenames import safe_name
 from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
 from detcam.io.video import Clip, VideoWriter, is_stream
 from detcam.runs.engine import ImageOutcome, Pictures, cluster, run_here, run_on_ray
 from detcam.runs.folder import RunFolder
 from detcam.runs.loading import Item, batches, count_items, find_items
-from detcam.runs.schema import file_sha256, image_key, slug
+from detcam.runs.schema import file_sha256, image_key
 
 PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")
@@ -151,7 +152,7 @@ def _first_picture(rows: Sequence[Mapping[str, Any]], pictures: Pictures) -> str
     """The name of the picture of an image that shows most; empty where none was drawn."""
     if not rows:
         return ""
-    image, detection = rows[0]["id"].rpartition("-")[0], f"{rows[0]['id']}-{slug(rows[0]['class_name'])}"
+    image, detection = rows[0]["id"].rpartition("-")[0], f"{rows[0]['id']}-{safe_name(rows[0]['class_name'])}"
     names = {"panel": f"{image}-panel.png", "overlay": f"{detection}.png", "heatmap": f"{detection}-heatmap.png"}
     return next((name for kind, name in names.items() if kind in pictures.save), "")
 

@@ -73,10 +73,11 @@ def shortened(text: str, size: int, width: float) -> str:
     """Text cut to a width, with an ellipsis where something is missing; empty where not even one letter fits.
 
     Args:
-        text: what to write, in one line.
+        text: what to write; a break in it, which a class's name may have, becomes a blank.
         size: of the letters, pixels.
         width: pixels.
     """
+    text = " ".join(text.splitlines())
     font, text = typeface(text, size), drawable(text)
     if font.getlength(text) <= width:
         return text

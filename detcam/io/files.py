@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -171,7 +171,7 @@ def write_whole(path: Path, write: Any) -> None:
             ``OSError``, whichever library does the writing.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; it names ``path``.
     """
     content = BytesIO()
     write(content)
@@ -186,9 +186,18 @@ def write_whole(path: Path, write: Any) -> None:
                 partial.replace(path)
             else:
                 cast(UPath, path).fs.mv(cast(UPath, partial).path, cast(UPath, path).path)
+        except OSError as error:
+            _forget(partial)
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # not the other name
         except BaseException:
-            partial.unlink(missing_ok=True)
+            _forget(partial)
             raise
+
+
+def _forget(partial: Path) -> None:
+    """Remove what is left of a file that could not be written, where anything is."""
+    with suppress(OSError):  # of a name that is too long, or below a file, nothing can be removed either
+        partial.unlink(missing_ok=True)
 
 
 def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:

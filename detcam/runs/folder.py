@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detcam.drawing.reduced import reduced
 from detcam.drawing.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.errors import UsageError
+from detcam.filenames import safe_name
 from detcam.io.files import (
     is_local,
     locate,
@@ -40,7 +41,6 @@ from detcam.runs.schema import (
     printable,
     read_description,
     row_of,
-    slug,
     versions,
     write_maps,
 )
@@ -346,7 +346,7 @@ def _draw(
     make_folder(folder)
     drawn = reduced(result)
     for row, explanation, small in zip(rows, result, drawn, strict=True):
-        stem = f"{row['id']}-{slug(explanation.detection.class_name)}"
+        stem = f"{row['id']}-{safe_name(explanation.detection.class_name)}"
         if "overlay" in save:
             write_image(folder / f"{stem}.png", captioned(small, colormap, opacity), small=True)
             if is_small(explanation):

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -32,6 +31,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
+from detcam.filenames import safe_name
 from detcam.geometry import Letterbox
 from detcam.io.files import is_local, locate, reaching, read_table, write_whole
 from detcam.types import Detection, Evidence, Explanation
@@ -209,12 +209,7 @@ def image_key(source: str) -> str:
     digest = hashlib.sha1(os.fsencode(source), usedforsecurity=False).hexdigest()[:16]
     clip, _, frame = source.rpartition("#")
     stem = f"{Path(clip).stem}-{frame}" if clip and frame.isdigit() else Path(source).stem
-    return f"{slug(stem)}-{digest}"
-
-
-def slug(name: str) -> str:
-    """A name as part of a file's name: ASCII letters, digits, ``._-``; at most 60."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60] or "_"
+    return f"{safe_name(stem)}-{digest}"
 
 
 def file_sha256(path: Path) -> str:

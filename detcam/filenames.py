@@ -1,0 +1,21 @@
+"""Names of classes and images as parts of files' names: the one place where they are made safe."""
+
+from __future__ import annotations
+
+import re
+
+MOST_LETTERS = 60
+
+
+def safe_name(name: str) -> str:
+    """A name as part of a file's name: ASCII letters, digits, ``._-``; at most 60.
+
+    Different names can become one, so a number or a hash has to stand beside it.
+
+    Args:
+        name: any text; a slash, a null byte or an emoji in it becomes ``_``.
+
+    >>> safe_name("traffic light/red"), safe_name("")
+    ('traffic_light_red', '_')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:MOST_LETTERS] or "_"
