@@ -20,6 +20,7 @@ from detcam.attribution.image_maps import ImageMaps
 from detcam.attribution.layer_maps import RawMap
 from detcam.attribution.options import ESCALATION, choose_map
 from detcam.attribution.prepared_image import PreparedImage, prepare_images
+from detcam.attribution.trial import try_options
 from detcam.attribution.unreported import answer, make_question
 from detcam.errors import InputError, UsageError
 from detcam.geometry import Letterbox
@@ -166,6 +167,7 @@ class Explainer:
             model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
         )
         self._maker = ExplanationMaker(self.model, options, conf)
+        try_options(self.model, options.target, self._maker.layers)
         self.method_name, self.target_name, self.layers = options.method_name, options.target_name, self._maker.layers
         class_ids = None if kept is None else find_classes(kept, self.model.names)
         self.decode_settings = replace(settings, classes=class_ids)

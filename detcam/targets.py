@@ -84,9 +84,13 @@ def box_side(side: int) -> Target:
 
     Args:
         side: 0 left, 1 top, 2 right, 3 bottom.
+
+    Returns:
+        A target that raises a UsageError where the model finds no boxes.
     """
 
     def distance(raw: RawOutput, index: int, detection: Detection) -> Tensor:
+        _require_boxes(raw)
         return raw.sides_of(index, detection.anchor, detection.class_id)[side]
 
     return distance
@@ -97,7 +101,11 @@ def box(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
     Returns:
         A scalar tensor (), network pixels.
+
+    Raises:
+        UsageError: the model finds no boxes.
     """
+    _require_boxes(raw)
     return raw.sides_of(index, detection.anchor, detection.class_id).sum()
 
 
@@ -110,7 +118,11 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
 
     Returns:
         A scalar tensor () in [0, 1].
+
+    Raises:
+        UsageError: the model finds no boxes.
     """
+    _require_boxes(raw)
     current = raw.box_of(index, detection.anchor, detection.class_id)
     kept = current.detach()
     low = torch.where(current[:2] >= kept[:2], current[:2], kept[:2])
@@ -118,6 +130,12 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     inter = (high - low).clamp(min=0).prod()
     area, kept_area = ((sides[2:] - sides[:2]).clamp(min=0).prod() for sides in (current, kept))
     return inter / (area + kept_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
+
+
+def _require_boxes(raw: RawOutput) -> None:
+    """Refuse a target about a box that is the whole image."""
+    if not raw.finds_boxes:
+        raise UsageError("this model classifies whole images and finds no boxes; use target 'class' or contrast:CLASS")
 
 
 @dataclass(frozen=True)

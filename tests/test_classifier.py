@@ -257,10 +257,10 @@ def test_maps_are_finite_and_ok(family):
             assert result[0].heatmap.array.max() == 1
 
 
-def test_a_side_of_the_whole_image_has_no_evidence():
-    explanation = explain(Classifier(made("resnet18")), photograph(), method="layercam", target="left")[0][0]
-    assert explanation.status == "no_signal"
-    assert "has no gradient at layer4" in explanation.reason
+@pytest.mark.parametrize("target", ["left", "bottom", "box", "iou", "combined"])
+def test_targets_about_the_box_of_the_whole_image_are_refused(target):
+    with pytest.raises(UsageError, match="finds no boxes; use target 'class'"):
+        detcam.Explainer(Classifier(made("resnet18")), method="layercam", target=target)
 
 
 def test_a_layer_the_classifier_does_not_use():

@@ -99,4 +99,4 @@ def test_a_run_of_classes_that_no_file_can_be_called(strange_weights, tmp_path):
     for to in ("coco", "csv"):
         export(out, to, tmp_path / to)
     assert json.loads((out / "run.json").read_text())["state"] == "finished"
-    assert not [path for path in tmp_path.parent.rglob("passwd*")]
+    assert not list(tmp_path.parent.rglob("passwd*"))

@@ -109,8 +109,8 @@ def test_a_remote_run_goes_on_is_guarded_and_replaced(images, whole, capsys):
     capsys.readouterr()
     assert main(["explain", *map(str, some), "--out", run, *QUICK]) == 0
     assert "(2 of them by an earlier run)" in capsys.readouterr().err
-    assert explain(images, run) == 2
-    assert "with another configuration (source)" in capsys.readouterr().err
+    assert explain(images, run, "--conf", "0.99") == 2
+    assert "with another configuration (conf: 0.25, now 0.99)" in capsys.readouterr().err
     listed.write_text("not ours")
     assert explain(images, run, "--overwrite", "--conf", "0.99") == 0
     assert not [name for name in contents(run) if name.startswith("/overlays/") and "panel" not in name]

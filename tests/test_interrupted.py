@@ -222,7 +222,7 @@ def test_a_run_that_another_one_overtakes_while_it_opens(tmp_path, monkeypatch):
         RunFolder(path, "explain", {"conf": 0.1}).finish(True)
 
     monkeypatch.setattr("detcam.runs.folder.make_folder", overtaken)
-    with pytest.raises(UsageError, match=r"with another configuration \(conf\)"):
+    with pytest.raises(UsageError, match=r"with another configuration \(conf: 0.1, now 0.9\)"):
         RunFolder(tmp_path / "run", "explain", {"conf": 0.9})
 
 

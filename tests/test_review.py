@@ -285,7 +285,7 @@ def test_a_review_goes_on_where_it_stopped(reviewed, capsys):
     assert {path: path.stat().st_mtime_ns for path in (run / "heatmaps").iterdir()} == stamps
     capsys.readouterr()
     assert main([*command, "--conf", "0.4"]) == 2
-    assert "another configuration (conf)" in capsys.readouterr().err
+    assert "another configuration (conf: 0.25, now 0.4)" in capsys.readouterr().err
 
 
 def test_counterfactuals_keep_labels_and_change_only_the_cause(reviewed, tmp_path):

@@ -1,7 +1,6 @@
 """A review as a function: its result, its rows made again, and what is left when something fails."""
 
 import json
-import re
 
 import numpy as np
 import polars as pl
@@ -158,7 +157,7 @@ def test_a_loaded_model_is_told_from_another(small, tmp_path):
     again = run_review(detcam.load(WEIGHTS), labelled, tmp_path / "run")
     assert again.run.info["configuration"] == first.run.info["configuration"]
     other = detcam.load(CAUSES_WEIGHTS)
-    with pytest.raises(UsageError, match=re.escape("another configuration (labels_sha256, weights_sha256)")):
+    with pytest.raises(UsageError, match=r"another configuration .labels_sha256: .*; weights_sha256: "):
         run_review(other, read_data(small, names=other.names), tmp_path / "run")
 
 

@@ -55,6 +55,8 @@ class RawOutput:
     """Whether anchors with a stride are cells of a grid, the same in every image."""
     boxes_by_class: ClassVar[bool] = False
     """Whether every class has boxes of its own."""
+    finds_boxes: ClassVar[bool] = True
+    """Whether boxes depend on the image; those of a classifier do not."""
 
     def class_probability(self, index: int, anchor: int | slice, class_id: int | slice) -> Tensor:
         """The probability of a class alone, without objectness.

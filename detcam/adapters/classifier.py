@@ -6,7 +6,7 @@ The whole image is the box, and the anchor of every answer is 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,12 @@ IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
 """What is cropped, and the shorter edge that is resized to before, in torchvision's transforms for ImageNet, pixels."""
 PIXELWISE_TRANSFORMS = {"ToTensor", "PILToTensor", "ToImage", "ConvertImageDtype", "ToDtype", "Normalize"}
 """Transforms that leave every pixel where it is."""
+
+
+class ClassifierOutput(SoftmaxOutput):
+    """Raw predictions of a classifier: one anchor, whose box is the input."""
+
+    finds_boxes: ClassVar[bool] = False
 
 
 class Classifier(TorchDetector):
@@ -122,13 +128,13 @@ class Classifier(TorchDetector):
         """See :class:`~detcam.adapters.torch_base.TorchDetector`.
 
         There is one anchor, whose box is the input and whose stride is the input's height. The box does not depend on
-        the image, so the targets about its sides have no gradient.
+        the image, so targets about it are refused.
         """
         logits = self._classify(batch).to(torch.promote_types(self.dtype, torch.float32))
         height, width = batch.shape[2:]
         boxes = logits.new_tensor([0, 0, width, height]).expand(len(batch), 1, 4)
         sides = boxes.new_tensor([width, height, width, height]).expand_as(boxes) / 2
-        return SoftmaxOutput(logits[:, None], boxes, sides, boxes.new_tensor([height]))
+        return ClassifierOutput(logits[:, None], boxes, sides, boxes.new_tensor([height]))
 
     def _classify(self, batch: Tensor) -> Tensor:
         """(B, class) logits."""

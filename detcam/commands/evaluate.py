@@ -25,6 +25,7 @@ from detcam.evaluate import evaluate as measure
 from detcam.evaluate.summary import MAIN_FIGURE, RIVALS, UNSEEN_FIGURES, format_figure
 from detcam.io.files import on_this_machine
 from detcam.report.evaluation import write_page
+from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
 
 NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted")
@@ -52,13 +53,14 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     if not config.data:
         raise UsageError("nothing to measure on: name labelled data or images with --data")
     out = on_this_machine(config.out, "an evaluation keeps its folder")
+    asked = split_list(config.methods)
+    kept = {key: value for key, value in asdict(config).items() if key not in (*NOT_MEASURED, "methods")}
+    check_folder(out, "evaluate", {**kept, "methods": asked} if asked else kept, config.overwrite)
     model = load_model(config)
     labelled = read_data(config.data, config.split, names=model.names)
     for path, reason in labelled.problems:
         complain(path, reason)
-    methods = split_list(config.methods) or default_methods(model)
-    kept = {key: value for key, value in asdict(config).items() if key not in NOT_MEASURED}
-    kept["methods"] = methods
+    kept["methods"] = methods = asked or default_methods(model)
     weights = Path(config.weights)
     kept["sha256"] = file_sha256(weights) if weights.is_file() else None
     with progress_bar() as progress:

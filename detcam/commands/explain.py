@@ -25,13 +25,14 @@ from detcam.io.images import read_image
 from detcam.io.video import Clip, VideoWriter, is_stream
 from detcam.runs.engine import ImageOutcome, Pictures, cluster, run_here, run_on_ray
 from detcam.runs.folder import RunFolder
+from detcam.runs.held import Sources, check_folder
 from detcam.runs.loading import Item, batches, count_items, find_items
 from detcam.runs.schema import file_sha256, image_key
 
 PICTURES = ("overlay", "heatmap", "panel", "video")
 ENGINES = ("local", "ray")
-NOT_EXPLAINED = ("out", "overwrite", "json", "engine", "ray_address", "workers")
-"""Options that a run's rows do not depend on."""
+NOT_EXPLAINED = ("source", "out", "overwrite", "json", "engine", "ray_address", "workers")
+"""Options that a run's rows do not depend on; a run grows by sources."""
 JSON_COLUMNS = ("letterbox", "receipt", "evidence")
 """Columns whose text is JSON."""
 MOST_MISSING_FRAMES = 1000
@@ -55,9 +56,11 @@ def explain(config: ExplainConfig, stdout: TextIO) -> int:
     pictures = _pictures(config)
     _check(config)
     if config.engine == "local":
+        _refuse_other_run(config, config)
         return _explain(config, config, build_explainer(config), pictures, stdout)
     with cluster(config.ray_address) as gpus:
         remote = _on_workers(config, gpus)
+        _refuse_other_run(config, remote)
         here = replace(remote, device="cpu", half=False) if remote.device == "cuda:0" else remote
         return _explain(config, remote, build_explainer(here), pictures, stdout)
 
@@ -66,13 +69,8 @@ def _explain(
     config: ExplainConfig, remote: ExplainConfig, explainer: Explainer, pictures: Pictures, stdout: TextIO
 ) -> int:
     """The run in its folder; ``remote`` is the configuration in the workers' words."""
-    resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
-    weights = Path(config.weights)
-    if not all(is_stream(name) or is_remote(name) or Path(name).is_absolute() for name in config.source):
-        resolved["working_directory"] = str(Path.cwd())  # the same words name other images elsewhere
-    resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
-    resolved["device"] = remote.device
-    with RunFolder(config.out, "explain", resolved, config.overwrite) as folder:
+    resolved = _resolved(config, remote)
+    with RunFolder(config.out, "explain", resolved, config.overwrite, sources=_sources(config)) as folder:
         folder.describe(
             weights={"path": config.weights, "sha256": resolved["weights_sha256"]},
             device=str(remote.device or explainer.model.device),
@@ -82,6 +80,31 @@ def _explain(
             engine=config.engine,
         )
         return _explain_into(folder, config, remote, explainer, pictures, stdout)
+
+
+def _refuse_other_run(config: ExplainConfig, remote: ExplainConfig) -> None:
+    """Refuse a folder of another run before the detector is loaded."""
+    try:
+        known = _resolved(config, remote)
+    except OSError:  # whoever reads the weights says what is wrong with them
+        return
+    if known["weights_sha256"] is None:  # a name of Ultralytics', whose file is fetched when it is loaded
+        del known["weights_sha256"]
+    check_folder(config.out, "explain", known, config.overwrite, _sources(config))
+
+
+def _resolved(config: ExplainConfig, remote: ExplainConfig) -> dict[str, Any]:
+    """What a run's rows depend on."""
+    resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
+    weights = Path(config.weights)
+    resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
+    resolved["device"] = remote.device
+    return resolved
+
+
+def _sources(config: ExplainConfig) -> Sources:
+    relative = not all(is_stream(name) or is_remote(name) or Path(name).is_absolute() for name in config.source)
+    return Sources(tuple(config.source), str(Path.cwd()) if relative else None)  # the same words name others elsewhere
 
 
 def _explain_into(
@@ -94,7 +117,7 @@ def _explain_into(
 ) -> int:
     """The images that are not done yet, into a folder that is held."""
     clips: dict[str, Clip] = {}
-    complete, earlier, failed, picture = False, 0, 0, ""
+    complete, made, failed, picture = False, 0, 0, ""
     try:
         with progress_bar() as progress:
             task = progress.add_task("explaining", total=None, failed=0)
@@ -104,11 +127,9 @@ def _explain_into(
 
             def left() -> Iterator[list[Item]]:
                 """Batches that are not wholly finished; with --json, rows of images finished earlier are printed."""
-                nonlocal earlier
                 for batch in batches(find_items(config.source, config.every), config.batch):
                     clips.update((item.clip.name, item.clip) for item in batch if item.clip is not None)
                     done = [item.name for item in batch if item.name in folder]
-                    earlier += len(done)
                     progress.advance(task, len(done))
                     for name in done if config.json else ():
                         _print_rows(folder.rows(name), stdout)
@@ -121,21 +142,22 @@ def _explain_into(
                     failed += 1
                     folder.fail(done.name, done.reason)
                     complain(done.name, done.reason)
-                elif config.json:
-                    _print_rows(done.rows, stdout)
                 else:
+                    made += 1
                     picture = picture or _first_picture(done.rows, pictures)
+                    if config.json:
+                        _print_rows(done.rows, stdout)
                 progress.update(task, advance=1, failed=failed)
         for clip in clips.values() if "video" in pictures.save else ():
             _write_video(folder.path / "overlays", clip, config.every)
         complete = True
     finally:
         counts = folder.finish(complete)
-    logger.info("%s", _summary(counts, earlier, config.out))
+    logger.info("%s", _summary(counts, counts["images"] - made, config.out))
     overlays = folder.path / "overlays"
     if not config.json and pictures.save and overlays.is_dir():
         logger.info("pictures are in %s%s", overlays, f"; open for example {overlays / picture}" if picture else "")
-    return 1 if counts["failed"] else 0
+    return 1 if failed else 0
 
 
 def _summary(counts: Mapping[str, int], earlier: int, out: str) -> str:

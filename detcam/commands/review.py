@@ -23,6 +23,7 @@ from detcam.review.api import run_review
 from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import TYPES
 from detcam.review.result import ReviewResult
+from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
 
 NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
@@ -47,8 +48,9 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
         raise UsageError("nothing to review: name a COCO .json or a data.yaml with --data")
     rename = _renames(config.map)
     out = on_this_machine(config.out, "a review keeps its folder")
-    model = load_model(config)
     configuration = {key: value for key, value in asdict(config).items() if key not in NOT_REVIEWED}
+    check_folder(out, "review", configuration, config.overwrite)
+    model = load_model(config)
     weights = Path(config.weights)
     configuration["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     with progress_bar() as progress:

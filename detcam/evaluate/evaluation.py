@@ -22,9 +22,11 @@ from detcam.errors import InputError
 from detcam.evaluate.contest import Contest, Row
 from detcam.evaluate.contestants import default_methods
 from detcam.evaluate.summary import summarise
+from detcam.io.files import on_this_machine
 from detcam.io.images import read_image
 from detcam.options import check_counts
 from detcam.runs.evaluation import EvaluationFolder, join_parts, write_tables
+from detcam.runs.held import check_folder
 from detcam.runs.reading import Failure
 from detcam.runs.schema import file_sha256, image_key, printable
 
@@ -111,15 +113,19 @@ def evaluate(
         WeightsError: the weights cannot be used.
     """
     check_counts(limit=limit, per_image=per_image)
+    arguments = {
+        "data": fspath(data) if isinstance(data, str | PathLike) else None, "conf": conf, "per_image": per_image,
+        "unseen": unseen, "seed": seed, **({"methods": list(methods)} if methods else {}),
+    }  # fmt: skip
+    if out is not None:
+        path = on_this_machine(out, "an evaluation keeps its folder")
+        check_folder(path, "evaluate", arguments if configuration is None else configuration, overwrite)
     detector = load(model)
     names = list(methods or default_methods(detector))
     contest = Contest(detector, names, conf, per_image, seed, unseen)
     labelled = _labelled(data, detector)
     if configuration is None:
-        configuration = {
-            **_weights_of(model, detector), "data": fspath(data) if isinstance(data, str | PathLike) else None,
-            "methods": names, "conf": conf, "per_image": per_image, "unseen": unseen, "seed": seed,
-        }  # fmt: skip
+        configuration = {**_weights_of(model, detector), **arguments, "methods": names}
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(EvaluationFolder(out, configuration, overwrite)) if out is not None else None
         order = [labelled.images[number] for number in np.random.default_rng(seed).permutation(len(labelled.images))]

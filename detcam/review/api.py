@@ -25,6 +25,7 @@ from detcam.review.result import ReviewResult
 from detcam.review.rows import REVIEW, Reviewer
 from detcam.review.summary import first_truths, summarise, truth_table, write_json
 from detcam.runs.folder import RunFolder
+from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
 
 Progress = Callable[[str, int, int | None], object]
@@ -91,6 +92,12 @@ def run_review(
     """
     check_thresholds(conf, iou, max_det)
     path = on_this_machine(out, "a review keeps its folder")
+    arguments = {
+        "data": None if isinstance(data, LabelledSet) else str(data), "split": split,
+        "images_dir": images_dir and str(images_dir), "rename": rename and dict(rename), "method": method,
+        "conf": conf, "iou": iou, "max_det": max_det, "seed": seed,
+    }  # fmt: skip
+    check_folder(path, "review", arguments if configuration is None else configuration, overwrite)
     detector = load(model)
     labelled = data
     if not isinstance(labelled, LabelledSet):
@@ -102,11 +109,7 @@ def run_review(
     explainer = ErrorExplainer(detector, method, seed)
     explainer.check()
     if configuration is None:
-        configuration = {
-            **identify(model, detector), "data": None if isinstance(data, LabelledSet) else str(data), "split": split,
-            "images_dir": images_dir and str(images_dir), "rename": rename and dict(rename), "method": method,
-            "conf": conf, "iou": iou, "max_det": max_det, "seed": seed,
-        }  # fmt: skip
+        configuration = {**identify(model, detector), **arguments}
     configuration = {**configuration, "labels_sha256": fingerprint(labelled)}
     with RunFolder(path, "review", configuration, overwrite, REVIEW) as folder:
         if overwrite and (path / "verdicts.json").is_file():  # a person's work, of detections that will be others

@@ -61,13 +61,7 @@ class EvaluationFolder(HeldFolder):
             if self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir()):
                 raise UsageError(f"{self.path} holds something else; choose another folder")
             return False
-        if self._is_same(old):
-            return False
-        if not overwrite or old["command"] != "evaluate":
-            raise UsageError(
-                f"{self.path} holds a run of another configuration; choose another folder, or overwrite an evaluation"
-            )
-        return True
+        return not self.refuse_other(old, overwrite)
 
     def _open(self, overwrite: bool) -> None:
         try:

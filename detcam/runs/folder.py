@@ -31,7 +31,7 @@ from detcam.io.files import (
     remove_files,
     write_whole,
 )
-from detcam.runs.held import LOCK, HeldFolder
+from detcam.runs.held import LOCK, HeldFolder, Sources
 from detcam.runs.schema import (
     COLUMNS,
     DETECTIONS,
@@ -55,7 +55,8 @@ class RunFolder(HeldFolder):
     """A run folder, locked for one process at a time; remote file systems have no locks, so there any may write.
 
     Opened again with the same configuration, a run goes on: finished images (``name in folder``) stay as they are,
-    those that failed can be tried again. Images are identified by name. Leaving a ``with`` block releases the folder.
+    those that failed can be tried again. It grows where other ``sources`` are given: failures of earlier ones stay on
+    record. Images are identified by name. Leaving a ``with`` block releases the folder.
 
     Args:
         path: the folder, local or an address of fsspec's; made where it does not exist.
@@ -63,6 +64,8 @@ class RunFolder(HeldFolder):
         configuration: the resolved configuration; with ``command``, what makes two runs the same.
         overwrite: remove the run that is there, whatever its configuration.
         schema: the command's rows, tables and further files.
+        sources: what the run is made of, in ``run.json`` as ``source`` and ``working_directory`` of the configuration;
+            None for a run that cannot grow.
 
     Raises:
         UsageError: the folder cannot be written, is in use, or holds something other than a run of this configuration.
@@ -75,10 +78,12 @@ class RunFolder(HeldFolder):
         configuration: Mapping[str, Any],
         overwrite: bool = False,
         schema: RunSchema | None = None,
+        sources: Sources | None = None,
     ) -> None:
-        super().__init__(locate(path), command, configuration)
+        super().__init__(locate(path), command, configuration, sources)
         self._schema = schema or RunSchema()
-        self._errors: list[str] = []
+        self._errors: dict[str, str] = {}
+        self._unfinished: list[str] = []
         self._errors_written = -math.inf
         self._known: dict[str, list[dict[str, Any]]] | None = None
         try:
@@ -104,26 +109,37 @@ class RunFolder(HeldFolder):
             self._description["state"] = "removing"
             self._write_description()  # if it ends here, the folder is this run's
             _remove_run(path, [*self._schema.tables, *self._schema.files])
+            old = None
         elif old is None:
             self._description["state"] = "opening"
             self._write_description()
         for name in ("heatmaps", PARTS):
             make_folder(path / name)
+        if self.sources is not None:
+            self._grow(self.sources, old)
         remove_files([*path.glob(".*.partial*"), *path.glob("*/.*.partial*")])  # a killed process left them
 
     def _check(self, overwrite: bool) -> dict[str, Any] | None:
         """The folder's ``run.json``, or None; raises where this run may not write there."""
-        path, command, old = self.path, self._description["command"], read_description(self.path)
-        if old is not None and overwrite and old["command"] != command:
-            raise UsageError(f"{path} holds a run of detcam {old['command']}; choose another folder")
-        if old is not None and not self._is_same(old) and not overwrite:
-            raise UsageError(
-                f"{path} holds a run of detcam {old['command']} with another configuration"
-                f"{_changed(old, self._description)}; choose another folder, or overwrite this one"
-            )
+        path, old = self.path, read_description(self.path)
+        if old is not None:
+            self.refuse_other(old, overwrite)
         if old is None and (strange := [name for name in OWN if (path / name).exists()]):
             raise UsageError(f"{path} holds {strange[0]!r} but no run of detcam; choose another folder")
         return old
+
+    def _grow(self, sources: Sources, old: Mapping[str, Any] | None) -> None:
+        """Record the sources, after those of the folder's run; what failed or is unfinished of others stays so."""
+        before = {} if old is None else old["configuration"]
+        earlier = list(before.get("source", ()))
+        named: dict[str, Any] = {"source": [*earlier, *(name for name in sources.names if name not in earlier)]}
+        if place := sources.working_directory or before.get("working_directory"):
+            named["working_directory"] = place
+        self._description["configuration"] |= named
+        if old is not None and set(earlier) - set(sources.names):
+            left = old.get("unfinished", () if old.get("state") == "finished" else earlier)
+            self._unfinished = [name for name in left if name not in sources.names]
+            self._errors = _failures(self.path / "errors.jsonl")
 
     def _finished(self) -> set[str]:
         """The keys of images that are done: by a part, or by the tables, which have to agree."""
@@ -142,6 +158,8 @@ class RunFolder(HeldFolder):
         self._description |= facts
         self._description["versions"] = versions()
         self._description |= {"state": "running", "started": _now()}
+        if self.sources is not None:
+            self._description["unfinished"] = [*self._unfinished, *self.sources.names]
         self._write_description()
 
     def __contains__(self, source: object) -> bool:
@@ -181,6 +199,7 @@ class RunFolder(HeldFolder):
     def mark_finished(self, source: str) -> None:
         """Record that an image is finished whose part another process wrote with :func:`write_result`."""
         self._done.add(image_key(source))
+        self._errors.pop(printable(source), None)
 
     def add_rows(self, source: str, rows: Sequence[Mapping[str, Any]], maps: Mapping[str, NDArray[np.float32]]) -> None:
         """Write one image's maps, then its rows, which marks it as finished.
@@ -217,7 +236,8 @@ class RunFolder(HeldFolder):
             source: the input's name.
             reason: why, on one line.
         """
-        self._errors.append(json.dumps({"path": printable(source), "reason": reason}) + "\n")
+        path = printable(source)
+        self._errors[path] = json.dumps({"path": path, "reason": reason}) + "\n"
         if time.monotonic() - self._errors_written >= 1:  # at most once a second: the whole file is written each time
             self._write_errors()
 
@@ -236,7 +256,6 @@ class RunFolder(HeldFolder):
             UsageError: a table of the folder is damaged.
         """
         images = self.gather()
-        self._errors.sort()  # they came in any order
         self._write_errors()
         status = self._table(DETECTIONS)["status"].to_list()
         counts = {
@@ -244,8 +263,10 @@ class RunFolder(HeldFolder):
             "no_signal": status.count("no_signal"), "unsupported": status.count("unsupported"),
             "no_evidence": status.count("no_evidence"),
         }  # fmt: skip
-        state = "finished" if complete else "interrupted"
+        state = "finished" if complete and not self._unfinished else "interrupted"
         self._description |= {"state": state, "ended": _now(), "counts": counts}
+        if self.sources is not None and complete:
+            self._description["unfinished"] = self._unfinished
         self._write_description()
         self.release()
         return counts
@@ -303,7 +324,8 @@ class RunFolder(HeldFolder):
     def _write_errors(self) -> None:
         self._errors_written = time.monotonic()
         if self._errors:
-            write_whole(self.path / "errors.jsonl", lambda file: file.write("".join(self._errors).encode()))
+            text = "".join(sorted(self._errors.values()))  # they came in any order
+            write_whole(self.path / "errors.jsonl", lambda file: file.write(text.encode()))
         else:
             (self.path / "errors.jsonl").unlink(missing_ok=True)
 
@@ -376,13 +398,15 @@ def _key() -> pl.Expr:
     return pl.col("id").str.replace(r"-[^-]*$", "")
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The options in which two runs differ, in brackets; empty where the commands do."""
-    before, after = old.get("configuration"), new["configuration"]
-    if old.get("command") != new["command"] or not isinstance(before, dict):
-        return ""
-    names = [name for name in after if before.get(name) != after[name]] + [name for name in before if name not in after]
-    return f" ({', '.join(sorted(names))})"
+def _failures(path: Path) -> dict[str, str]:
+    """The lines of ``errors.jsonl``, by the inputs they are about; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        lines = path.read_bytes().decode("utf-8").splitlines(keepends=True)
+        return {json.loads(line)["path"]: line for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error}; remove it") from error
 
 
 def _remove_run(path: Path, files: Sequence[str]) -> None:
