@@ -26,8 +26,8 @@ from detcam.errors import InputError, UsageError
 from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
 from detcam.methods import Method
-from detcam.options import check_counts, check_detection, check_question, several
-from detcam.targets import Target, find_classes
+from detcam.options import check_counts, check_detection, check_question, find_classes, several
+from detcam.targets import Target
 from detcam.types import Detection, Explanation, ImageResult
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ Whether options fit together and fit the model is checked where both are known (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from numbers import Integral, Real
 from typing import Any
@@ -156,6 +156,33 @@ def check_question(box: Sequence[float] | None, class_name: str | int | None, de
         raise UsageError("a box to explain needs its class, and a class its box: give both")
     if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
         raise UsageError(f"box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, original pixels, got {list(box)}")
+
+
+def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
+    """Class indices for names or indices.
+
+    Args:
+        asked: names, indices, or indices as text; a name that looks like an index is taken for the name.
+        names: the model's class names by index.
+
+    Raises:
+        UsageError: no such class.
+
+    >>> find_classes(["cat", 1], {0: "cat", 1: "dog"})
+    [0, 1]
+    """
+    by_name = {name: class_id for class_id, name in names.items()}
+    class_ids = []
+    for item in asked:
+        if str(item) in by_name:
+            class_ids.append(by_name[str(item)])
+        elif str(item).isdigit() and int(item) in names:
+            class_ids.append(int(item))
+        elif str(item).isdigit():
+            raise UsageError(f"no class {item}: this model's classes run from 0 to {max(names)}")
+        else:
+            raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
+    return class_ids
 
 
 def several(value: Any, name: str) -> list[Any]:

@@ -27,9 +27,9 @@ from detcam.explainer import pick_detections
 from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
 from detcam.methods import Method
-from detcam.options import check_detection, check_question, check_seed, check_thresholds, several
+from detcam.options import check_detection, check_question, check_seed, check_thresholds, find_classes, several
 from detcam.probing.probe import IMAGES_PER_PASS, Probe
-from detcam.targets import Target, class_logit, find_classes
+from detcam.targets import Target, class_logit
 from detcam.types import Detection, Evidence, Explanation, Receipt
 
 if TYPE_CHECKING:

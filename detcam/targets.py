@@ -5,15 +5,15 @@ Every target is bound to an image of the batch and an anchor, never found again 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from detcam.adapters.base import RawOutput, describe
-from detcam.errors import UsageError, nearest
-from detcam.options import check_target_name
+from detcam.errors import UsageError
+from detcam.options import check_target_name, find_classes
 from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
@@ -385,30 +385,3 @@ def _require_scalar(name: str, target: Target) -> Target:
         return number
 
     return value
-
-
-def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
-    """Class indices for names or indices.
-
-    Args:
-        asked: names, indices, or indices as text; a name that looks like an index is taken for the name.
-        names: the model's class names by index.
-
-    Raises:
-        UsageError: no such class.
-
-    >>> find_classes(["cat", 1], {0: "cat", 1: "dog"})
-    [0, 1]
-    """
-    by_name = {name: class_id for class_id, name in names.items()}
-    class_ids = []
-    for item in asked:
-        if str(item) in by_name:
-            class_ids.append(by_name[str(item)])
-        elif str(item).isdigit() and int(item) in names:
-            class_ids.append(int(item))
-        elif str(item).isdigit():
-            raise UsageError(f"no class {item}: this model's classes run from 0 to {max(names)}")
-        else:
-            raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
-    return class_ids

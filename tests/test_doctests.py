@@ -12,6 +12,7 @@ MODULES = [
     *(f"adapters.{name}" for name in ("answers", "decoding", "settings")),
     "filenames",
     "geometry",
+    "options",
     "targets",
     "tensors.fusion",
 ]

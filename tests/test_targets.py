@@ -5,10 +5,10 @@ import torch
 
 from detcam.adapters.base import RawOutput
 from detcam.errors import UsageError
+from detcam.options import find_classes
 from detcam.targets import (
     TARGETS,
     Contrast,
-    find_classes,
     find_target,
     hold_target,
     iou,

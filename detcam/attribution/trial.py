@@ -38,8 +38,7 @@ def try_options(model: DetectorAdapter, target: str | Target, layers: Sequence[s
     if (raw := _blank_output(model, unlisted)) is None:
         return
     class_id = min(model.names)
-    box = raw.box_of(0, 0, class_id).detach().float().cpu().numpy()
-    detection = Detection(box, class_id, model.names[class_id], 0.0, 0, int(raw.strides[0]))
+    detection = Detection(np.zeros(4, np.float32), class_id, model.names[class_id], 0.0, 0, int(raw.strides[0]))
     for part in parts:
         try:
             find_target(part, model.names)(raw, 0, detection)

@@ -10,8 +10,7 @@ import numpy as np
 from detcam.adapters.base import RawOutput
 from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
-from detcam.options import check_question
-from detcam.targets import find_classes
+from detcam.options import check_question, find_classes
 from detcam.types import Detection
 
 SAME_PLACE_IOU = 0.5

@@ -22,8 +22,9 @@ from detcam.errors import InputError, UsageError
 from detcam.explainer import Explainer
 from detcam.io.files import is_remote, locate
 from detcam.io.images import read_image
-from detcam.runs.folder import RunFolder, write_result
+from detcam.runs.folder import RunFolder
 from detcam.runs.loading import Item, decoded
+from detcam.runs.results import write_result
 from detcam.types import ImageResult
 
 Row: TypeAlias = dict[str, Any]
