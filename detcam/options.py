@@ -159,7 +159,7 @@ def check_question(box: Sequence[float] | None, class_name: str | int | None, de
 
 
 def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
-    """Class indices for names or indices.
+    """Class indices for names or indices; a name that several classes have stands for all of them.
 
     Args:
         asked: names, indices, or indices as text; a name that looks like an index is taken for the name.
@@ -170,12 +170,16 @@ def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[i
 
     >>> find_classes(["cat", 1], {0: "cat", 1: "dog"})
     [0, 1]
+    >>> find_classes(["cat"], {0: "cat", 1: "dog", 2: "cat"})
+    [0, 2]
     """
-    by_name = {name: class_id for class_id, name in names.items()}
+    by_name: dict[str, list[int]] = {}
+    for class_id, name in names.items():
+        by_name.setdefault(name, []).append(class_id)
     class_ids = []
     for item in asked:
         if str(item) in by_name:
-            class_ids.append(by_name[str(item)])
+            class_ids += by_name[str(item)]
         elif str(item).isdigit() and int(item) in names:
             class_ids.append(int(item))
         elif str(item).isdigit():
@@ -183,6 +187,41 @@ def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[i
         else:
             raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
     return class_ids
+
+
+def find_class(asked: str | int, names: Mapping[int, str]) -> int:
+    """The index of one class.
+
+    Args:
+        asked: as of :func:`find_classes`.
+        names: the model's class names by index.
+
+    Raises:
+        UsageError: no such class, or several of that name.
+
+    >>> find_class("dog", {0: "cat", 1: "dog"})
+    1
+    """
+    first, *others = find_classes([asked], names)
+    if others:
+        several = ", ".join(map(str, [first, *others]))
+        raise UsageError(
+            f"{len(others) + 1} classes of this model are called {str(asked)!r}: {several}; name one by its index"
+        )
+    return first
+
+
+def name_class(class_id: int, names: Mapping[int, str]) -> str:
+    """What :func:`find_class` finds a class by: its name, or its index where others are called so too.
+
+    Args:
+        class_id: its index.
+        names: the model's class names by index.
+
+    >>> name_class(1, {0: "cat", 1: "dog"}), name_class(1, {0: "dog", 1: "dog"})
+    ('dog', '1')
+    """
+    return names[class_id] if len(find_classes([names[class_id]], names)) == 1 else str(class_id)
 
 
 def several(value: Any, name: str) -> list[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detcam.adapters.base import RawOutput, describe
 from detcam.errors import UsageError
-from detcam.options import check_target_name, find_classes
+from detcam.options import check_target_name, find_class
 from detcam.registry import Registry, name_of
 from detcam.types import Detection
 
@@ -361,14 +361,14 @@ def find_target(name: str | Target, names: Mapping[int, str]) -> Target:
         names: the model's class names by index.
 
     Raises:
-        UsageError: no such target or class.
+        UsageError: no such target or class, or several classes of that name.
     """
     if not isinstance(name, str):
         return _require_scalar(name_of(name), name)
     check_target_name(name)
     kind, _, argument = name.partition(":")
     if kind == "contrast":
-        return Contrast(find_classes([argument], names)[0])
+        return Contrast(find_class(argument, names))
     if kind == "keypoint":
         number, _, part = argument.partition(":")
         return keypoint(int(number), part or "visible")

@@ -10,7 +10,7 @@ import numpy as np
 from detcam.adapters.base import RawOutput
 from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
-from detcam.options import check_question, find_classes
+from detcam.options import check_question, find_class
 from detcam.types import Detection
 
 SAME_PLACE_IOU = 0.5
@@ -36,7 +36,7 @@ def make_question(
     """The question about a box and a class, or None where neither is given.
 
     Raises:
-        UsageError: one without the other, a box that is none, or an unknown class.
+        UsageError: one without the other, a box that is none, an unknown class, or a name of several.
 
     Args:
         box: xyxy, original pixels, or None.
@@ -47,7 +47,7 @@ def make_question(
     if box is None or class_name is None:
         return None
     x1, y1, x2, y2 = map(float, box)
-    return Question((x1, y1, x2, y2), find_classes([class_name], names)[0])
+    return Question((x1, y1, x2, y2), find_class(class_name, names))
 
 
 def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: int, letterbox: Letterbox) -> Detection:

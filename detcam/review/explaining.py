@@ -15,6 +15,7 @@ from detcam.data import Truth
 from detcam.explainer import Explainer
 from detcam.methods.windows import Scan, scan
 from detcam.metrics.localization import box_mask, energy_inside
+from detcam.options import name_class
 from detcam.review.errors import ImageErrors
 from detcam.review.evidence import Scene
 from detcam.review.misses import MissTrace
@@ -152,9 +153,10 @@ class ErrorExplainer:
         prices: list[float] = []
         scanned = scan(scene.frame(detection, Contrast(rival.class_id), prices.append))
         raw = np.maximum(scanned.map(scene.letterbox.network), 0)
+        target = f"contrast:{name_class(rival.class_id, self.model.names)}"
         explanation = Explanation(
-            detection, Heatmap(raw, scene.letterbox), "windows", f"contrast:{rival.class_name}", ("input",), "ok", "",
-            image.image, forwards=sum(prices),
+            detection, Heatmap(raw, scene.letterbox), "windows", target, ("input",), "ok", "", image.image,
+            forwards=sum(prices),
         )  # fmt: skip
         if not raw.any():
             reason = f"no window around {detection.class_name!r} speaks for it against {rival.class_name!r}"

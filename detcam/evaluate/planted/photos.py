@@ -25,6 +25,7 @@ from detcam.errors import UsageError, nearest
 from detcam.evaluate.planted.cases import MATCHED_IOU, detections_of
 from detcam.geometry import PADDING_GREY, iou_matrix
 from detcam.io.images import read_image
+from detcam.options import find_class
 
 LEAST_SIDE_PX = 16
 """Objects with a shorter side than this, in pixels of the scaled photograph, are left alone."""
@@ -82,18 +83,19 @@ def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
     Args:
         labelled: the set.
         size: the photographs' longer side, pixels.
-        name: of the class; None takes the one with the most objects that are large enough to be stamped.
+        name: of the class, or its index; None takes the one with the most objects that are large enough to be stamped.
 
     Raises:
-        UsageError: no such class, or no object that is large enough.
+        UsageError: no such class, several of that name, or no object that is large enough.
     """
-    ids = {other: class_id for class_id, other in labelled.names.items()}
-    if name is not None and name not in ids:
-        raise UsageError(f"no class {name!r}{nearest(name, ids)}")
+    names = labelled.names
+    if name is not None and name not in names.values() and not name.isdecimal():
+        raise UsageError(f"no class {name!r}{nearest(name, names.values())}")
+    chosen = None if name is None else find_class(name, names)
     counts = Counter(t.class_id for image in labelled.images for t in image.truths if _large(image, t, size))
     if not counts:
         raise UsageError(f"no object in the data has sides of at least {LEAST_SIDE_PX} of {size} pixels; raise imgsz")
-    return counts.most_common(1)[0][0] if name is None else ids[name]
+    return counts.most_common(1)[0][0] if chosen is None else chosen
 
 
 def split(labelled: LabelledSet, model: DetectorAdapter, size: int, seed: int) -> tuple[list[Photo], list[Photo]]:
