@@ -200,7 +200,7 @@ class Layer:
         type: name of the module's class.
         stride: (height, width) of a cell, pixels of the detector's input.
         shape: (channel, height, width) of its output.
-        groups: those it is in: ``backbone``, ``neck``, both or none.
+        groups: those it is in: ``backbone``, ``neck``, both or none; ``auto`` where the model names no backbone.
     """
 
     name: str

@@ -97,7 +97,7 @@ def finetune(
     overrides = {
         **TRAINING_SETTINGS, "model": "a copy.pt", "save_dir": str(out / "run"), "imgsz": write_samples(samples, out),
         "epochs": epochs, "seed": seed, "device": str(place.index or 0) if place.type == "cuda" else place.type,
-        "freeze": len(private.yaml["backbone"]) // 2,  # spares time, and what few photographs would spoil
+        "freeze": len(private.yaml.get("backbone") or ()) // 2,  # spares time, and what few photographs would spoil
     }  # fmt: skip
     with quiet_ultralytics(), _restored_process_state():
         trainer = _Finetuning(overrides, private, out / "images", settings, advance)

@@ -31,7 +31,8 @@ class LayerIndex:
         """Module paths for groups and paths; see :class:`~detcam.adapters.base.DetectorAdapter`.
 
         ``auto`` is ``backbone``: at the neck output of its own level, a head input, a box's gradient covers the 5 x 5
-        cells around its anchor whatever the image shows, and in a sum of layers that blob outshines the rest.
+        cells around its anchor whatever the image shows, and in a sum of layers that blob outshines the rest. A model
+        that does not say which layers are its backbone has a group ``auto`` in its place.
 
         Args:
             layers: one or several, as a sequence or separated by commas.
@@ -41,12 +42,13 @@ class LayerIndex:
         """
         asked = layers.split(",") if isinstance(layers, str) else layers or []
         chosen: dict[str, None] = {}
+        auto = "auto" if any("auto" in layer.groups for layer in self.listed) else "backbone"
         for name in (str(part).strip() for part in asked):
             if name in GROUPS:
-                group = "backbone" if name == "auto" else name
+                group = auto if name == "auto" else name
                 members = [layer.name for layer in self.listed if group in layer.groups]
                 if not members:
-                    raise UsageError(f"this model has no {name}; detcam layers lists what can be named")
+                    raise UsageError(f"this model names no {group} layers; detcam layers lists what can be named")
                 chosen.update(dict.fromkeys(members))
             elif name in self.modules:
                 chosen[name] = None
@@ -98,3 +100,20 @@ def stage_ends(shapes: Mapping[str, tuple[int, int, int]], names: Sequence[str],
     last = {shapes[name][1]: name for name in names if name in shapes}
     heights = {shapes[level][1] for level in levels if level in shapes}
     return {last[height] for height in heights if height in last}
+
+
+def first_chain(blocks: Mapping[str, nn.Module], shapes: Mapping[str, tuple[int, int, int]]) -> list[str]:
+    """The blocks of a YOLO up to the first that takes more than the one before it, or enlarges its map.
+
+    Args:
+        blocks: modules by path, in order; ``f`` is where each takes its input from, -1 for the one before.
+        shapes: (channel, height, width) of each block that ran.
+    """
+    chain: list[str] = []
+    for name, block in blocks.items():
+        before = shapes.get(chain[-1]) if chain else None
+        larger = before is not None and name in shapes and shapes[name][1] > before[1]
+        if getattr(block, "f", -1) != -1 or larger:
+            break
+        chain.append(name)
+    return chain

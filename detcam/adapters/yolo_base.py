@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from detcam.adapters.base import Layer
 from detcam.adapters.folding import fold_normalisation
-from detcam.adapters.layers import measure_layers, stage_ends
+from detcam.adapters.layers import first_chain, measure_layers, stage_ends
 from detcam.adapters.settings import check_sides, names_by_index
 from detcam.adapters.torch_base import TorchDetector
 from detcam.geometry import PADDING_GREY, Letterbox
@@ -101,17 +102,28 @@ class YoloDetector(TorchDetector):
         return batch.to(self.dtype).div_(255)
 
     def list_layers(self) -> Sequence[Layer]:
-        """The top-level layers that give one feature map: the backbone's stages, the head's inputs, and the others."""
+        """The top-level layers that give one feature map: the backbone's stages, the head's inputs, and the others.
+
+        A model whose description names no backbone has no such group, and the log says what ``auto`` takes instead.
+        """
         blocks = {f"model.{i}": module for i, module in enumerate(self.model.model[:-1])}
         neck = {f"model.{i % len(self.model.model)}" for i in self.head.f}
         description = getattr(self.model, "yaml", None) or {}
-        backbone = list(blocks)[: len(description.get("backbone", blocks))]
-        return measure_layers(
-            blocks,
-            lambda: self.model(self.blank_batch(self.imgsz)),
-            self.imgsz,
-            lambda shapes: {"backbone": stage_ends(shapes, backbone, neck), "neck": neck},
-        )
+        backbone = list(blocks)[: len(description.get("backbone") or ())]
+
+        def group(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
+            if backbone:
+                return {"backbone": stage_ends(shapes, backbone, neck), "neck": neck}
+            return {"auto": stage_ends(shapes, first_chain(blocks, shapes), neck), "neck": neck}
+
+        layers = measure_layers(blocks, lambda: self.model(self.blank_batch(self.imgsz)), self.imgsz, group)
+        if not backbone:
+            taken = ", ".join(layer.name for layer in layers if "auto" in layer.groups)
+            logging.getLogger(__name__).warning(
+                "the model's YAML names no backbone: auto takes the layers before the first that joins others or "
+                "enlarges (%s)", taken or "none"
+            )  # fmt: skip
+        return layers
 
     @cached_property
     def for_scoring(self) -> Self:

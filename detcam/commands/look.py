@@ -47,7 +47,8 @@ def layers(config: LayersConfig, stdout: TextIO) -> int:
         console.print("this model can only be called: it has no layers to explain", highlight=False)
         return 0
     console.print(table)
-    console.print("auto takes the backbone group; any other module path can be named too", highlight=False)
+    group = "auto" if any("auto" in layer.groups for layer in listed) else "backbone"
+    console.print(f"auto takes the {group} group; any other module path can be named too", highlight=False)
     return 0
 
 

@@ -192,7 +192,7 @@ class Scene:
             small = F.interpolate(cut[None], (MINIATURE_SIDE_PX, MINIATURE_SIDE_PX), mode="area")[0]
             return np.asarray(small.flatten().cpu().numpy(), np.float32)
         with torch.no_grad():
-            activations = self.model.forward(alone, self.model.resolve("backbone")).activations
+            activations = self.model.forward(alone, self.model.resolve("auto")).activations
         features = []
         for layer in activations.values():
             weights = F.interpolate(part[None, None].float(), layer.shape[-2:], mode="area")[0, 0]
