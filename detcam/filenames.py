@@ -1,7 +1,8 @@
-"""Names of classes and images as parts of files' names: the one place where they are made safe."""
+"""Names of classes and images made safe: as parts of files' names, and as text."""
 
 from __future__ import annotations
 
+import os
 import re
 
 MOST_LETTERS = 60
@@ -19,3 +20,8 @@ def safe_name(name: str) -> str:
     ('traffic_light_red', '_')
     """
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:MOST_LETTERS] or "_"
+
+
+def printable(source: str) -> str:
+    """A path as text that any file can hold: bytes that are no text are escaped."""
+    return os.fsencode(source).decode("utf-8", "backslashreplace")

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from detcam.filenames import safe_name
 from detcam.geometry import Letterbox
-from detcam.pictures import drawing
+from detcam.pictures import Pictured, drawing
+from detcam.records import (
+    detection_record,
+    explanation_record,
+    pandas_frame,
+    polars_frame,
+    result_record,
+    supervision_detections,
+)
 
 if TYPE_CHECKING:
+    import polars as pl
     from numpy.typing import NDArray
 
 Status = Literal["ok", "no_signal", "no_evidence", "unsupported"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detection:
     """One box of one image, and the anchor that made it.
 
@@ -66,8 +74,15 @@ class Detection:
         """Class and confidence, as drawn beside the box."""
         return f"{self.class_name} {self.confidence:.2f}"
 
+    def __repr__(self) -> str:
+        return f"Detection({self.caption!r}, xyxy={self.xyxy.round(1).tolist()}, anchor={self.anchor})"
 
-@dataclass(frozen=True, eq=False)
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it; boxes, outlines and keypoints are lists, original pixels."""
+        return detection_record(self)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Heatmap:
     """A saliency map, at its own resolution and in the original image's pixels.
 
@@ -87,6 +102,10 @@ class Heatmap:
             raise ValueError(f"a raw map must be finite, got {int((~np.isfinite(raw)).sum())} values that are not")
         raw.flags.writeable = False
         object.__setattr__(self, "raw", raw)
+
+    def __repr__(self) -> str:
+        (rows, columns), (height, width) = self.raw.shape, self.letterbox.original
+        return f"Heatmap({rows} x {columns} over an image of {height} x {width} pixels, peak {self.peak:.3g})"
 
     @property
     def array(self) -> NDArray[np.float32]:
@@ -208,8 +227,8 @@ def _mean(scores: Mapping[str, float]) -> float:
     return sum(scores.values()) / len(scores)
 
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(Pictured):
     """Why one box is there: the detection, its map, and how the map was made.
 
     Attributes:
@@ -237,12 +256,19 @@ class Explanation:
     layers: tuple[str, ...]
     status: Status
     reason: str
-    image: NDArray[np.uint8] = field(repr=False)
+    image: NDArray[np.uint8]
     support: tuple[float, ...] = ()
     forwards: float = 0
     receipt: Receipt | None = None
     evidence: Evidence | None = None
     sentence: str = ""
+
+    def __repr__(self) -> str:
+        what = f"{self.detection.caption!r}, {self.method} of {self.target}: {self.status}"
+        return f"Explanation({what}, {self.sentence!r})" if self.sentence else f"Explanation({what})"
+
+    def _repr_html_(self) -> str:
+        return drawing().explanation_html(self)
 
     @property
     def file_name(self) -> str:
@@ -261,20 +287,17 @@ class Explanation:
         """
         return drawing().overlay(self, colormap=colormap, opacity=opacity)
 
-    def save(self, path: str | Path, colormap: str = "inferno", opacity: float = 0.6) -> None:
-        """Write :meth:`plot` above a caption in words to an image file.
+    def drawn(self, colormap: str, opacity: float) -> NDArray[np.uint8]:
+        """:meth:`plot` above a caption in words, which is what :meth:`save` and :meth:`to_pil` give."""
+        return drawing().captioned(self, colormap, opacity)
 
-        Args:
-            path: its suffix says which format; its folder is made where it is missing. A class's name may hold a
-                slash: :attr:`file_name` is safe.
-            colormap: a name that matplotlib knows.
-            opacity: of the hottest parts, in [0, 1].
-        """
-        drawing().write_image(path, drawing().captioned(self, colormap, opacity))
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it, but for the image and the map, which are arrays."""
+        return explanation_record(self)
 
 
-@dataclass(frozen=True, eq=False)
-class ImageResult(Sequence[Explanation]):
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageResult(Pictured, Sequence[Explanation]):
     """The explanations of one image's detections, in descending confidence.
 
     Attributes:
@@ -285,7 +308,7 @@ class ImageResult(Sequence[Explanation]):
     """
 
     source: str
-    image: NDArray[np.uint8] = field(repr=False)
+    image: NDArray[np.uint8]
     detections: tuple[Detection, ...]
     explanations: tuple[Explanation, ...]
 
@@ -313,3 +336,43 @@ class ImageResult(Sequence[Explanation]):
             A new RGB uint8 (H, W, 3), as large as the page.
         """
         return drawing().panel(self, colormap=colormap, opacity=opacity)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        explained = f"{len(self)} of {len(self.detections)} detections explained"
+        return f"ImageResult({self.source!r}, {width} x {height} pixels, {explained})"
+
+    def _repr_html_(self) -> str:
+        return drawing().result_html(self)
+
+    def drawn(self, colormap: str, opacity: float) -> NDArray[np.uint8]:
+        """:meth:`plot`, which is what :meth:`save` and :meth:`to_pil` give."""
+        return self.plot(colormap, opacity)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it, but for the image and the maps, which are arrays."""
+        return result_record(self)
+
+    def to_polars(self) -> pl.DataFrame:
+        """A row for each explanation, with the columns of a run's table that need no run folder; objects are JSON."""
+        frame: pl.DataFrame = polars_frame(self)
+        return frame
+
+    def to_pandas(self) -> Any:
+        """The same as a ``pandas.DataFrame``.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return pandas_frame(self)
+
+    def to_supervision(self) -> Any:
+        """The explained detections as ``supervision.Detections``.
+
+        ``data`` has ``class_name``, ``status`` and ``sentence``, text arrays (n,), and ``heatmaps``, a list of n maps
+        as :attr:`Heatmap.array`, which need 4 n H W bytes.
+
+        Raises:
+            UsageError: supervision is not installed.
+        """
+        return supervision_detections(self)

@@ -18,9 +18,10 @@ from detcam.data import read_data
 from detcam.errors import UsageError
 from detcam.export import WRITERS, export, read_run
 from detcam.export.run import image_file
+from detcam.filenames import printable
 from detcam.io.images import read_image
 from detcam.runs.folder import RunFolder
-from detcam.runs.schema import COLUMNS, printable
+from detcam.runs.schema import COLUMNS
 from support.exported_runs import (  # noqa: F401
     CLASSES,
     NAMES,

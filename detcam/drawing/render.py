@@ -3,6 +3,7 @@
 from detcam.drawing.captions import captioned
 from detcam.drawing.fonts import drawable, font_file
 from detcam.drawing.heat import blend, colourmap, draw_contours, heat_of, is_pixelwise, shown_heat
+from detcam.drawing.notebook import explanation_html, result_html
 from detcam.drawing.overlays import overlay, together
 from detcam.drawing.pages import pages, panel
 from detcam.drawing.shapes import ASKED_COLOUR, BOX_COLOUR, EVIDENCE_COLOUR, rotated_corners
@@ -18,6 +19,7 @@ __all__ = [
     "colourmap",
     "draw_contours",
     "drawable",
+    "explanation_html",
     "font_file",
     "heat_of",
     "is_pixelwise",
@@ -25,6 +27,7 @@ __all__ = [
     "overlay",
     "pages",
     "panel",
+    "result_html",
     "rotated_corners",
     "shown_heat",
     "together",

@@ -22,13 +22,14 @@ from detcam.errors import InputError
 from detcam.evaluate.contest import Contest, Row
 from detcam.evaluate.contestants import default_methods
 from detcam.evaluate.summary import summarise
+from detcam.filenames import printable
 from detcam.io.files import on_this_machine
 from detcam.io.images import read_image
 from detcam.options import check_counts
 from detcam.runs.evaluation import EvaluationFolder, join_parts, write_tables
 from detcam.runs.held import check_folder
 from detcam.runs.reading import Failure
-from detcam.runs.schema import file_sha256, image_key, printable
+from detcam.runs.schema import file_sha256, image_key
 
 SANITY_IMAGES = 4
 """Images on which sanity is checked."""

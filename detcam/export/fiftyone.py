@@ -11,7 +11,8 @@ import polars as pl
 from PIL import Image
 
 from detcam.errors import UsageError
-from detcam.export.run import JudgedRun, image_file, optional
+from detcam.export.run import JudgedRun, image_file
+from detcam.records import optional
 
 JUDGED = ("verdict", "note", "explanation", "supported", "context_dependence")
 PREDICTION = ("error_type", "truth_id", "truth_class", "iou", "cause", "evidence_inside", *JUDGED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -97,18 +96,6 @@ def image_file(image: str) -> Path:
     if Path(image).exists() or "\\x" not in image:
         return Path(image)
     return Path(os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda escape: bytes([int(escape[1], 16)]), image.encode())))
-
-
-def optional(package: str) -> Any:
-    """A package that only one format needs.
-
-    Raises:
-        UsageError: it is not installed, or cannot be imported.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UsageError(f"this needs {package}: pip install 'detcam[{package}]' ({error})") from error
 
 
 def _file_size(image: str) -> tuple[int, int] | None:

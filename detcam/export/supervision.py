@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from detcam.errors import UsageError, nearest
-from detcam.export.run import JudgedRun, optional
+from detcam.export.run import JudgedRun
 from detcam.geometry import Letterbox
 from detcam.io.files import write_whole
+from detcam.records import optional
 from detcam.runs.schema import image_key
 from detcam.types import Heatmap
 

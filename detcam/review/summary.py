@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 
 from detcam.data import LabelledSet
+from detcam.filenames import printable
 from detcam.io.files import write_whole
 from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
 from detcam.review.matching import average_precision
-from detcam.runs.schema import image_key, printable
+from detcam.runs.schema import image_key
 
 TRUTH_COLUMNS: dict[str, Any] = {
     "id": pl.Int64, "image": pl.String, "class_id": pl.Int32, "class_name": pl.String,

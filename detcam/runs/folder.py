@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detcam.errors import UsageError
+from detcam.filenames import printable
 from detcam.io.files import (
     is_local,
     locate,
@@ -35,7 +36,6 @@ from detcam.runs.schema import (
     IMAGES,
     RunSchema,
     image_key,
-    printable,
     read_description,
     versions,
     write_maps,

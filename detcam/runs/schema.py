@@ -19,7 +19,7 @@ import os
 import platform
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -34,7 +34,8 @@ from detcam.errors import UsageError
 from detcam.filenames import safe_name
 from detcam.geometry import Letterbox
 from detcam.io.files import is_local, locate, reaching, read_table, write_whole
-from detcam.types import Detection, Evidence, Explanation
+from detcam.records import detection_columns, explanation_columns
+from detcam.types import Detection, Explanation
 from detcam.version import __version__
 
 SCHEMA_VERSION = 2
@@ -199,11 +200,6 @@ def read_description(path: Path, advice: str = "; choose another folder") -> dic
     return dict(description)
 
 
-def printable(source: str) -> str:
-    """A path as text that any file can hold: bytes that are no text are escaped."""
-    return os.fsencode(source).decode("utf-8", "backslashreplace")
-
-
 def image_key(source: str) -> str:
     """A file name for an image's results: its own name and a short hash of its whole path, so no two meet."""
     digest = hashlib.sha1(os.fsencode(source), usedforsecurity=False).hexdigest()[:16]
@@ -229,36 +225,13 @@ def row_of(detection_id: str, source: str, explanation: Explanation) -> dict[str
         source: the image's name.
         explanation: of the detection.
     """
-    heatmap, receipt, evidence = explanation.heatmap, explanation.receipt, explanation.evidence
-    return {
+    row = {
         **detection_row(detection_id, source, explanation.detection),
-        "method": explanation.method,
-        "layers": ",".join(explanation.layers),
-        "support": ",".join(f"{share:.4f}" for share in explanation.support),
-        "target": explanation.target,
-        "status": explanation.status,
-        "reason": explanation.reason,
+        **explanation_columns(explanation),
         "heatmap": f"{image_key(source)}.npz#{detection_id}",
-        "scale": float(np.abs(heatmap.raw).max()),
-        "letterbox": json.dumps(asdict(heatmap.letterbox)),
-        "padding_share": None if explanation.status == "no_signal" else heatmap.padding_share,
-        "receipt": None if receipt is None else json.dumps(asdict(receipt)),
-        "supported": None if receipt is None else receipt.supported,
-        "context_dependence": None if receipt is None else receipt.context_dependence,
-        "evidence": None if evidence is None else json.dumps(evidence_row(evidence)),
-        "sentence": explanation.sentence,
-        "forwards": explanation.forwards,
+        "scale": float(np.abs(explanation.heatmap.raw).max()),
     }
-
-
-def evidence_row(evidence: Evidence) -> dict[str, Any]:
-    """The evidence as JSON: ``patches`` (list of xyxy, original pixels) and the scores with and without them.
-
-    Args:
-        evidence: of a detection.
-    """
-    names = ("becomes", "confidence", "before", "after", "control", "outside")
-    return {"patches": evidence.patches.tolist(), **{name: getattr(evidence, name) for name in names}}
+    return {name: row[name] for name in COLUMNS}
 
 
 def detection_row(detection_id: str, source: str, detection: Detection) -> dict[str, Any]:
@@ -269,20 +242,7 @@ def detection_row(detection_id: str, source: str, detection: Detection) -> dict[
         source: the image's name.
         detection: with its box in original pixels.
     """
-    x1, y1, x2, y2 = detection.xyxy.tolist()
-    return {
-        "id": detection_id,
-        "image": printable(source),
-        "class_id": detection.class_id,
-        "class_name": detection.class_name,
-        "confidence": detection.confidence,
-        "x1": x1,
-        "y1": y1,
-        "x2": x2,
-        "y2": y2,
-        "anchor": detection.anchor,
-        "stride": detection.stride,
-    }
+    return {"id": detection_id, **detection_columns(source, detection)}
 
 
 def versions() -> dict[str, str]:
