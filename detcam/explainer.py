@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
@@ -20,11 +20,13 @@ from detcam.attribution.image_maps import ImageMaps
 from detcam.attribution.layer_maps import RawMap
 from detcam.attribution.options import ESCALATION, choose_map
 from detcam.attribution.prepared_image import PreparedImage, prepare_images
+from detcam.attribution.reported import find_reported
 from detcam.attribution.trial import try_options
 from detcam.attribution.unreported import answer, make_question
 from detcam.errors import InputError, UsageError
 from detcam.geometry import Letterbox
-from detcam.io.images import ImageLike, read_image
+from detcam.io.images import ImageLike, name_image, read_image
+from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
 from detcam.methods import Method
 from detcam.options import check_counts, check_detection, check_question, find_classes, several
 from detcam.targets import Target
@@ -34,6 +36,28 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from detcam.methods.subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class _NamedImage:
+    """An image to explain.
+
+    Attributes:
+        name: the path, or a name for an image that has none.
+        array: RGB uint8 (H, W, 3).
+        reported: the boxes that it came with, which count as its detections.
+        asked: the boxes asked about.
+    """
+
+    name: str
+    array: NDArray[np.uint8]
+    reported: ReportedBoxes | None = None
+    asked: ReportedBoxes | None = None
+
+    @property
+    def least_confidence(self) -> float:
+        """No threshold that its boxes passed was higher."""
+        return min((one.least_confidence for one in (self.reported, self.asked) if one is not None), default=1.0)
 
 
 class ExplainerOptions(TypedDict, total=False):
@@ -52,7 +76,7 @@ class ExplainerOptions(TypedDict, total=False):
     iou: float
     max_det: int
     classes: str | int | Sequence[str | int] | None
-    detection: int | Sequence[int] | None
+    detection: int | Sequence[int] | BoxesLike | None
     box: Sequence[float] | None
     class_name: str | int | None
     batch: int
@@ -143,7 +167,7 @@ class Explainer:
         iou: float = 0.7,
         max_det: int = 300,
         classes: str | int | Sequence[str | int] | None = None,
-        detection: int | Sequence[int] | None = None,
+        detection: int | Sequence[int] | BoxesLike | None = None,
         box: Sequence[float] | None = None,
         class_name: str | int | None = None,
         batch: int = 1,
@@ -156,6 +180,8 @@ class Explainer:
     ) -> None:
         settings = DecodeSettings(conf, iou, max_det)
         check_counts(batch=batch)
+        if holds_boxes(detection):
+            raise UsageError("boxes belong to an image, not to an explainer: explainer(image, detection=boxes)")
         self._numbers = check_detection(detection)
         check_question(box, class_name, detection)
         kept = None if classes is None else several(classes, "classes")
@@ -183,25 +209,35 @@ class Explainer:
         self,
         images: ImageLike | Sequence[ImageLike],
         *,
-        detection: int | Sequence[int] | None = None,
+        detection: int | Sequence[int] | BoxesLike | None = None,
         bgr: bool = False,
     ) -> list[ImageResult]:
         """One result per image, in order.
 
         Args:
             images: one or several of: a path, an RGB uint8 (H, W, 3) array, a PIL image, a torch tensor (3, H, W) of
-                uint8 or of floats in [0, 1].
-            detection: of each of these images, explain only this one or these; ``None`` explains what the explainer was
-                made for.
+                uint8 or of floats in [0, 1], or Ultralytics' ``Results``, of which the boxes are explained that they
+                report.
+            detection: of each of these images, explain only this one or these; of one image, boxes that another library
+                reports (``results[0].boxes[3]``, supervision's ``Detections``); ``None`` explains what the explainer
+                was made for.
             bgr: arrays are BGR, as OpenCV reads them.
 
         Raises:
             InputError: an image cannot be read, or has no detection of the number asked for.
-            UsageError: a layer cannot be explained.
+            UsageError: a layer cannot be explained; boxes are of another model's classes, or of several images.
         """
         given: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
-        names = [str(image) if isinstance(image, str | PathLike) else f"image {i}" for i, image in enumerate(given)]
-        return self._explain_arrays(names, [read_image(image, bgr=bgr) for image in given], detection)
+        asked = None
+        if holds_boxes(detection):
+            if len(given) != 1:
+                raise UsageError(f"boxes belong to one image, and {len(given)} are given: ask for each with its own")
+            asked, detection = reported_boxes(detection, self.model.names, given[0]), None
+        named = []
+        for number, image in enumerate(given):
+            own = reported_boxes(image, self.model.names) if kind_of(image) == "Results" else None
+            named.append(_NamedImage(name_image(image, number), read_image(image, bgr=bgr), own, asked))
+        return self._explain_images(named, detection)
 
     def explain_named(
         self, images: Mapping[str, NDArray[np.uint8]], detection: int | Sequence[int] | None = None
@@ -216,39 +252,53 @@ class Explainer:
             InputError: an image has no detection of the number asked for.
             UsageError: a layer cannot be explained.
         """
-        return self._explain_arrays(list(images), list(images.values()), detection)
+        return self._explain_images([_NamedImage(name, array) for name, array in images.items()], detection)
 
-    def _explain_arrays(
-        self, names: list[str], arrays: list[NDArray[np.uint8]], detection: int | Sequence[int] | None
+    def _explain_images(
+        self, images: Sequence[_NamedImage], detection: int | Sequence[int] | BoxesLike | None
     ) -> list[ImageResult]:
-        """Images of one letterboxed shape share a batch."""
+        """Images of one letterboxed shape and one threshold share a batch."""
         numbers = self._numbers if detection is None else check_detection(detection)
-        if self._question is not None and detection is not None:
+        if self._question is not None and (detection is not None or any(image.asked for image in images)):
             raise UsageError("this explainer was made for a box asked about; one without box can be given detections")
-        shapes = [self.model.letterbox(array).network for array in arrays]
+        confs = [min(self.decode_settings.conf, image.least_confidence) for image in images]
+        kinds = [(self.model.letterbox(image.array).network, conf) for image, conf in zip(images, confs, strict=True)]
         results: dict[int, ImageResult] = {}
-        for shape in dict.fromkeys(shapes):
-            alike = [i for i, other in enumerate(shapes) if other == shape]
+        for kind in dict.fromkeys(kinds):
+            alike = [i for i, other in enumerate(kinds) if other == kind]
             for start in range(0, len(alike), self.batch):
                 part = alike[start : start + self.batch]
                 with torch.inference_mode(False):  # the caller may be in it, and nothing has a gradient there
-                    batch_results = self._explain_batch([names[i] for i in part], [arrays[i] for i in part], numbers)
+                    batch_results = self._explain_batch([images[i] for i in part], numbers, kind[1])
                 results.update(zip(part, batch_results, strict=True))
-        return [results[i] for i in range(len(arrays))]
+        return [results[i] for i in range(len(images))]
 
     def _explain_batch(
-        self, names: list[str], images: list[NDArray[np.uint8]], numbers: Sequence[int] | None
+        self, images: Sequence[_NamedImage], numbers: Sequence[int] | None, conf: float
     ) -> list[ImageResult]:
         """Images of one letterboxed shape; ``numbers`` are the detections to explain, ``None`` explains all."""
-        prepared = prepare_images(self.model, images, self.layers)
-        letterboxes = [one.letterbox for one in prepared]
-        detections_by_image = self.model.decode(prepared[0].raw, letterboxes, self.decode_settings)
-        wanted = [
-            self._select(name, one, detections, numbers)
-            for name, one, detections in zip(names, prepared, detections_by_image, strict=True)
+        names, arrays = [image.name for image in images], [image.array for image in images]
+        prepared = prepare_images(self.model, arrays, self.layers)
+        settings = replace(self.decode_settings, conf=conf)
+        found = self.model.decode(prepared[0].raw, [one.letterbox for one in prepared], settings)
+        found = [
+            detections if image.reported is None else self._find(image.name, image.reported, one, detections)
+            for image, one, detections in zip(images, prepared, found, strict=True)
         ]
-        explained = self._maker(prepared, images, wanted)
-        return [ImageResult(*one) for one in zip(names, images, detections_by_image, explained, strict=True)]
+        wanted = [
+            self._select(image, one, detections, numbers)
+            for image, one, detections in zip(images, prepared, found, strict=True)
+        ]
+        explained = self._maker.at(conf)(prepared, arrays, wanted)
+        return [ImageResult(*one) for one in zip(names, arrays, found, explained, strict=True)]
+
+    def _find(
+        self, name: str, boxes: ReportedBoxes, prepared: PreparedImage, found: Sequence[Detection]
+    ) -> tuple[Detection, ...]:
+        """The detections that boxes are which another library reports, of the classes that are kept."""
+        detections = find_reported(name, boxes, self.model, prepared, found)
+        kept = self.decode_settings.classes
+        return tuple(one for one in detections if kept is None or one.class_id in kept)
 
     def explain_known(
         self, name: str, image: NDArray[np.uint8], detections: Sequence[Detection]
@@ -279,12 +329,14 @@ class Explainer:
         return self._maker.remade(model, batch, letterbox, detections)
 
     def _select(
-        self, name: str, prepared: PreparedImage, found: tuple[Detection, ...], numbers: Sequence[int] | None
+        self, image: _NamedImage, prepared: PreparedImage, found: Sequence[Detection], numbers: Sequence[int] | None
     ) -> list[Detection]:
         """The detections of one image to explain."""
+        if image.asked is not None:
+            return list(self._find(image.name, image.asked, prepared, found))
         if self._question is not None:
             return [answer(self._question, self.model.names, prepared.raw, prepared.index, prepared.letterbox)]
-        return list(found) if numbers is None else pick_detections(name, found, numbers)
+        return list(found) if numbers is None else pick_detections(image.name, found, numbers)
 
 
 def pick_detections(name: str, found: Sequence[Detection], numbers: Sequence[int]) -> list[Detection]:
@@ -330,5 +382,6 @@ def explain(
     Raises:
         UsageError, WeightsError, InputError: as :class:`Explainer` does.
     """
-    results = Explainer(model, **options)(images, bgr=bgr)
+    boxes = options.pop("detection") if holds_boxes(options.get("detection")) else None
+    results = Explainer(model, **options)(images, detection=boxes, bgr=bgr)
     return results if isinstance(images, list | tuple) else results[0]

@@ -21,11 +21,13 @@ from detcam.attribution.explaining import ExplanationMaker
 from detcam.attribution.options import choose_map
 from detcam.attribution.prepared_image import prepare_images
 from detcam.attribution.receipt import verify as make_receipts
+from detcam.attribution.reported import find_reported
 from detcam.attribution.unreported import Question, answer, make_question
 from detcam.errors import InputError, UsageError
 from detcam.explainer import pick_detections
 from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
+from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
 from detcam.methods import Method
 from detcam.options import check_detection, check_question, check_seed, check_thresholds, find_classes, several
 from detcam.probing.probe import IMAGES_PER_PASS, Probe
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from detcam.methods.subject import Subject
 
 Classes = str | int | Sequence[str | int] | None
-Asked = int | Detection | Sequence[int | Detection] | None
+Asked = int | Detection | Sequence[int | Detection] | BoxesLike | None
 
 
 class ImageSession:
@@ -46,7 +48,8 @@ class ImageSession:
     boxes, patches and maps are in the pixels of the original image.
 
     Wherever detections are asked about, they are numbers, counted from 0 in :attr:`detections`, or detections of this
-    image themselves, those of :meth:`detections_at` among them. A ``box`` with a ``class_name`` asks about a place
+    image themselves, those of :meth:`detections_at` among them, or boxes that another library reports
+    (``results[0].boxes[3]``, supervision's ``Detections``). A ``box`` with a ``class_name`` asks about a place
     instead, whether or not the detector reported anything there.
 
     Attributes:
@@ -54,7 +57,8 @@ class ImageSession:
         image: RGB uint8 (H, W, 3), read-only.
         letterbox: where the image is in the detector's input.
         detections: what the detector reports, in descending confidence.
-        conf, iou, max_det, classes, seed: as in :func:`open_image`.
+        conf, iou, max_det, classes, seed: as in :func:`open_image`; of ``Results`` with weaker boxes, ``conf`` is
+            theirs.
     """
 
     def __init__(
@@ -67,13 +71,19 @@ class ImageSession:
         max_det: int = 300,
         classes: Classes = None,
         seed: int = 0,
+        results: Any = None,
     ) -> None:
-        self.model, self.image = model, image
+        self.model, self.image, self._results = model, image, results
+        reported = reported_boxes(results, model.names) if kind_of(results) else None
+        if reported is not None:
+            conf = min(conf, reported.least_confidence)
         self.conf, self.iou, self.max_det, self.classes, self.seed = conf, iou, max_det, classes, seed
         with torch.inference_mode(False), torch.no_grad():
             (self._prepared,) = prepare_images(model, [image])
         self.letterbox: Letterbox = self._prepared.letterbox
         self.detections = self.detections_at()
+        if reported is not None:
+            self.detections = self._find(reported)
 
     def detections_at(
         self, conf: float | None = None, iou: float | None = None, max_det: int | None = None, classes: Classes = None
@@ -144,7 +154,7 @@ class ImageSession:
                 prepared = replace(prepared, raw=self.model.forward(prepared.batch, maker.layers))
             return list(maker([prepared], [self.image], [wanted])[0])
 
-    def evidence(self, detection: int | Detection) -> Evidence | None:
+    def evidence(self, detection: int | Detection | BoxesLike) -> Evidence | None:
         """The smallest part of the image without which a detection is lost or becomes something else, or None.
 
         Found from its map by the default method; explanations by that method have it already.
@@ -155,7 +165,7 @@ class ImageSession:
         Raises:
             InputError: there is no detection of that number.
         """
-        return self.explain([detection])[0].evidence
+        return self.explain(detection if holds_boxes(detection) else [detection])[0].evidence
 
     def receipt(self, explanation: Explanation) -> Receipt:
         """The full causal receipt of an explanation's map, whatever made it: sixteen forward passes.
@@ -179,7 +189,7 @@ class ImageSession:
     def score(
         self,
         image: ImageLike,
-        detection: int | Detection | None = None,
+        detection: int | Detection | BoxesLike | None = None,
         *,
         box: Sequence[float] | None = None,
         class_name: str | int | None = None,
@@ -201,8 +211,11 @@ class ImageSession:
         """
         if detection is None and box is None and class_name is None:
             raise UsageError("a score is of something: give a detection, or a box and its class")
-        one = None if detection is None else [detection]
-        return float(self.scores([image], one, box=box, class_name=class_name)[0, 0])
+        one = detection if detection is None or holds_boxes(detection) else [detection]
+        scores = self.scores([image], one, box=box, class_name=class_name)
+        if scores.shape[1] != 1:
+            raise UsageError(f"a score is of one box, and {scores.shape[1]} were given; scores() takes several")
+        return float(scores[0, 0])
 
     def scores(
         self,
@@ -250,10 +263,19 @@ class ImageSession:
             return [answer(question, self.model.names, self._prepared.raw, 0, self.letterbox)]
         if detection is None:
             return list(self.detections)
+        if holds_boxes(detection):
+            boxes = reported_boxes(detection, self.model.names, self._results)
+            return [] if boxes is None else list(self._find(boxes))
         asked = list(detection) if isinstance(detection, Sequence) else [detection]
         numbers = check_detection([one for one in asked if not isinstance(one, Detection)] or None) or []
         numbered = iter(pick_detections("this image", self.detections, numbers))
         return [one if isinstance(one, Detection) else next(numbered) for one in asked]
+
+    def _find(self, boxes: ReportedBoxes) -> tuple[Detection, ...]:
+        """The detections that boxes are which another library reports."""
+        found = self.detections_at(conf=min(self.conf, boxes.least_confidence))
+        with torch.inference_mode(False):
+            return find_reported("this image", boxes, self.model, self._prepared, found)
 
     def _tracked(
         self, detection: Asked, box: Sequence[float] | None, class_name: str | int | None
@@ -306,8 +328,8 @@ def open_image(
 
     Args:
         model: what :func:`detcam.load` gives or takes; nothing passed in is changed.
-        image: a path, an RGB uint8 (H, W, 3) array, a PIL image, or a torch tensor (3, H, W) of uint8 or of floats in
-            [0, 1].
+        image: a path, an RGB uint8 (H, W, 3) array, a PIL image, a torch tensor (3, H, W) of uint8 or of floats in
+            [0, 1], or Ultralytics' ``Results``, whose boxes are then :attr:`ImageSession.detections`.
         conf: least confidence of a detection, in [0, 1]; this and the next two are as in Ultralytics' ``predict()``.
         iou: overlap, in [0, 1], above which the weaker of two boxes is suppressed.
         max_det: most detections.
@@ -333,4 +355,5 @@ def open_image(
     detector = load(
         model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
     )
-    return ImageSession(detector, array, conf=conf, iou=iou, max_det=max_det, classes=kept, seed=seed)
+    results = image if kind_of(image) == "Results" else None
+    return ImageSession(detector, array, conf=conf, iou=iou, max_det=max_det, classes=kept, seed=seed, results=results)

@@ -75,7 +75,9 @@ class Detection:
         return f"{self.class_name} {self.confidence:.2f}"
 
     def __repr__(self) -> str:
-        return f"Detection({self.caption!r}, xyxy={self.xyxy.round(1).tolist()}, anchor={self.anchor})"
+        return (
+            f"Detection({self.caption!r}, xyxy={[round(side, 1) for side in self.xyxy.tolist()]}, anchor={self.anchor})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it; boxes, outlines and keypoints are lists, original pixels."""

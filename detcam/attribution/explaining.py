@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,16 @@ class ExplanationMaker:
         self.image_maps = ImageMaps(
             model, options.method, self._layer_maps, options.target, options.seed, options.budget
         )
+
+    def at(self, conf: float) -> ExplanationMaker:
+        """The same for another threshold of the detector's.
+
+        Args:
+            conf: below which a box is lost.
+        """
+        other = copy(self)
+        other.conf = conf
+        return other
 
     def __call__(
         self,

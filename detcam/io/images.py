@@ -17,8 +17,9 @@ from PIL import Image, ImageOps
 
 from detcam.errors import InputError
 from detcam.io.files import is_remote, read_remote
+from detcam.io.results import ResultsLike, kind_of, pixels_of
 
-ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor"
+ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor | ResultsLike"
 
 DECODED_SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
 SUFFIXES = (*DECODED_SUFFIXES, ".heic", ".heif")
@@ -38,7 +39,8 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
 
     Args:
         image: a path or an address that fsspec reads (``s3://bucket/a.jpg``), an RGB uint8 (H, W, 3) or grey (H, W)
-            array, a PIL image, or a torch tensor (3, H, W), uint8 or floating in [0, 1], RGB.
+            array, a PIL image, a torch tensor (3, H, W), uint8 or floating in [0, 1], RGB, or Ultralytics' ``Results``
+            of one image, whose pixels are known to be BGR.
         bgr: the array or tensor is BGR.
 
     Raises:
@@ -55,10 +57,33 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
         array = _from_array(image, bgr)
     elif isinstance(image, Image.Image):
         array = _from_pillow(image)
+    elif kind_of(image) == "Results":
+        array = _from_array(pixels_of(image), bgr=True)
+    elif kind_of(image):
+        raise InputError(
+            f"a {type(image).__name__} holds no image: give the results that it is of, and beside them detection=..., "
+            "such as results[0].boxes[3]"
+        )
+    elif isinstance(image, list | tuple):
+        raise InputError(f"expected one image, got a {type(image).__name__} of {len(image)}; give one of them")
     else:
-        raise InputError(f"expected a path, array, PIL image or tensor, got {type(image).__name__}")
+        raise InputError(
+            f"expected a path, array, PIL image, tensor or Ultralytics' Results, got {type(image).__name__}"
+        )
     array.flags.writeable = False
     return array
+
+
+def name_image(image: ImageLike, number: int) -> str:
+    """What an image is called: by its path, or ``image 3``.
+
+    Args:
+        image: as for :func:`read_image`.
+        number: its place among those given.
+    """
+    if kind_of(image) == "Results":
+        return str(getattr(image, "path", None) or f"image {number}")
+    return str(image) if isinstance(image, str | PathLike) else f"image {number}"
 
 
 def _read_file(path: str | PathLike[str], read: Callable[[], bytes]) -> NDArray[np.uint8]:
