@@ -124,10 +124,21 @@ def test_the_page_on_extending_shows_what_the_examples_run():
     assert all(part in run for part in shown)
 
 
-def test_the_page_on_python_shows_what_the_example_runs():
-    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S)
-    run = (ROOT / "examples/ask_many.py").read_text(encoding="utf-8")
-    assert all(line.strip() in run for line in shown.splitlines())
+def test_the_page_on_python_shows_what_the_examples_run():
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S)
+    examples = ["ask_many.py", "hand_over.py", "hand_over.py"]
+    for part, name in zip(shown, examples, strict=True):
+        run = (ROOT / "examples" / name).read_text(encoding="utf-8")
+        assert all(line.strip() in run for line in part.splitlines())
+
+
+def test_hand_over(image, tmp_path, capsys):
+    run_example("hand_over.py", WEIGHTS, image, tmp_path / "new")
+    counts, one, alone = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"4 boxes, 4 rows, \d{4,} letters of JSON", counts)
+    assert one.startswith(f"ImageResult('{image}', 256 x 256 pixels, 4 of 4")
+    assert alone.endswith("and by layercam")
+    assert len(list((tmp_path / "new").glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("explain*.yaml")), ids=lambda path: path.name)
