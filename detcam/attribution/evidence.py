@@ -28,13 +28,17 @@ from detcam.attribution.patches import (
 )
 from detcam.geometry import Letterbox
 from detcam.probing.frames import Frame
-from detcam.tensors.fills import soften_masks
+from detcam.tensors.fills import fade_edges
 from detcam.types import Evidence
 
 ENOUGH_SHARE = 0.8
 """A patch outside the box is sufficient if, shown with nothing but the box, it brings back this share of the score."""
 CLOSE_MARGIN = 0.2
 """Among patches whose margin (own score less the best other) is within this of the lowest, the smallest is taken."""
+NEARLY_IN_SHARE = 0.8
+"""A patch lies in another that holds this share of its area."""
+CONTROLS_AT_ONCE = 4
+"""Controls tried before it is asked whether one of them costs the box as well."""
 SURROUNDINGS_GROWTHS = (2.0, 0.0)
 """Surroundings are removed within the box enlarged so many times, and then everywhere (0)."""
 
@@ -58,12 +62,11 @@ def find_evidence(
     if not proposed or is_gone(frame.own_class_scores, conf):
         return None
     fills = list(frame.fills)
-    first = _scores_without(frame, proposed, fills[:1])
-    patches = [one for one, scores in zip(proposed, first[:, 0], strict=True) if is_gone(scores, conf)]
-    if not patches:
+    first = _lost_first(frame, proposed, fills[0], conf)
+    if not first:
         return None
-    kept = first[[i for i, scores in enumerate(first[:, 0]) if is_gone(scores, conf)]]
-    after = torch.cat([kept, _scores_without(frame, patches, fills[1:])], 1)
+    patches = [proposed[i] for i in first]
+    after = torch.cat([torch.stack(list(first.values()))[:, None], _scores_without(frame, patches, fills[1:])], 1)
     flips = [i for i in range(len(patches)) if all(is_gone(scores, conf) for scores in after[i])]
     if not flips:
         return None
@@ -85,17 +88,54 @@ def find_evidence(
         controls = propose_controls(frame, patches[best], len(proposed))
         if not controls:
             continue
-        elsewhere = _scores_without(frame, controls, fills[:1])
-        worst = min(range(len(controls)), key=lambda i: float(elsewhere[i, 0, 0]))
-        if any(is_gone(scores, conf) for scores in elsewhere[:, 0]):
+        left = _least_without(frame, controls, fills[0], conf)
+        if left is None:
             continue
         placed = [_in_whole(whole, frame, patch) for patch in patches[best]]
-        same = frame.image.shape == whole.image.shape
-        final = after[best] if same else _scores_without(whole, [placed], fills)[0]
-        if not all(is_gone(scores, conf) for scores in final):
-            continue
-        return _evidence(whole, placed, final, before, float(elsewhere[worst, 0, 0]), letterbox, conf)
+        final = after[best]
+        if frame.image.shape != whole.image.shape:
+            scores = [_scores_without(whole, [placed], [fill])[0, 0] for fill in fills[:1]]
+            if is_gone(scores[0], conf):
+                scores += [_scores_without(whole, [placed], [fill])[0, 0] for fill in fills[1:]]
+            final = torch.stack(scores)
+        if all(is_gone(scores, conf) for scores in final):
+            return _evidence(whole, placed, final, before, left, letterbox, conf)
     return None
+
+
+def _lost_first(
+    frame: Frame, proposed: Sequence[Sequence[Rectangle]], fill: str, conf: float
+) -> dict[int, Tensor]:
+    """The scores (class,) without each of the proposed patches without which the box is gone under one fill, by number.
+
+    Those that lie in no other are tried first; of the others, those that lie in one of which the box is gone.
+    """
+    holders = [[n for n, other in enumerate(proposed) if n != i and _lies_in(own, other)] for i, own in enumerate(proposed)]
+    lost: dict[int, Tensor] = {}
+    for wave in ([i for i, held_by in enumerate(holders) if not held_by],
+                 [i for i, held_by in enumerate(holders) if held_by]):  # fmt: skip
+        tried = [i for i in wave if not holders[i] or any(n in lost for n in holders[i])]
+        scores = _scores_without(frame, [proposed[i] for i in tried], [fill])[:, 0] if tried else []
+        lost |= {i: own for i, own in zip(tried, scores, strict=True) if is_gone(own, conf)}
+    return dict(sorted(lost.items()))
+
+
+def _least_without(frame: Frame, controls: Sequence[Sequence[Rectangle]], fill: str, conf: float) -> float | None:
+    """The least score without one of the controls; None as soon as the box is gone without one."""
+    least = float("inf")
+    for first in range(0, len(controls), CONTROLS_AT_ONCE):
+        scores = _scores_without(frame, controls[first : first + CONTROLS_AT_ONCE], [fill])[:, 0]
+        if any(is_gone(one, conf) for one in scores):
+            return None
+        least = min(least, float(scores[:, 0].min()))
+    return least
+
+
+def _lies_in(own: Sequence[Rectangle], others: Sequence[Rectangle]) -> bool:
+    """Whether each of some patches lies in one of others, nearly, and is smaller."""
+    if sum(map(area_of, own)) >= sum(map(area_of, others)):
+        return False
+    return all(any(shared_area(one, other) >= NEARLY_IN_SHARE * area_of(one) for other in others) for one in own)
 
 
 def find_surroundings(whole: Frame, letterbox: Letterbox, conf: float, before: float) -> Evidence | None:
@@ -135,7 +175,7 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
         kept = _masks(frame, [[*sets[i], box] for i in beyond])
-        images = frame.without(1 - soften_masks(kept, frame.inside), "mean")
+        images = frame.without(1 - fade_edges(kept, frame.inside), "mean")
         own = frame.own_class_scores.cpu()
         for i, scores in zip(beyond, frame.class_scores(images).cpu(), strict=True):
             enough[i] = not is_gone(scores, conf) and bool(scores[0] >= ENOUGH_SHARE * own[0])
@@ -171,7 +211,7 @@ def _rival(after: Tensor, conf: float) -> int:
 def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Sequence[str]) -> Tensor:
     """The scores (set, fill, class) without each set of patches, under some fills."""
     masks = _masks(frame, sets)
-    soft = soften_masks(masks, frame.inside)
+    soft = fade_edges(masks, frame.inside)
     images = torch.cat([frame.without(soft, fill) for fill in fills])
     return frame.class_scores(images).float().view(len(fills), len(sets), -1).transpose(0, 1).cpu()
 

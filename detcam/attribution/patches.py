@@ -27,7 +27,7 @@ RIM_SHARE = 0.04
 """Heat within this share of the box's longer side around it counts as the box's."""
 OUTSIDE_PEAK_SHARES = (0.03, 0.1, 0.3, 0.6)
 """Outside the box, what is at least such a share of the hottest there is one part."""
-PATCH_GROWTH = 1.8
+PATCH_GROWTHS = (1.4, 2.0)
 """The first parts outside the box are tried enlarged so many times as well."""
 PAIRED_PATCHES = 3
 """Every two of the first so many patches are tried together."""
@@ -73,11 +73,13 @@ def propose_patches(frame: Frame, heat: Tensor, outside: bool = True) -> list[li
             parts = _connected(frame, beyond >= share * beyond.max(), beyond)
             pairs += [parts] if len(parts) == PARTS_PER_SHARE else []
             patches += parts
-        pairs += [[_grown(frame, patch) for patch in pair] for pair in pairs[:1]]
-        patches += [_grown(frame, patch) for patch in patches[:PARTS_PER_SHARE]]
+        for growth in PATCH_GROWTHS:
+            pairs += [[_grown(frame, patch, growth) for patch in pair] for pair in pairs[:1]]
+            patches += [_grown(frame, patch, growth) for patch in patches[:PARTS_PER_SHARE]]
     for share in HOT_AREA_SHARES:
         least = local.flatten().topk(max(round(share * area), 1)).values[-1]
-        patches += _connected(frame, (local >= least) & (local > 0), local)
+        parts = _connected(frame, (local >= least) & (local > 0), local)
+        patches += parts + [_grown(frame, patch, PATCH_GROWTHS[0]) for patch in parts]
     kept: list[Rectangle] = []
     for patch in patches:
         limit = 2 * most if is_outside(patch, (x1, y1, x2, y2)) else most
@@ -114,10 +116,10 @@ def _widened(frame: Frame, patch: Rectangle) -> Rectangle:
     return left, top, right, bottom
 
 
-def _grown(frame: Frame, patch: Rectangle) -> Rectangle:
+def _grown(frame: Frame, patch: Rectangle, growth: float) -> Rectangle:
     """A patch made larger about its centre, cut to the frame: the map may have found but a corner of what counts."""
     left, top, right, bottom = patch
-    spare_x, spare_y = (round((PATCH_GROWTH - 1) / 2 * side) for side in (right - left, bottom - top))
+    spare_x, spare_y = (round((growth - 1) / 2 * side) for side in (right - left, bottom - top))
     return clip_to_frame(frame, (left - spare_x, top - spare_y, right + spare_x, bottom + spare_y))
 
 

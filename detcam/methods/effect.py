@@ -42,6 +42,8 @@ SEARCH_PASSES = 80
 """Passes over its frame that a search outside a box is given at least, as long as there are any."""
 REFERENCE_IMAGES = 5
 """Images asked about before any window is hidden."""
+MIN_SCORE_CHANGE = 0.01
+"""A score that changes by less than this when everything is replaced is too small to explain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +67,8 @@ class ReferenceValues:
 
     @property
     def has_effect(self) -> bool:
-        """Whether replacing anything costs anything; of a sum, one part may outweigh another."""
-        return not self.frame.tracked or self.full > min(self.blank, self.alone)
+        """Whether replacing anything costs a score; of another target's sum, one part may outweigh another."""
+        return not self.frame.tracked or self.full - min(self.blank, self.alone) >= MIN_SCORE_CHANGE
 
     @property
     def needs_outside_search(self) -> bool:

@@ -87,9 +87,35 @@ def soften_masks(parts: Tensor, inside: Tensor) -> Tensor:
     Returns:
         float32 (n, h, w) in [0, 1], zero in the padding.
     """
-    rows, columns = (int(inside.any(axis).sum()) for axis in (1, 0))
-    sigma = SOFT_EDGE_SHARE * max(rows, columns)
-    radius = math.ceil(sigma)
+    return _faded(parts, inside, math.ceil(edge_width(inside)), edge_width(inside))
+
+
+def fade_edges(parts: Tensor, inside: Tensor) -> Tensor:
+    """Masks with edges that fade, half of which is left where the edge was.
+
+    The edge fades with a standard deviation of 1.2 % of the image's longer side.
+
+    Args:
+        parts: bool (n, h, w), what is removed.
+        inside: bool (h, w), False in the padding.
+
+    Returns:
+        float32 (n, h, w) in [0, 1], zero in the padding.
+    """
+    return _faded(parts, inside, 0, edge_width(inside) / 2)
+
+
+def edge_width(inside: Tensor) -> float:
+    """The standard deviation of a soft edge, pixels.
+
+    Args:
+        inside: bool (h, w), False in the padding.
+    """
+    return SOFT_EDGE_SHARE * max(int(inside.any(axis).sum()) for axis in (1, 0))
+
+
+def _faded(parts: Tensor, inside: Tensor, radius: int, sigma: float) -> Tensor:
+    """Masks (n, h, w) grown by a radius, pixels, with soft edges."""
     covered = gaussian_blur(inside[None].float(), sigma)[0].clamp(min=1e-6)  # nothing fades at the image's own edge
     soft = torch.zeros(parts.shape, device=parts.device)
     reach = radius + math.ceil(3 * sigma)
