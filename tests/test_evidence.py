@@ -8,7 +8,7 @@ from detcam.attribution.evidence import find_evidence, find_surroundings, is_gon
 from detcam.attribution.patches import area_of, propose_controls, propose_patches, shared_area
 from detcam.attribution.sentence import place_of
 from detcam.geometry import Letterbox
-from detcam.tensors.fills import soften_masks
+from detcam.tensors.fills import fade_edges
 from support.known_frames import BOX, CAUSE, LETTERBOX, SIZE, HandMade, Pictured, found_by, hot_at, left_of
 
 
@@ -120,7 +120,7 @@ def test_one_of_two_causes_that_are_each_enough_is_no_evidence_and_both_are():
     heat[40:52, 8:20] = 0
     assert find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9) is None
     middles = torch.zeros(SIZE)
-    middles[12:16, 74:78] = middles[44:48, 12:16] = 1
+    middles[11:17, 73:79] = middles[43:49, 11:17] = 1
     middles[26:30, 36:40] = 0.9
     found = find_evidence(frame, frame, middles, LETTERBOX, 0.25, 0.9)
     assert len(found.patches) == 2, "a map of the causes' middles is enough to find both"
@@ -154,12 +154,12 @@ def frame_scores_without(frame, sets):
     for mask, patches in zip(masks, sets, strict=True):
         for x1, y1, x2, y2 in patches:
             mask[y1:y2, x1:x2] = True
-    return frame.class_scores(frame.without(soften_masks(masks, frame.inside), "blur"))
+    return frame.class_scores(frame.without(fade_edges(masks, frame.inside), "blur"))
 
 
 def test_scores_without_the_patch_are_means_over_the_fills():
     def judge(images):
-        cause = left_of(images, CAUSE)
+        cause = left_of(images, [CAUSE[0] + 3, CAUSE[1] + 3, CAUSE[2] - 3, CAUSE[3] - 3])  # what fades is further out
         lost = cause < 0.5
         own = torch.where(lost, 0.02 + 0.1 * cause, 0.9)
         return torch.stack([own, torch.where(lost, 0.6 + 0.2 * cause, 0.0)], 1)

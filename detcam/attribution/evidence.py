@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detcam.attribution.patches import (
-    PARTS_PER_SHARE,
     Rectangle,
     area_of,
     clip_to_frame,
@@ -37,6 +36,9 @@ CLOSE_MARGIN = 0.2
 """Among patches whose margin (own score less the best other) is within this of the lowest, the smallest is taken."""
 NEARLY_IN_SHARE = 0.8
 """A patch lies in another that holds this share of its area."""
+PATCHES_CHECKED = 2
+"""Of the patches that cost the box, so many are compared with controls and tried on the whole image, and the one that
+costs most if they fail."""
 CONTROLS_AT_ONCE = 4
 """Controls tried before it is asked whether one of them costs the box as well."""
 SURROUNDINGS_GROWTHS = (2.0, 0.0)
@@ -84,7 +86,8 @@ def find_evidence(
         return not becomes, not sufficient[i], costs, sum(map(area_of, patches[i]))
 
     ranked = sorted(flips, key=rank)
-    for best in ranked[:PARTS_PER_SHARE]:
+    surest = min(flips, key=lambda i: (_rival(after[i], conf) == 0, margins[i], -sum(map(area_of, patches[i]))))
+    for best in dict.fromkeys((*ranked[:PATCHES_CHECKED], surest)):
         controls = propose_controls(frame, patches[best], len(proposed))
         if not controls:
             continue
@@ -103,20 +106,18 @@ def find_evidence(
     return None
 
 
-def _lost_first(
-    frame: Frame, proposed: Sequence[Sequence[Rectangle]], fill: str, conf: float
-) -> dict[int, Tensor]:
+def _lost_first(frame: Frame, proposed: Sequence[Sequence[Rectangle]], fill: str, conf: float) -> dict[int, Tensor]:
     """The scores (class,) without each of the proposed patches without which the box is gone under one fill, by number.
 
     Those that lie in no other are tried first; of the others, those that lie in one of which the box is gone.
     """
-    holders = [[n for n, other in enumerate(proposed) if n != i and _lies_in(own, other)] for i, own in enumerate(proposed)]
+    holders = [[n for n, other in enumerate(proposed) if _lies_in(own, other)] for own in proposed]
     lost: dict[int, Tensor] = {}
-    for wave in ([i for i, held_by in enumerate(holders) if not held_by],
-                 [i for i, held_by in enumerate(holders) if held_by]):  # fmt: skip
-        tried = [i for i in wave if not holders[i] or any(n in lost for n in holders[i])]
-        scores = _scores_without(frame, [proposed[i] for i in tried], [fill])[:, 0] if tried else []
-        lost |= {i: own for i, own in zip(tried, scores, strict=True) if is_gone(own, conf)}
+    for held in (False, True):
+        numbers = [i for i, own in enumerate(holders) if bool(own) == held and (not held or lost.keys() & set(own))]
+        if numbers:
+            scores = _scores_without(frame, [proposed[i] for i in numbers], [fill])[:, 0]
+            lost |= {i: own for i, own in zip(numbers, scores, strict=True) if is_gone(own, conf)}
     return dict(sorted(lost.items()))
 
 
