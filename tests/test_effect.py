@@ -104,6 +104,12 @@ def test_what_was_not_found_is_not_painted():
     assert not learn_effects(frame).any()
 
 
+@pytest.mark.parametrize(("score", "painted"), [(0.02, True), (0.009, False)])
+def test_a_score_too_small_to_explain_has_no_map(score, painted):
+    frame = known_frame([(46, 34, 56, 44)], lambda share: score * share)
+    assert bool(learn_effects(frame).any()) == painted
+
+
 def test_nothing_outside_is_painted_where_the_box_alone_keeps_the_score():
     frame = known_frame([(46, 34, 56, 44)])
     heat = learn_effects(frame).numpy()

@@ -124,3 +124,18 @@ def test_a_patch_outside_that_holds_the_whole_cause_is_told_before_one_that_hold
     frame = Pictured(judge)
     evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
     assert area_of(evidence.patches[0].tolist()) >= area_of(whole_cause)
+
+
+def test_where_the_smaller_patches_fail_the_one_that_costs_most_is_told():
+    """In the frame all three cost the box; on the whole image only the largest does, without which least is left."""
+    whole = Pictured(lambda images: torch.where(left_of(images, WIDE) < 0.4, 0.05, 0.9)[:, None], (128, 192))
+
+    def judge(images):
+        core = left_of(images, (44, 31, 46, 33)) < 0.3
+        return torch.where(core, 0.2 * left_of(images, WIDE), 0.9)[:, None]
+
+    frame = Pictured(judge)
+    heat = torch.zeros(128, 192)
+    heat[: SIZE[0], : SIZE[1]] = hot_core()
+    evidence = find_evidence(whole, frame, heat, Letterbox((128, 192), (128, 192), (128, 192), (0, 0)), 0.25, 0.9)
+    assert area_of(evidence.patches[0].tolist()) >= 300

@@ -15,7 +15,7 @@ from detcam.attribution.receipt import CONTROL_COUNT, HOT_AREA_SHARE, _moved, fa
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
-from detcam.tensors.fills import SOFT_EDGE_SHARE, gaussian_blur, soften_masks
+from detcam.tensors.fills import SOFT_EDGE_SHARE, fade_edges, gaussian_blur, soften_masks
 from support.known_subject import KnownSubject
 
 
@@ -117,6 +117,18 @@ def test_soft_edges_are_those_of_the_whole_image_although_only_the_surroundings_
     covered = gaussian_blur(inside[None].float(), sigma).clamp(min=1e-6)
     expected = (gaussian_blur(grown * inside, sigma) / covered * inside).clamp(0, 1)
     assert torch.allclose(soften_masks(parts, inside), expected, atol=1e-6)
+
+
+def test_what_fades_at_an_outline_is_half_gone_there_and_wholly_gone_within():
+    inside, part = torch.ones(200, 300, dtype=torch.bool), torch.zeros(1, 200, 300, dtype=torch.bool)
+    part[:, 60:120, 100:180] = True
+    (soft,) = fade_edges(part, inside)
+    (grown,) = soften_masks(part, inside)
+    assert float(soft[90, 99:101].mean()) == pytest.approx(0.5, abs=1e-4)  # the outline runs between two pixels
+    assert float(soft[59:61, 140].mean()) == pytest.approx(0.5, abs=1e-4)
+    assert float(soft[65:115, 105:175].min()) > 0.99
+    assert float(soft[:, :92].max()) == 0
+    assert float(grown[90, 99]) > 0.8  # what receipts remove reaches beyond its part
 
 
 class SeveralSubjects(KnownSubject):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detcam.drawing.captions import INK, MUTED, PAPER, draw_lines, line_height
+from detcam.drawing.captions import INK, MOST_LINES, MUTED, PAPER, draw_lines, line_height
 from detcam.drawing.fonts import wrapped
 from detcam.drawing.heat import shown_heat
 from detcam.drawing.key import draw_key
@@ -141,7 +141,7 @@ def _tile(number: int, explanation: Explanation, small: Explanation, width: int,
     return Tile(
         wrapped(f"{number} \N{MIDDLE DOT} {explanation.detection.caption}", TEXT_PX, width, 1),
         Image.fromarray(framed),
-        wrapped(shown_sentence(explanation), TEXT_PX, width, 5),
+        wrapped(shown_sentence(explanation), TEXT_PX, width, MOST_LINES),
         wrapped(note_of(explanation), SMALL_TEXT_PX, width, 2),
     )
 
