@@ -171,6 +171,15 @@ def test_rows_of_classes_and_confusions():
     assert errors.precision.map50 == pytest.approx(1 / 6)
 
 
+def test_confusions_as_frequent_are_in_the_order_of_the_classes():
+    kinds = [(COW, DOG), (DOG, CAT), (COW, CAT), (CAT, COW)]
+    images = [labelled(truth((0, 0, 10, 10), true)) for _, true in kinds]
+    errors = find_errors(images, [[found((0, 0, 10, 10), taken)] for taken, _ in kinds])
+    assert [(pair.predicted, pair.truth, pair.count) for pair in errors.confusions] == [
+        ("cat", "cow", 1), ("dog", "cat", 1), ("cow", "cat", 1), ("cow", "dog", 1),
+    ]  # fmt: skip
+
+
 def test_nothing_found_and_nothing_there():
     errors, image = one_image([A_CAT, FAR_DOG], [])
     assert errors.counts == {**dict.fromkeys(TYPES, 0), "Miss": 2}
