@@ -110,7 +110,9 @@ class Trial:
             by_speed[time.process_time() - start, item.nodeid] = item, ran
         assert not session.testsfailed, f"a test fails while {self.path} is as it is"
         tests = [by_speed[key] for key in sorted(by_speed)]
-        assert survives(module, source, session, [item for item, _ in tests]), f"a test fails with {self.path} read again"
+        assert survives(module, source, session, [item for item, _ in tests]), (
+            "a test fails where it is only read again"
+        )
         alive, tried = 0, 0
         for changed, line, what in islice(mutants_of(source, self.seed), self.count):
             inside = {span for span in spans if span[0] <= line <= span[1]}
