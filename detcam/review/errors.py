@@ -1,6 +1,7 @@
 """What kind of error each detection is: TIDE's types (Bolya et al. 2020, arXiv:2008.08115), and what each type costs.
 
-Types are told apart in the order of TIDE's package, tidecv 1.0.1, thresholds compared as it compares them:
+Types are told apart in the order of TIDE's package, tidecv 1.0.1, thresholds compared as it compares them. The IoU is
+that of boxes, or of what the detector is for (:mod:`detcam.review.overlaps`):
 
 ========  ===========================================================================================================
 TP        claims a truth: by falling confidence, each detection takes the unclaimed truth of its class it overlaps most,
@@ -30,11 +31,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from detcam.data import LabelledImage, Truth
-from detcam.geometry import iou_matrix
 from detcam.review.matching import AveragePrecision, average_precision
+from detcam.review.overlaps import MatchedBy, Overlaps, choose, measure, measure_set
 from detcam.types import Detection
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ class DetectionOutcome:
     """What became of one detection.
 
     Attributes:
-        error: ``TP``, an error's type, or ``ignored`` where a crowd took it.
+        error: ``TP``, an error's type, or ``ignored`` where a crowd or another truth that is left out took it.
         truth: index among the image's truths: what it claimed or is confused with, or the crowd; None for ``Bkg``.
         truth_class: the class of that truth.
-        iou: with that truth; for ``Bkg`` the largest with any; for ``ignored`` the share of the box in the crowd.
+        iou: with that truth, of what is compared (:data:`detcam.review.overlaps.MatchedBy`); for ``Bkg`` the largest
+            with any; for ``ignored`` the share of the detection in the crowd.
     """
 
     error: str
@@ -66,18 +67,20 @@ class DetectionOutcome:
 
 @dataclass(frozen=True)
 class TruthOutcome:
-    """What became of one truth. A crowd is neither found nor missed.
+    """What became of one truth. A crowd is neither found nor missed, nor is one without the shape that is compared.
 
     Attributes:
         found_by: index among the image's detections of the true positive.
         explained_by: of the most confident Loc or Cls error confused with it, if nothing found it. It may be a
             detection that is ``ignored``.
         missed: neither of the two.
+        left_out: whether it is neither found nor missed.
     """
 
     found_by: int | None
     explained_by: int | None
     missed: bool
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,12 @@ class ImageErrors:
     Attributes:
         detections: in the order the detections were given.
         truths: in the order the truths were given.
+        matched_by: what was compared.
     """
 
     detections: tuple[DetectionOutcome, ...]
     truths: tuple[TruthOutcome, ...]
+    matched_by: MatchedBy = "box"
 
 
 @dataclass(frozen=True)
@@ -151,25 +156,37 @@ class Errors:
     precision: AveragePrecision
 
 
-def find_errors(images: Sequence[LabelledImage], detections: Sequence[Sequence[Detection]]) -> Errors:
+def find_errors(
+    images: Sequence[LabelledImage],
+    detections: Sequence[Sequence[Detection]],
+    overlaps: Sequence[Overlaps] | None = None,
+) -> Errors:
     """Type every detection and every truth of a labelled set, and weigh the types.
 
     Args:
         images: with their truths, whose classes are those of the detections.
         detections: one sequence for each image, in any order; the caller has chosen the score threshold.
+        overlaps: of each image; None measures them by the detections' own shape, where truths have it.
 
     Raises:
         ValueError: not one sequence of detections for each image.
+        UsageError: the detections have another number of keypoints than the truths.
     """
-    precision = average_precision(images, detections)
-    outcomes = tuple(image_errors(image.truths, several) for image, several in zip(images, detections, strict=True))
+    if len(images) != len(detections):
+        raise ValueError(f"each image needs its detections: got {len(images)} images and {len(detections)} sequences")
+    overlaps = measure_set(images, detections) if overlaps is None else overlaps
+    precision = average_precision(images, detections, overlaps)
+    outcomes = tuple(
+        image_errors(image.truths, several, own)
+        for image, several, own in zip(images, detections, overlaps, strict=True)
+    )
     names: dict[int, str] = {}
     rows = {class_id: Counter[str]() for class_id in precision.ap50}
     confused = Counter[tuple[int, int]]()
     for image, several, typed in zip(images, detections, outcomes, strict=True):
         for truth, fate in zip(image.truths, typed.truths, strict=True):
             names[truth.class_id] = truth.class_name
-            if not truth.crowd:
+            if not fate.left_out:
                 rows[truth.class_id].update({"truths": 1, "Miss": int(fate.missed)})
         for detection, outcome in zip(several, typed.detections, strict=True):
             names[detection.class_id] = detection.class_name
@@ -194,19 +211,22 @@ def find_errors(images: Sequence[LabelledImage], detections: Sequence[Sequence[D
     )
 
 
-def image_errors(truths: Sequence[Truth], detections: Sequence[Detection]) -> ImageErrors:
+def image_errors(
+    truths: Sequence[Truth], detections: Sequence[Detection], overlaps: Overlaps | None = None
+) -> ImageErrors:
     """Type the detections and truths of one image.
 
     Args:
         truths: in any order.
-        detections: in any order, boxes in the same pixels as the truths'.
+        detections: in any order.
+        overlaps: of the ones with the others; None measures them by the detections' own shape, where truths have it.
     """
-    boxes, class_ids = _arrays(detections)
-    regions, true_classes = _arrays(truths)
-    crowd = np.array([truth.crowd for truth in truths], bool)
+    overlaps = measure(truths, detections, choose([truths], [detections])) if overlaps is None else overlaps
+    class_ids, true_classes = (np.array([mark.class_id for mark in marks], np.int64) for marks in (detections, truths))
+    crowd = overlaps.left_out
     same = class_ids[:, None] == true_classes
     # The last column stands for a truth that nothing overlaps, so that there always is a best one.
-    overlap = np.pad(np.where(crowd, 0, iou_matrix(boxes, regions)), ((0, 0), (0, 1)))
+    overlap = np.pad(np.where(crowd, 0, overlaps.iou), ((0, 0), (0, 1)))
     within = np.pad(same, ((0, 0), (0, 1))) * overlap
     apart = overlap - within
     order = np.argsort([-one.confidence for one in detections], kind="stable")
@@ -218,17 +238,15 @@ def image_errors(truths: Sequence[Truth], detections: Sequence[Detection]) -> Im
         ("Cls", apart.max(1) >= FOREGROUND_IOU, apart.argmax(1)),
         ("Dupe", near > FOREGROUND_IOU, nearest),  # claimed by another, or this one would have claimed it
         ("Bkg", overlap.max(1) <= BACKGROUND_IOU, place),
-        ("Both", np.ones(len(boxes), bool), place),
+        ("Both", np.ones(len(class_ids), bool), place),
     )
-    ious = overlap[np.arange(len(boxes)), partners]
+    ious = overlap[np.arange(len(class_ids)), partners]
     explained_by: dict[int, int] = {}
     for index in order[np.isin(errors, ("Loc", "Cls"))[order]].tolist():
         if found_by[partners[index]] < 0:
             explained_by.setdefault(int(partners[index]), index)
-    if crowd.any() and len(boxes):
-        shares = np.zeros(same.shape)
-        shares[:, crowd] = coco_mask.iou(_xywh(boxes), _xywh(regions[crowd]), [1] * int(crowd.sum()))
-        shares *= same
+    if crowd.any():
+        shares = overlaps.iou * (same & crowd)
         taken = (claims < 0) & (shares.max(1) > FOREGROUND_IOU)
         errors = np.where(taken, "ignored", errors)
         partners = np.where(taken, shares.argmax(1), partners)
@@ -242,21 +260,12 @@ def image_errors(truths: Sequence[Truth], detections: Sequence[Detection]) -> Im
         ),
         tuple(
             TruthOutcome(
-                by if by >= 0 else None, explained_by.get(t), by < 0 and t not in explained_by and not truth.crowd
+                by if by >= 0 else None, explained_by.get(t), by < 0 and t not in explained_by and not out, out
             )
-            for t, (truth, by) in enumerate(zip(truths, found_by[:-1].tolist(), strict=True))
+            for t, (by, out) in enumerate(zip(found_by[:-1].tolist(), crowd.tolist(), strict=True))
         ),
+        overlaps.matched_by,
     )
-
-
-def _arrays(marks: Sequence[Truth] | Sequence[Detection]) -> tuple[Array, Array]:
-    """Boxes float64 (N, 4), xyxy, and class ids (N,)."""
-    boxes = np.array([mark.xyxy for mark in marks], np.float64).reshape(-1, 4)
-    return boxes, np.array([mark.class_id for mark in marks], np.int64)
-
-
-def _xywh(boxes: Array) -> Array:
-    return np.concatenate([boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clip(0)], 1)
 
 
 def _claim(within: Array, order: Array) -> tuple[Array, Array]:
@@ -294,7 +303,7 @@ def _gains(
     start = 0
     for image, typed in zip(images, outcomes, strict=True):
         for truth, fate in zip(image.truths, typed.truths, strict=True):
-            wanted[truth.class_id] += not truth.crowd
+            wanted[truth.class_id] += not fate.left_out
             missed[truth.class_id] += fate.missed
             if fate.explained_by is not None:
                 heir = start + fate.explained_by

@@ -7,16 +7,15 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detcam.data import LabelledImage
+from detcam.review.overlaps import Overlaps, measure_set
 from detcam.types import Detection
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_DETECTIONS = 100
 """COCO's limit: of each image and class only this many detections count, the most confident."""
@@ -38,12 +37,30 @@ class AveragePrecision:
     ap50: Mapping[int, float]
 
 
-def average_precision(images: Sequence[LabelledImage], detections: Sequence[Sequence[Detection]]) -> AveragePrecision:
+class _Evaluation(COCOeval):  # type: ignore[misc]
+    """COCOeval of overlaps that are known; what it compares by itself are boxes, masks and people."""
+
+    def __init__(self, truths: COCO, answers: COCO, overlaps: Sequence[Overlaps]) -> None:
+        super().__init__(truths, answers, "bbox")
+        self.overlaps = overlaps
+
+    def computeIoU(self, image: int, class_id: int) -> Any:  # noqa: N802, its name there
+        """Of the detections of one class in descending confidence, with the truths of that class."""
+        truths, answers = self._gts[image, class_id], self._dts[image, class_id]
+        order = np.argsort([-one["score"] for one in answers], kind="stable")[: self.params.maxDets[-1]]
+        places = [answers[number]["place"] for number in order], [truth["place"] for truth in truths]
+        return self.overlaps[image].iou[np.ix_(*places)] if all(places) else []
+
+
+def average_precision(
+    images: Sequence[LabelledImage],
+    detections: Sequence[Sequence[Detection]],
+    overlaps: Sequence[Overlaps] | None = None,
+) -> AveragePrecision:
     """Average precision as COCO defines it: precision at 101 recalls, at most 100 detections to an image and class.
 
     A detection with at least the threshold's share of itself in a crowd of its class counts neither way. A box that is
-    turned inside out (x2 < x1) overlaps nothing and counts as wrong. Boxes only: rotated boxes and masks count as what
-    encloses them.
+    turned inside out (x2 < x1) overlaps nothing and counts as wrong.
 
     ``yolo val`` says more of the same detector: it lets one box be of several classes, where ``predict`` answers with
     the best, and pads images otherwise.
@@ -52,27 +69,29 @@ def average_precision(images: Sequence[LabelledImage], detections: Sequence[Sequ
         images: with their truths.
         detections: one sequence for each image, in any order. Every one counts, so average precision proper asks for a
             very low score threshold, such as 0.001.
+        overlaps: of each image; None measures them by the detections' own shape, where truths have it.
 
     Raises:
         ValueError: not one sequence of detections for each image.
     """
     if len(images) != len(detections):
         raise ValueError(f"each image needs its detections: got {len(images)} images and {len(detections)} sequences")
-    truths = [
-        {"image_id": number, "category_id": truth.class_id, "iscrowd": int(truth.crowd), **_box(truth.xyxy)}
-        for number, image in enumerate(images)
-        for truth in image.truths
+    overlaps = measure_set(images, detections) if overlaps is None else overlaps
+    truths: list[dict[str, Any]] = [
+        {"image_id": number, "category_id": truth.class_id, "iscrowd": int(out), "area": 1, "place": place}
+        for number, (image, own) in enumerate(zip(images, overlaps, strict=True))
+        for place, (truth, out) in enumerate(zip(image.truths, own.left_out, strict=True))
     ]
-    answers = [
-        {"image_id": number, "category_id": one.class_id, "score": one.confidence, **_box(one.xyxy)}
+    answers: list[dict[str, Any]] = [
+        {"image_id": number, "category_id": one.class_id, "score": one.confidence, "area": 1, "place": place}
         for number, several in enumerate(detections)
-        for one in several
+        for place, one in enumerate(several)
     ]
     classes = sorted(
         {mark["category_id"] for mark in truths if not mark["iscrowd"]} | {mark["category_id"] for mark in answers}
     )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress there
-        evaluation = COCOeval(_index(len(images), classes, truths), _index(len(images), classes, answers), "bbox")
+        evaluation = _Evaluation(_index(len(images), classes, truths), _index(len(images), classes, answers), overlaps)
         evaluation.params.areaRng = evaluation.params.areaRng[:1]  # objects of all sizes
         evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
         evaluation.params.maxDets = [MAX_DETECTIONS]
@@ -84,13 +103,6 @@ def average_precision(images: Sequence[LabelledImage], detections: Sequence[Sequ
         return AveragePrecision(math.nan, math.nan, dict.fromkeys(classes, math.nan))
     ap50 = {name: float(value) if value >= 0 else math.nan for name, value in zip(classes, precision[0], strict=True)}
     return AveragePrecision(float(precision[0, labelled].mean()), float(precision[:, labelled].mean()), ap50)
-
-
-def _box(xyxy: NDArray[Any]) -> dict[str, Any]:
-    """A box as COCO writes it. COCOeval would leave out a detection of negative area instead of counting it."""
-    x1, y1, x2, y2 = xyxy.tolist()
-    width, height = max(x2 - x1, 0.0), max(y2 - y1, 0.0)
-    return {"bbox": [x1, y1, width, height], "area": width * height}
 
 
 def _index(images: int, classes: Iterable[int], marks: Sequence[dict[str, Any]]) -> Any:
