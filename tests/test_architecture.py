@@ -110,6 +110,7 @@ def test_circles_are_found():
 def test_only_the_adapters_and_the_demos_scripts_import_the_vendor():
     users = {name for name, path in FILES.items() if any(m.split(".")[0] == "ultralytics" for m in imports_of(path))}
     inside = {"adapters.weights", "adapters.heads", "adapters.answers", "adapters.finetune", "adapters.folding"}
+    inside |= {"adapters.similarity", "adapters.masks"}
     assert users == {*inside, "demo.train", "demo.train_causes", "demo.measure"}
 
 

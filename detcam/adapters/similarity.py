@@ -41,11 +41,11 @@ def rotated_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDAr
     Returns:
         (N, M).
     """
-    return batch_probiou(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()
+    return np.asarray(batch_probiou(torch.from_numpy(boxes), torch.from_numpy(others)).numpy())
 
 
 def keypoint_similarity(
-    found: NDArray[Any], labelled: NDArray[Any], boxes: NDArray[np.float64], sigmas: Sequence[float] | None = None
+    found: NDArray[Any], labelled: NDArray[Any], boxes: NDArray[Any], sigmas: Sequence[float] | None = None
 ) -> NDArray[np.float64]:
     """COCO's object keypoint similarity (OKS), in [0, 1], with an object's area taken from its box as ``val`` does.
 
@@ -63,11 +63,11 @@ def keypoint_similarity(
     if sigmas is None:
         number = labelled.shape[1]
         sigmas = Params("keypoints").kpt_oks_sigmas.tolist() if number == 17 else [1 / number] * number
-    areas = torch.from_numpy((boxes[:, 2:] - boxes[:, :2]).prod(1) * OBJECT_SHARE_OF_BOX)
+    areas = torch.from_numpy((boxes[:, 2:] - boxes[:, :2]).prod(1) * OBJECT_SHARE_OF_BOX).double()
     of_each = kpt_iou(
         torch.from_numpy(np.asarray(labelled, np.float64)),
         torch.from_numpy(np.asarray(found, np.float64)),
         areas,
         list(sigmas),
     )
-    return of_each.T.numpy()
+    return np.asarray(of_each.T.numpy())

@@ -108,7 +108,9 @@ def print_review(result: ReviewResult, stdout: TextIO, as_json: bool = False) ->
     console.print(table)
     map50, mean = (0 if math.isnan(value) else value for value in (result.map50, result.map))
     images = result.summary["images"]
-    console.print(f"mAP50 {map50:.3f}, mAP50-95 {mean:.3f}; {images} images", highlight=False)
+    by = result.summary.get("matched_by", "box")
+    how = "" if by == "box" else f", matched by {by}"
+    console.print(f"mAP50 {map50:.3f}, mAP50-95 {mean:.3f}{how}; {images} images", highlight=False)
     for text in (*texts, f"open {result.page}"):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -122,7 +122,7 @@ def run_review(
             complain(source, f"class {name!r} ({count} labels) is none of the model's; rename it if the model has it")
         complete = False
         try:
-            reviewer = Reviewer(detector, conf, iou, explainer, seed)
+            reviewer = Reviewer(detector, conf, iou, explainer, seed, labelled.keypoint_sigmas)
             _review(folder, reviewer, labelled, max_det, progress, complain)
             complete = True
         finally:
@@ -154,7 +154,9 @@ def _review(
     )  # fmt: skip
     for path, reason in predictions.failed:
         fail(path, reason)
-    errors = find_errors(predictions.images, predictions.detections)
+    for note in predictions.notes:
+        complain("the labels", note)
+    errors = find_errors(predictions.images, predictions.detections, predictions.reported_overlaps())
     first = first_truths(labelled)
     write_json(folder.path / "summary.json", summarise(predictions, errors, labelled))
     folder.write_table("truths.parquet", truth_table(predictions, errors, first))
@@ -211,4 +213,10 @@ def fingerprint(labelled: LabelledSet) -> str:
         digest.update(os.fsencode(image.path))
         for truth in image.truths:
             digest.update(f"{truth.class_id} {truth.crowd} {truth.xyxy.tolist()}".encode())
+            if isinstance(truth.outline, tuple):
+                digest.update(repr([polygon.tolist() for polygon in truth.outline]).encode())
+            elif truth.outline is not None:
+                digest.update(repr(truth.outline["counts"]).encode())
+            if truth.keypoints is not None:
+                digest.update(truth.keypoints.tobytes())
     return digest.hexdigest()

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
-from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.masks import found_masks, labelled_masks
 from detcam.data import LabelledImage, LabelledSet
 from detcam.errors import InputError
+from detcam.geometry import Letterbox
 from detcam.io.images import read_image
+from detcam.review.overlaps import MatchedBy, Overlaps, choose, matching_notes, measure, seen_shape, told_shape
 from detcam.types import Detection
 
 LEAST_CONFIDENCE = 0.001
@@ -26,14 +29,25 @@ class Predictions:
     Attributes:
         images: those that could be read, in order.
         detections: of each, from the threshold on, in descending confidence.
-        every: of each, from 0.1 % confidence on.
+        every: of each, from 0.1 % confidence on, without its shape.
         failed: paths and reasons of the others.
+        overlaps: of ``every`` with the truths.
+        matched_by: what was compared.
+        notes: what one should know of that, in sentences.
     """
 
     images: tuple[LabelledImage, ...]
     detections: tuple[tuple[Detection, ...], ...]
     every: tuple[tuple[Detection, ...], ...]
     failed: tuple[tuple[Path, str], ...]
+    overlaps: tuple[Overlaps, ...]
+    matched_by: MatchedBy
+    notes: tuple[str, ...]
+
+    def reported_overlaps(self) -> list[Overlaps]:
+        """The overlaps of ``detections``, which are the first of ``every``, of each image."""
+        pairs = zip(self.overlaps, self.detections, strict=True)
+        return [overlaps.first(len(detections)) for overlaps, detections in pairs]
 
 
 def detect(
@@ -56,6 +70,9 @@ def detect(
         advance: called after each image with how many have been tried.
     """
     images, reported, every, failed = [], [], [], []
+    overlaps: list[Overlaps | None] = []
+    truths = [truth for image in labelled.images for truth in image.truths]
+    shape: MatchedBy | None = None
     for number, image in enumerate(labelled.images, 1):
         try:
             batch, letterboxes = model.prepare([read_image(image.path)])
@@ -63,11 +80,39 @@ def detect(
                 raw = model.forward(batch)
                 low = min(LEAST_CONFIDENCE, conf)
                 (detections,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
+            detections = tuple(sorted(detections, key=lambda one: -one.confidence))
+            shape = shape or told_shape(raw) or (seen_shape(detections, truths) if detections else None)
+            own = shape and _measure(raw, letterboxes[0], image, detections, choose(shape, truths), labelled)
         except (InputError, RuntimeError, MemoryError) as error:
             failed.append((image.path, " ".join(str(error).split())))
         else:
             images.append(image)
             every.append(tuple(replace(one, polygons=None, keypoints=None) for one in detections))
             reported.append(tuple(one for one in detections if one.confidence >= conf))
+            overlaps.append(own)
         advance(number)
-    return Predictions(tuple(images), tuple(reported), tuple(every), tuple(failed))
+    by = choose(shape or "box", truths)
+    return Predictions(
+        tuple(images), tuple(reported), tuple(every), tuple(failed),
+        tuple(
+            own or measure(image.truths, (), by, size=image.size) for own, image in zip(overlaps, images, strict=True)
+        ),
+        by, tuple(matching_notes(images, shape or "box", by)),
+    )  # fmt: skip
+
+
+def _measure(
+    raw: RawOutput,
+    letterbox: Letterbox,
+    image: LabelledImage,
+    detections: tuple[Detection, ...],
+    by: MatchedBy,
+    labelled: LabelledSet,
+) -> Overlaps:
+    """One image's overlaps; masks as the detector makes them, where its raw output has what they are made of."""
+    masks = None
+    if by == "mask" and "prototypes" in raw.extras and detections and image.truths:
+        anchors = torch.tensor([one.anchor for one in detections], device=raw.boxes.device)
+        found = found_masks(raw, 0, anchors, letterbox)
+        masks = found, labelled_masks(image.truths, letterbox, (found.shape[1], found.shape[2]))
+    return measure(image.truths, detections, by, size=image.size, sigmas=labelled.keypoint_sigmas, masks=masks)

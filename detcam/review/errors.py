@@ -34,7 +34,7 @@ import numpy as np
 
 from detcam.data import LabelledImage, Truth
 from detcam.review.matching import AveragePrecision, average_precision
-from detcam.review.overlaps import MatchedBy, Overlaps, choose, measure, measure_set
+from detcam.review.overlaps import MatchedBy, Overlaps, choose, measure, measure_set, seen_shape
 from detcam.types import Detection
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ def image_errors(
         detections: in any order.
         overlaps: of the ones with the others; None measures them by the detections' own shape, where truths have it.
     """
-    overlaps = measure(truths, detections, choose([truths], [detections])) if overlaps is None else overlaps
+    if overlaps is None:
+        overlaps = measure(truths, detections, choose(seen_shape(detections, truths), truths))
     class_ids, true_classes = (np.array([mark.class_id for mark in marks], np.int64) for marks in (detections, truths))
     crowd = overlaps.left_out
     same = class_ids[:, None] == true_classes

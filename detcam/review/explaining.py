@@ -196,7 +196,10 @@ class ErrorExplainer:
         if outcome.error == "Loc" and truth is not None:
             side, off = wrong_side(detection, truth)
             way = "out" if off > 0 else "in"
-            return f"{SIDES[side]} side {abs(off):.0f} px too far {way}: the map shows what holds it there"
+            by = image.outcomes.matched_by
+            shape = f"by its {by} it overlaps the object by {outcome.iou:.2f}; of its upright box the "
+            start = "" if by == "box" else shape
+            return f"{start}{SIDES[side]} side {abs(off):.0f} px too far {way}: the map shows what holds it there"
         if outcome.error == "Dupe" and original is not None:
             shared = shared_mass(explanations[number].heatmap.array, explanations[original].heatmap.array)
             return f"second box on one {detection.class_name}: {shared:.0%} of its evidence is the other box's too"

@@ -8,11 +8,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from detcam.adapters.base import RawOutput
+from detcam.adapters.similarity import keypoint_similarity, rotated_boxes, rotated_iou
 from detcam.data import Truth
 from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
+from detcam.review.overlaps import MatchedBy, outline_points
 from detcam.types import Detection
 
 NEAR_IOU = 0.5
@@ -21,6 +24,7 @@ IOU_SLACK = 0.02
 """Boxes are cut to the image and scaled back after suppression, so their overlap is not quite what it was."""
 FIRED_PROBABILITY = 0.05
 """Below this probability, a raw prediction does not count as one of the class."""
+_NAMES = {"box": "IoU", "rotated box": "rotated IoU", "mask": "a box of IoU", "keypoints": "keypoint similarity"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def trace_miss(
     names: Mapping[int, str],
     conf: float,
     iou: float,
+    by: MatchedBy = "box",
+    sigmas: Sequence[float] | None = None,
 ) -> MissTrace:
     """Follow a missed object through the raw predictions.
 
@@ -66,6 +72,8 @@ def trace_miss(
         names: the model's classes.
         conf: the threshold they passed.
         iou: the overlap above which the weaker of two boxes was suppressed.
+        by: what detections are matched by. Raw predictions have no masks yet: they are compared by their boxes.
+        sigmas: as :attr:`detcam.data.LabelledSet.keypoint_sigmas`.
 
     Raises:
         InputError: the detector made no raw prediction at all.
@@ -76,7 +84,9 @@ def trace_miss(
         boxes = raw.boxes_for(truth.class_id)[index].float().cpu().numpy()
     if not len(boxes):
         raise InputError("the detector made no raw prediction for this image")
-    overlap = iou_matrix(box[None], boxes)[0]
+    overlap = _overlap(truth, raw, index, letterbox, by, sigmas)
+    if overlap is None:
+        overlap = iou_matrix(box[None], boxes)[0]
     own = every[:, truth.class_id]
     # The best of those that overlap enough; where none does, what speaks most for the box.
     near = overlap >= NEAR_IOU
@@ -106,7 +116,11 @@ def trace_miss(
             text += f"the same box was reported as {taken.class_name} ({taken.confidence:.0%})"
             return MissTrace("other_class", reported, taken, float(overlap[best]), text)
         if reported is not None:
-            text += "its box was reported, and found another object"
+            text += (
+                "its box was reported, but its mask did not find this object"
+                if by == "mask"
+                else "its box was reported, and found another object"
+            )
             return MissTrace("suppressed", reported, own_raw, float(overlap[best]), text)
         top = int(every[best, raw.first_class :].argmax()) + raw.first_class
         if top != truth.class_id:  # a prediction is suppressed as what it is most sure of
@@ -125,8 +139,23 @@ def trace_miss(
         return MissTrace("below_threshold", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
     text = f"no raw prediction over it was more than {sure:.1%} sure of {name}"
     if not near.any():
-        text = f"no raw prediction overlaps it by half: the closest has IoU {overlap[best]:.2f}"
+        text = f"no raw prediction overlaps it by half: the closest has {_NAMES[by]} {overlap[best]:.2f}"
     return MissTrace("never_fired", None, raw_detection(best, truth.class_id), float(overlap[best]), text)
+
+
+def _overlap(
+    truth: Truth, raw: RawOutput, index: int, letterbox: Letterbox, by: MatchedBy, sigmas: Sequence[float] | None
+) -> NDArray[np.floating] | None:
+    """Of an object with every raw prediction, (anchor,), by what those carry besides boxes; None where it is boxes."""
+    carried = raw.extras.get({"rotated box": "rotated"}.get(by, by))
+    if carried is None or by not in ("rotated box", "keypoints"):
+        return None
+    found = carried[index].detach().double().cpu().numpy()
+    if by == "rotated box":
+        return rotated_iou(found, rotated_boxes([letterbox.to_network(outline_points(truth))]))[:, 0]
+    points, box = np.array([truth.keypoints], np.float64), letterbox.to_network(truth.xyxy[None])
+    points[..., :2] = letterbox.to_network(points[..., :2])
+    return keypoint_similarity(found, points, box, sigmas)[:, 0]
 
 
 def _taker(raw: Detection, detections: Sequence[Detection], iou: float) -> int | None:

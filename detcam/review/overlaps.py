@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from detcam.adapters.base import RawOutput
 from detcam.adapters.similarity import keypoint_similarity, rotated_boxes, rotated_iou
 from detcam.data import LabelledImage, Truth
 from detcam.errors import UsageError
@@ -23,6 +24,8 @@ MatchedBy: TypeAlias = Literal["box", "rotated box", "mask", "keypoints"]
 """What is compared: upright boxes, rotated boxes by ProbIoU, masks by the IoU of their pixels, keypoints by OKS."""
 RunLengths: TypeAlias = Mapping[str, Any]
 """A mask as pycocotools has it: ``size`` (height, width) and ``counts``."""
+_OWN = {"box": "xyxy", "rotated box": "outline", "mask": "outline", "keypoints": "keypoints"}
+"""Where a truth has what is compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,34 +51,81 @@ class Overlaps:
         return Overlaps(self.matched_by, self.iou[:number], self.left_out)
 
 
-def choose(truths: Iterable[Sequence[Truth]], detections: Iterable[Sequence[Detection]]) -> MatchedBy:
-    """What a detector is judged by: the shape that its detections have, if any truth has it too, else boxes.
-
-    Four corners may be a rotated box or a mask; they are taken for a rotated box where all labels have four.
+def told_shape(raw: RawOutput) -> MatchedBy | None:
+    """The shape of a detector's predictions, where its raw output tells.
 
     Args:
-        truths: of each image.
-        detections: of each image.
+        raw: of any batch.
     """
-    found = [one for several in detections for one in several]
-    labelled = [truth for several in truths for truth in several if not truth.crowd]
+    shapes: dict[str, MatchedBy] = {"rotated": "rotated box", "mask": "mask", "keypoints": "keypoints"}
+    return next((shape for name, shape in shapes.items() if name in raw.extras), None)
+
+
+def seen_shape(detections: Iterable[Detection], truths: Iterable[Truth]) -> MatchedBy:
+    """The shape that detections have. Four corners are taken for a rotated box where all labels have four, else a mask.
+
+    Args:
+        detections: of one detector.
+        truths: of the set.
+    """
+    found = list(detections)
     if any(one.keypoints is not None for one in found):
-        return "keypoints" if any(truth.keypoints is not None for truth in labelled) else "box"
-    outlines = [truth.outline for truth in labelled if truth.outline is not None]
-    shapes = [one.polygons for one in found if one.polygons is not None]
-    if not outlines or not shapes:
+        return "keypoints"
+    outlines = [one.polygons for one in found if one.polygons is not None]
+    labelled = [truth.outline for truth in truths if truth.outline is not None and not truth.crowd]
+    if not outlines:
         return "box"
-    return "rotated box" if all(map(_is_rotated_box, [*outlines, *shapes])) else "mask"
+    return "rotated box" if all(map(_is_rotated_box, [*labelled, *outlines])) else "mask"
+
+
+def choose(shape: MatchedBy, truths: Iterable[Truth]) -> MatchedBy:
+    """What a detector is judged by: the shape of its detections if any truth has it too, else boxes.
+
+    Args:
+        shape: of the detections.
+        truths: of the set.
+    """
+    has_it = any(getattr(truth, _OWN[shape]) is not None for truth in truths if not truth.crowd)
+    return shape if has_it else "box"
+
+
+def matching_notes(images: Sequence[LabelledImage], shape: MatchedBy, by: MatchedBy) -> list[str]:
+    """What one should know of how a set is judged, in sentences.
+
+    Args:
+        images: with their truths.
+        shape: of the detections.
+        by: what is compared.
+    """
+    truths = [truth for image in images for truth in image.truths if not truth.crowd]
+    if shape != by:
+        what = {"rotated box": "rotated boxes", "mask": "masks"}.get(shape, shape)
+        return [f"the detector gives {what} and no label has any: detections are matched by their upright boxes"]
+    notes = []
+    if by in ("mask", "keypoints") and (number := sum(getattr(truth, _OWN[by]) is None for truth in truths)):
+        what = "mask" if by == "mask" else "keypoint"
+        notes.append(
+            f"{number} of {len(truths)} truths have no labelled {what}: they count neither as found nor as missed, "
+            "and detections in their boxes not as errors"
+        )
+    hidden = sum(truth.keypoints is not None and not truth.keypoints[:, 2].any() for truth in truths)
+    if by == "keypoints" and hidden:
+        notes.append(
+            f"{hidden} of {len(truths)} truths have keypoints of visibility 0 only: nothing can find them, "
+            "and they count as missed, as in Ultralytics' val"
+        )
+    return notes
 
 
 def measure_set(images: Sequence[LabelledImage], detections: Sequence[Sequence[Detection]]) -> list[Overlaps]:
-    """The overlaps of a set, by what :func:`choose` says.
+    """The overlaps of a set, by the detections' own shape where truths have it.
 
     Args:
         images: with their truths.
         detections: one sequence for each image.
     """
-    by = choose([image.truths for image in images], detections)
+    truths = [truth for image in images for truth in image.truths]
+    by = choose(seen_shape((one for several in detections for one in several), truths), truths)
     return [
         measure(image.truths, several, by, size=image.size) for image, several in zip(images, detections, strict=True)
     ]
@@ -88,6 +138,7 @@ def measure(
     *,
     size: tuple[int, int] | None = None,
     sigmas: Sequence[float] | None = None,
+    masks: tuple[Array, Array] | None = None,
 ) -> Overlaps:
     """The overlaps of one image.
 
@@ -100,25 +151,30 @@ def measure(
         by: what is compared.
         size: (height, width) of the image, pixels; None for the smallest that holds all masks.
         sigmas: as :attr:`detcam.data.LabelledSet.keypoint_sigmas`.
+        masks: of the detections (N, h, w) and of the truths (M, h, w), 0 or 1; None draws their outlines into an
+            image.
 
     Raises:
         UsageError: the detector has another number of keypoints than the set.
     """
-    own = {"keypoints": "keypoints", "mask": "outline"}.get(by, "xyxy")
+    own = "xyxy" if by == "rotated box" else _OWN[by]
     left_out = np.array([truth.crowd or getattr(truth, own) is None for truth in truths], bool)
     if not len(truths) or not len(detections):
         return Overlaps(by, np.zeros((len(detections), len(truths))), left_out)
     if by == "mask":
-        size = size or _extent([*truths, *detections])
-        masks = [run_lengths(one.polygons, one.xyxy, size) for one in detections]
-        regions = [run_lengths(truth.outline, truth.xyxy, size) for truth in truths]
-        return Overlaps(by, coco_mask.iou(masks, regions, left_out), left_out)
+        if masks is None:
+            size = size or _extent([*truths, *detections])
+            found = [run_lengths(one.polygons, one.xyxy, size) for one in detections]
+            regions = [run_lengths(truth.outline, truth.xyxy, size) for truth in truths]
+        else:
+            found, regions = ([coco_mask.encode(np.asfortranarray(mask)) for mask in several] for several in masks)
+        return Overlaps(by, coco_mask.iou(found, regions, left_out), left_out)
     boxes, places = _boxes(detections), _boxes(truths)
     iou: Array = coco_mask.iou(_xywh(boxes), _xywh(places), left_out)
     counted = [truth for truth, out in zip(truths, left_out, strict=True) if not out]
     if by == "rotated box" and counted:
-        found, labelled = (rotated_boxes([_points(mark) for mark in marks]) for marks in (detections, counted))
-        iou[:, ~left_out] = rotated_iou(found, labelled)
+        rotated = [rotated_boxes([outline_points(mark) for mark in marks]) for marks in (detections, counted)]
+        iou[:, ~left_out] = rotated_iou(*rotated)
     if by == "keypoints" and counted:
         points = np.stack([truth.keypoints for truth in counted if truth.keypoints is not None])
         iou[:, ~left_out] = keypoint_similarity(_keypoints(detections, points), points, places[~left_out], sigmas)
@@ -149,8 +205,12 @@ def _is_rotated_box(outline: object) -> bool:
     return isinstance(outline, tuple) and [len(polygon) for polygon in outline] == [4]
 
 
-def _points(mark: Truth | Detection) -> Array:
-    """Points whose smallest rotated box is that of a truth or a detection, (n, 2)."""
+def outline_points(mark: Truth | Detection) -> Array:
+    """Points whose smallest rotated box is that of a truth or a detection, (n, 2), original-image pixels.
+
+    Args:
+        mark: with an outline, or an upright box.
+    """
     outline = mark.outline if isinstance(mark, Truth) else mark.polygons
     if isinstance(outline, Mapping):
         rows, columns = np.nonzero(coco_mask.decode(run_lengths(outline, mark.xyxy, outline["size"])))
@@ -180,7 +240,7 @@ def _extent(marks: Sequence[Truth | Detection]) -> tuple[int, int]:
     """The (height, width) that holds all masks, pixels."""
     sizes = [mark.outline["size"] for mark in marks if isinstance(mark, Truth) and isinstance(mark.outline, Mapping)]
     if not sizes:
-        sizes = [np.ceil(np.concatenate([_points(mark) for mark in marks]).max(0)).astype(int).tolist()[::-1]]
+        sizes = [np.ceil(np.concatenate([outline_points(mark) for mark in marks]).max(0)).astype(int).tolist()[::-1]]
     height, width = sizes[0]
     return height, width
 

@@ -31,6 +31,7 @@ MISS_COLUMNS: dict[str, Any] = {
 REVIEW_COLUMNS: dict[str, Any] = {
     **COLUMNS,
     "error_type": pl.String, "truth_id": pl.Int64, "truth_class": pl.String, "iou": pl.Float32,
+    "matched_by": pl.String,
     "explanation": pl.String, "evidence_inside": pl.Float32, "cause": pl.String, "evidence": pl.String,
     "features": pl.List(pl.Float32), "chance": pl.List(pl.Float32), **MISS_COLUMNS,
 }  # fmt: skip
@@ -62,6 +63,7 @@ class Reviewer:
         conf, iou: its thresholds.
         explainer: of errors.
         seed: of everything random.
+        keypoint_sigmas: of the set.
     """
 
     model: DetectorAdapter
@@ -69,6 +71,7 @@ class Reviewer:
     iou: float
     explainer: ErrorExplainer
     seed: int
+    keypoint_sigmas: tuple[float, ...] | None = None
 
     def __call__(
         self, image: LabelledImage, detections: tuple[Detection, ...], outcomes: ImageErrors, first_truth: int
@@ -99,7 +102,7 @@ class Reviewer:
             row = detection_row(row_id, name, detection) if one is None else row_of(row_id, name, one.explanation)
             outcome, truth = outcomes.detections[number], reviewed.truth_of(number)
             row |= {
-                "error_type": outcome.error, "iou": outcome.iou,
+                "error_type": outcome.error, "iou": outcome.iou, "matched_by": outcomes.matched_by,
                 "truth_id": None if outcome.truth is None else first_truth + outcome.truth,
                 "truth_class": None if truth is None else truth.class_name,
             }  # fmt: skip
@@ -118,7 +121,8 @@ class Reviewer:
             if fate.missed:
                 truth = image.truths[number]
                 trace = trace_miss(
-                    truth, scene.raw, 0, scene.letterbox, detections, self.model.names, self.conf, self.iou
+                    truth, scene.raw, 0, scene.letterbox, detections, self.model.names, self.conf, self.iou,
+                    outcomes.matched_by, self.keypoint_sigmas,
                 )  # fmt: skip
                 row_id = f"{image_key(name)}-m{number:03d}"
                 answer = self.explainer.miss(name, array, trace)
@@ -129,6 +133,7 @@ class Reviewer:
                     **dict(zip(("x1", "y1", "x2", "y2"), truth.xyxy.tolist(), strict=True)),
                     "class_id": truth.class_id, "class_name": truth.class_name, "truth_class": truth.class_name,
                     "truth_id": first_truth + number, "error_type": MISS, "suppressor": suppressor,
+                    "matched_by": outcomes.matched_by,
                 })  # fmt: skip
         return rows, maps
 

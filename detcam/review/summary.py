@@ -67,9 +67,11 @@ def summarise(predictions: Predictions, errors: Errors, labelled: LabelledSet) -
         errors: their types.
         labelled: the set.
     """
-    precision = average_precision(predictions.images, predictions.every)
+    precision = average_precision(predictions.images, predictions.every, predictions.overlaps)
     return {
         "images": len(predictions.images),
+        "matched_by": predictions.matched_by,
+        "matching_notes": list(predictions.notes),
         "counts": dict(errors.counts),
         "dap": dict(errors.dap),
         "map50": precision.map50,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 import yaml
 from ultralytics import YOLO
 
@@ -48,6 +49,8 @@ def _row(thing, task, turn, seed):
     x1, y1, x2, y2 = thing.xyxy
     name = CLASSES[thing.class_id]
     top, right, bottom, left = (thing.x, y1), (x2, thing.y), (thing.x, y2), (x1, thing.y)
+    if task == "detect":
+        return f"{thing.class_id} {thing.x / SIZE} {thing.y / SIZE} {2 * thing.half / SIZE} {2 * thing.half / SIZE}"
     if task == "pose":
         hidden = (seed + thing.x) % 4
         box = [thing.x / SIZE, thing.y / SIZE, 2 * thing.half / SIZE, 2 * thing.half / SIZE]
@@ -69,19 +72,48 @@ def _row(thing, task, turn, seed):
     return " ".join(map(str, [thing.class_id, *outline.ravel().round(6)]))
 
 
-def train(folder, task, epochs=15):
-    """A detector of a task, trained on a set of :func:`write_set` from the demo's weights on; its checkpoint."""
+def label_row(detection, shift, random):
+    """A detection as a label, moved by ``shift`` pixels; None where it is not all inside the image."""
+    if detection.keypoints is not None:
+        points = detection.keypoints[:, :2] + shift + random.normal(0, 1, (len(detection.keypoints), 2))
+        x1, y1, x2, y2 = detection.xyxy / SIZE
+        values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+        values += [value for x, y in points / SIZE for value in (x, y, 2)]
+    else:
+        points = max(detection.polygons, key=len) + shift
+        values = (points / SIZE).ravel().tolist()
+    if len(points) < 3 or points.min() < 0 or points.max() > SIZE:
+        return None
+    return " ".join(map(str, [detection.class_id, *np.round(values, 6)]))
+
+
+def untrained(folder, task):
+    """A detector of a task that finds boxes as the demo's does, with masks, angles or keypoints by chance."""
+    torch.manual_seed(0)
+    model = _model(folder, task)
+    model.model.names = dict(enumerate(CLASSES))
+    path = folder / "untrained.pt"
+    model.save(path)
+    return path
+
+
+def _model(folder, task):
     described = yaml.safe_load(Path(WEIGHTS).with_name("detector.yaml").read_text())
     described["head"][-1] = [[15, 18, 21], 1, *HEADS[task]]
     if task == "pose":
         described["kpt_shape"] = KEYPOINTS["kpt_shape"]
     network = folder / "network.yaml"
     network.write_text(yaml.safe_dump(described))
-    model = YOLO(network, task=task).load(WEIGHTS)
+    return YOLO(network, task=task).load(WEIGHTS)
+
+
+def train(folder, task, epochs=15):
+    """A detector of a task, trained on a set of :func:`write_set` from the demo's weights on; its checkpoint."""
+    model = _model(folder, task)
     model.train(
         data=str(folder / "data.yaml"), epochs=epochs, imgsz=SIZE, batch=8, freeze=22, device="cpu",
-        seed=0, deterministic=True, workers=0, optimizer="AdamW", lr0=0.005, lrf=0.05, warmup_epochs=0, cos_lr=True, cache="ram",
-        mosaic=0.0, fliplr=0.0, translate=0.1, scale=0.2, erasing=0.0, plots=False, val=False, amp=False,
-        project=str(folder), name="run", exist_ok=True, verbose=False,
+        seed=0, deterministic=True, workers=0, optimizer="AdamW", lr0=0.005, lrf=0.05, warmup_epochs=0,
+        cos_lr=True, cache="ram", mosaic=0.0, fliplr=0.0, translate=0.1, scale=0.2, erasing=0.0, plots=False, val=False,
+        amp=False, project=str(folder), name="run", exist_ok=True, verbose=False,
     )  # fmt: skip
     return folder / "run" / "weights" / "last.pt"
