@@ -116,6 +116,15 @@ def coco_lengths(mask):
     return [0, *runs] if flat[0] else runs
 
 
+def test_run_lengths_have_a_rotated_box_too():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[20:30, 10:70] = 1
+    runs = {"size": [100, 100], "counts": coco_lengths(mask)}
+    label = Truth("", [10, 20, 70, 30], CAT, "cat", outline=runs)
+    overlaps = measure([label], [found_outline(corners(40, 25, 60, 10, 0))], "rotated box")
+    assert overlaps.iou[0, 0] == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("sigma", [None, 0.1])
 def test_keypoints_overlap_by_how_far_each_is_off_for_the_size_of_the_object(sigma):
     box, label = (0, 0, 40, 20), [(10, 10, 2), (20, 10, 1), (5, 5, 0)]

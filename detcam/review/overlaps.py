@@ -212,13 +212,14 @@ def outline_points(mark: Truth | Detection) -> Array:
         mark: with an outline, or an upright box.
     """
     outline = mark.outline if isinstance(mark, Truth) else mark.polygons
-    if isinstance(outline, Mapping):
-        rows, columns = np.nonzero(coco_mask.decode(run_lengths(outline, mark.xyxy, outline["size"])))
+    if isinstance(mark, Truth) and isinstance(outline, Mapping):
+        height, width = outline["size"]
+        rows, columns = np.nonzero(np.asarray(mark.mask(height, width)))
         return np.concatenate([np.stack([columns + x, rows + y], 1) for x in (0, 1) for y in (0, 1)])
     if not outline:
         x1, y1, x2, y2 = mark.xyxy
         return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-    return np.concatenate(outline)
+    return np.concatenate([np.asarray(polygon) for polygon in outline])
 
 
 def _keypoints(detections: Sequence[Detection], labelled: Array) -> Array:
