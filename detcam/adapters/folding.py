@@ -21,7 +21,8 @@ def fold_normalisation(model: nn.Module) -> Any:
     """
     private: Any = deepcopy(model)
     for block in private.modules():
-        if isinstance(block, Conv) and type(block).forward is Conv.forward and isinstance(block.bn, nn.BatchNorm2d):
+        plain = isinstance(block, Conv) and type(block).forward is Conv.forward and "forward" not in vars(block)
+        if plain and isinstance(block.bn, nn.BatchNorm2d):
             block.conv = fuse_conv_and_bn(block.conv, block.bn)
             block.bn = nn.Identity()
     return private.to(memory_format=torch.channels_last)

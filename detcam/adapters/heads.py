@@ -15,8 +15,19 @@ from torch import Tensor
 from ultralytics.nn.modules import head as vendor
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from detcam.adapters.base import RawOutput
+from detcam.adapters.own_forward import OwnPredictions
 from detcam.errors import WeightsError
 
+KNOWN_HEADS = frozenset(
+    getattr(vendor, name)
+    for name in (
+        "Detect", "v10Detect", "WorldDetect", "YOLOEDetect", "Segment", "Segment26", "YOLOESegment", "YOLOESegment26",
+        "Pose", "Pose26", "OBB", "OBB26", "RTDETRDecoder",
+    )
+    if hasattr(vendor, name)
+)  # fmt: skip
+"""The vendor's classes that are run here; what a subclass of one does before is run as it is."""
 PROPOSAL_CONFIDENCE = 0.001
 """What a prompt-free YOLOE's proposal filter asks of an anchor before it looks at its class."""
 
@@ -126,6 +137,44 @@ def run_head(
     return HeadOutput(logits, distances * strides[:, None], centres * strides[:, None], strides, extras)
 
 
+def read_answer(head: Any, answer: Any, raw: RawOutput, one_to_one: bool) -> OwnPredictions:
+    """What a whole model of the vendor's answered for one image, beside the same of a raw output.
+
+    Args:
+        head: the vendor's module.
+        answer: a tensor, or one with prototypes and raw predictions around it, whose nesting is the release's.
+        raw: of the same image, its boxes upright, with ``rotated`` among its extras for rotated boxes.
+        one_to_one: the NMS-free branch answered.
+    """
+    ranked = one_to_one or is_rtdetr(head)
+    extras = {name: value[0] for name, value in raw.extras.items()}
+    corners = extras.pop("rotated", raw.boxes[0])
+    boxes = corners[:, :4]
+    if corners.shape[1] == 4 and not (one_to_one or getattr(head, "xyxy", False)):
+        boxes = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+    others = [corners[:, 4:], extras.get("mask", boxes[:, :0])]
+    if "keypoints" in extras:
+        points = extras["keypoints"]
+        others.append(torch.cat([points[..., :2], points[..., 2:].sigmoid()], -1).flatten(1))
+    scores = raw.logits[0].sigmoid()
+    ours = {"boxes": boxes, "scores": scores, "extras": torch.cat(others, 1)}
+    outer = answer
+    while not isinstance(answer, Tensor):
+        outer, answer = answer, answer[0]
+    rows = answer[0] if ranked else answer[0].T
+    if len(rows) != len(scores) and not ranked:  # a prompt-free YOLOE leaves out what its filter rejects
+        kept = raw.logits[0].isfinite().any(-1)
+        ours = {name: part[kept] for name, part in ours.items()}
+    numbers = [4, 1, 1] if ranked else [4, scores.shape[1]]
+    own_boxes, own_scores, *rest = torch.split(rows, [*numbers, rows.shape[1] - sum(numbers)], 1)
+    if is_rtdetr(head):  # shares of the input
+        own_boxes = own_boxes * torch.tensor([raw.size[1], raw.size[0]] * 2, device=rows.device)
+    own = {"boxes": own_boxes, "scores": own_scores, "extras": rest[-1]}
+    if "prototypes" in extras:
+        own["prototypes"], ours["prototypes"] = outer[1][0], extras["prototypes"]
+    return OwnPredictions(own, ours, rest[0][:, 0].long() if ranked else None)
+
+
 def _per_anchor(convolutions: Any, features: Sequence[Tensor]) -> Tensor:
     """One convolution per level, all levels' cells in a row: (batch, channel, anchor)."""
     return torch.cat([conv(x).flatten(2) for conv, x in zip(convolutions, features, strict=True)], 2)
@@ -213,7 +262,8 @@ def _keypoints(head: Any, raw: Tensor, centres: Tensor, strides: Tensor) -> Tens
 def _run_decoder(head: Any, features: Sequence[Tensor], size: tuple[int, int]) -> HeadOutput:
     """RT-DETR: every query's last answer. Which queries there are is a top-k and has no gradient; their logits do."""
     head.shapes = []  # its anchors may have been cached where nothing has a gradient
-    _, (boxes, scores, *_) = type(head).forward(head, list(features))
+    known: Any = next(kind for kind in type(head).__mro__ if kind in KNOWN_HEADS)
+    _, (boxes, scores, *_) = known.forward(head, list(features))
     exact = torch.promote_types(features[0].dtype, torch.float32)
     boxes, logits = boxes.squeeze(0).to(exact), scores.squeeze(0).to(exact)
     pixels = boxes * torch.tensor([size[1], size[0]] * 2, device=boxes.device, dtype=exact)

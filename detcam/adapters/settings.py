@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +15,24 @@ from torch.nn.utils.prune import BasePruningMethod
 from detcam.errors import UsageError, is_count
 from detcam.geometry import Letterbox
 
+logger = logging.getLogger("detcam")
+
 
 def private_copy(model: nn.Module) -> Any:
     """A frozen copy in evaluation mode, without the caller's hooks; those that compute weights (pruning) stay.
 
+    A hook may change what the model answers, so a line of the log says where some were left out.
+
     Args:
         model: left as it is.
     """
+    hooked = [
+        name or "the model itself"
+        for name, module in model.named_modules()
+        if not all(map(_makes_weights, [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]))
+    ]
+    if hooked:
+        logger.warning("hooks on %s are left out: the model is explained without them", ", ".join(hooked))
     memo: dict[int, Any] = {}  # what deepcopy takes for copied already: hooks, with all they hold on to, and graphs
     for module in model.modules():
         for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):

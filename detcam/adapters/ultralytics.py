@@ -18,13 +18,16 @@ from detcam.adapters.answers import RotatedOutput, best_pairs, enclosing_boxes, 
 from detcam.adapters.base import RawOutput
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.heads import (
+    KNOWN_HEADS,
     check_head,
     has_one_to_one,
     is_class_agnostic,
     is_rtdetr,
     predicts_one_to_one,
+    read_answer,
     run_head,
 )
+from detcam.adapters.own_forward import OwnPredictions
 from detcam.adapters.torch_base import Outline, Selection
 from detcam.adapters.yolo_base import COARSEST_STRIDE, YoloDetector
 from detcam.errors import UsageError, WeightsError
@@ -80,6 +83,25 @@ class UltralyticsDetector(YoloDetector):
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
         return self.one_to_one if nms is None else _takes_one_to_one(self.head, nms)
 
+    def is_vendor_head(self, kind: type) -> bool:
+        """See :class:`~detcam.adapters.yolo_base.YoloDetector`."""
+        return kind in KNOWN_HEADS
+
+    def branches(self, head: Any) -> list[bool]:
+        """See :class:`~detcam.adapters.yolo_base.YoloDetector`."""
+        both = has_one_to_one(head) and getattr(head, "cv2", None) is not None
+        return [self.one_to_one, not self.one_to_one] if both else [self.one_to_one]
+
+    def run_whole(self, model: Any, batch: Tensor, one_to_one: bool) -> Any:
+        """See :class:`~detcam.adapters.yolo_base.YoloDetector`."""
+        if has_one_to_one(model.model[-1]):
+            model.model[-1].end2end = one_to_one
+        return model(batch)
+
+    def own_predictions(self, answer: Any, raw: RawOutput) -> OwnPredictions:
+        """See :class:`~detcam.adapters.yolo_base.YoloDetector`."""
+        return read_answer(self.head, answer, raw, self.one_to_one)
+
     @property
     def takes_crops(self) -> bool:
         """Whether parts of an image, at sizes of their own, can be given in its place; RT-DETR's input is fixed."""
@@ -97,7 +119,7 @@ class UltralyticsDetector(YoloDetector):
 
     def run_model(self, batch: Tensor) -> RawOutput:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
-        features, *prompts = self.model(batch)
+        features, *prompts = self.head_inputs(batch)
         context = prompts[0] if prompts else None
         if isinstance(features, list) and len(features) > len(self.head.f):  # YOLOE's come behind the features
             *features, context = features

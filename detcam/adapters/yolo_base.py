@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -15,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detcam.adapters.base import Layer
+from detcam.adapters.base import Layer, RawOutput
 from detcam.adapters.folding import fold_normalisation
 from detcam.adapters.layers import first_chain, measure_layers, stage_ends
+from detcam.adapters.own_forward import HeadInputs, Inputs, OwnForward, OwnPredictions, detach_head
 from detcam.adapters.settings import check_sides, names_by_index
 from detcam.adapters.torch_base import TorchDetector
+from detcam.errors import WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
 
 if TYPE_CHECKING:
@@ -34,7 +37,9 @@ PREDICTION_TOLERANCE = 0.01
 class YoloDetector(TorchDetector):
     """Base of adapters for models whose ``model`` is a sequence of layers that ends in a detection head.
 
-    The private copy's forward pass ends with the head's inputs, as a tuple; the family runs the head itself.
+    The private copy's forward pass ends with the inputs of the vendor's head, and the family runs that itself. What a
+    subclass of the vendor's head does to them before is part of the model. Whether both give the same predictions is
+    tried as a model is loaded (:mod:`detcam.adapters.own_forward`).
 
     Args:
         model: the model.
@@ -48,6 +53,7 @@ class YoloDetector(TorchDetector):
 
     Raises:
         UsageError: ``half`` without CUDA, or a bad ``imgsz`` or ``device``.
+        WeightsError: the model's own forward pass fails, or gives other predictions.
     """
 
     def __init__(
@@ -56,8 +62,62 @@ class YoloDetector(TorchDetector):
         self.stride = max(stride, COARSEST_STRIDE)
         self.imgsz = self.check_imgsz(imgsz)
         super().__init__(model, device, half)
-        self.head = _without_head(self.model)
+        whole = None if isinstance(self.model.model[-1], HeadInputs) else OwnForward(self, self.model)
+        self.head = detach_head(self.model, self.is_vendor_head)
         self.names: Mapping[int, str] = names_by_index(getattr(model, "names", None) or range(self.head.nc))
+        if whole is not None:
+            whole.compare(self)
+
+    @abstractmethod
+    def is_vendor_head(self, kind: type) -> bool:
+        """Whether a class is a head that the family runs by itself.
+
+        Args:
+            kind: a class among those of the head and its bases.
+        """
+
+    @abstractmethod
+    def own_predictions(self, answer: Any, raw: RawOutput) -> OwnPredictions:
+        """What the model's own forward pass gave, beside the same of a raw output.
+
+        Args:
+            answer: of the whole model, for one image.
+            raw: what :meth:`forward` gives for that image.
+        """
+
+    def run_whole(self, model: Any, batch: Tensor, one_to_one: bool) -> Any:
+        """The answer of a model whose head is not detached yet.
+
+        Args:
+            model: the private copy.
+            batch: (1, 3, h, w) in [0, 1].
+            one_to_one: whether the NMS-free branch answers.
+        """
+        return model(batch)
+
+    def branches(self, head: Any) -> list[bool]:
+        """Which branches can answer, as values of ``one_to_one``; the first is that which does.
+
+        Args:
+            head: the model's last layer.
+        """
+        return [self.one_to_one]
+
+    def head_inputs(self, batch: Tensor) -> tuple[Any, ...]:
+        """What the head is given for a batch.
+
+        Raises:
+            WeightsError: something is done to the head's answer, which is not there yet.
+
+        Args:
+            batch: (B, 3, h, w) in [0, 1].
+        """
+        inputs = self.model(batch)
+        if not isinstance(inputs, Inputs):
+            raise WeightsError(
+                f"{type(self.head).__name__} or {type(self.model).__name__} changes what its head answers"
+            )
+        return inputs
 
     def check_imgsz(self, imgsz: int | Sequence[int]) -> tuple[int, int]:
         """(height, width), each rounded up to a multiple of the stride, as ``predict()`` does.
@@ -147,10 +207,3 @@ class YoloDetector(TorchDetector):
     def takes_crops(self) -> bool:
         """Whether parts of an image, at sizes of their own, can be given in its place: yes, in any stride multiple."""
         return True
-
-
-def _without_head(model: Any) -> Any:
-    """Let a private copy's forward pass end with the inputs of its head, which is returned."""
-    head = model.model[-1]
-    head.forward = lambda *inputs: inputs
-    return head

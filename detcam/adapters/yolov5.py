@@ -17,6 +17,7 @@ from torchvision.ops import nms
 
 from detcam.adapters.base import RawOutput
 from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.own_forward import OwnPredictions
 from detcam.adapters.torch_base import Outline, Selection
 from detcam.adapters.yolo_base import YoloDetector
 from detcam.errors import WeightsError
@@ -57,18 +58,30 @@ class YoloV5Detector(YoloDetector):
         inner = unwrap(model)
         head = _check_head(inner)
         self.strides = [int(stride) for stride in head.stride]
-        super().__init__(inner, device, imgsz if imgsz is not None else DEFAULT_IMGSZ, half, max(self.strides))
         # In pixels, (level, anchor, 2); from the given head: the copy's may be float16, which has too few digits.
-        sizes = head.anchors.detach().cpu().float() * head.stride.detach().cpu().float()[:, None, None]
-        self.anchor_sizes = sizes.to(self.device)
+        self.anchor_sizes = head.anchors.detach().cpu().float() * head.stride.detach().cpu().float()[:, None, None]
+        super().__init__(inner, device, imgsz if imgsz is not None else DEFAULT_IMGSZ, half, max(self.strides))
 
     def rebuild(self, device: torch.device, imgsz: tuple[int, int], half: bool, one_to_one: bool) -> YoloV5Detector:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
         return YoloV5Detector(self.model, device, imgsz, half)
 
+    def is_vendor_head(self, kind: type) -> bool:
+        """See :class:`~detcam.adapters.yolo_base.YoloDetector`."""
+        return kind.__module__.endswith("models.yolo")
+
+    def own_predictions(self, answer: Any, raw: RawOutput) -> OwnPredictions:
+        """See :class:`~detcam.adapters.yolo_base.YoloDetector`."""
+        boxes, objectness, scores = answer[0][0].split([4, 1, raw.logits.shape[2]], 1)
+        middles, sizes = (raw.boxes[0, :, :2] + raw.boxes[0, :, 2:]) / 2, raw.boxes[0, :, 2:] - raw.boxes[0, :, :2]
+        assert raw.objectness is not None
+        ours = torch.cat([raw.objectness[0][:, None], raw.logits[0]], 1).sigmoid()
+        own = {"boxes": boxes, "scores": torch.cat([objectness, scores], 1)}
+        return OwnPredictions(own, {"boxes": torch.cat([middles, sizes], 1), "scores": ours})
+
     def run_model(self, batch: Tensor) -> RawOutput:
         """See :class:`~detcam.adapters.torch_base.TorchDetector`."""
-        (features,) = self.model(batch)
+        (features,) = self.head_inputs(batch)
         outputs = [conv(x) for conv, x in zip(self.head.m, features, strict=True)]
         levels = [self._decode_level(level, output) for level, output in enumerate(outputs)]
         logits, boxes, sides = (torch.cat(parts, 1) for parts in list(zip(*levels, strict=True))[:3])
@@ -81,7 +94,7 @@ class YoloV5Detector(YoloDetector):
         A box's centre is (2 sigmoid(xy) - 0.5 + cell) x stride, its size (2 sigmoid(wh))^2 x the anchor's.
         """
         exact = torch.promote_types(self.dtype, torch.float32)  # float16 has too few digits for pixels
-        stride, shapes = self.strides[level], self.anchor_sizes[level].to(exact)
+        stride, shapes = self.strides[level], self.anchor_sizes[level].to(output.device, exact)
         rows, columns = (torch.arange(n, device=output.device, dtype=exact) + 0.5 for n in output.shape[2:])
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         middles = torch.stack([x, y], -1).flatten(0, 1).repeat(len(shapes), 1)
