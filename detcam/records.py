@@ -224,7 +224,7 @@ def optional(package: str, advice: str | None = None) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        advice = advice or f"pip install 'detcam[{package}]'"
+        advice = advice or f"pip install {package}"
         raise UsageError(f"this needs {package}: {advice} ({error})") from error
 
 

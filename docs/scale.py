@@ -2,7 +2,7 @@
 
 Run: DETCAM_DATA=<folder with weights/, coco/> python docs/scale.py
 
-One thread, so that a figure is one core's. Ray's overhead needs `pip install 'detcam[ray]'` and is left out without it.
+One thread, so that a figure is one core's. Ray's overhead needs `pip install 'ray[data]'` and is left out without it.
 """
 
 from __future__ import annotations

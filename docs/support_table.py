@@ -1,7 +1,8 @@
-"""Make ``docs/support.md`` from a run: ``python docs/support_table.py``. Nothing in the table is written by hand.
+"""Make ``docs/support.md`` from a run: ``python docs/support_table.py``. Nothing in its tables is written by hand.
 
 Each cell is the outcome of calling the test that proves it, and the methods column of explaining a detection with every
-method there is.
+method there is. ``python docs/support_table.py files`` makes the second table alone, of weights as files, and leaves
+the first as it is.
 """
 
 import sys
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,12 +26,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import test_classifier  # noqa: E402
 import test_families  # noqa: E402
+import test_saved_weights  # noqa: E402
 import test_tasks  # noqa: E402
 import test_torchvision  # noqa: E402
 import test_yolov5  # noqa: E402
 from support.data import real  # noqa: E402
 from support.images import photograph  # noqa: E402
 
+FILES_HEADING = "## Weights as files"
 OUT = Path(__file__).with_name("support.md")
 YOLOV5 = [("yolov5n-original", "yolov5n-original.pt", "coco/images"),
           ("yolov5-plates-original", "yolov5-plates-original.pt", "plates/images")]  # fmt: skip
@@ -118,21 +122,58 @@ def yolov5_rows() -> list[str]:
     return rows
 
 
-def main() -> None:
-    """Run everything and write the table."""
-    torch.set_num_threads(2)
+def file_rows() -> list[str]:
+    """The smallest of every family, saved in every way; read sealed and with trust, and compared with ``predict()``."""
+    rows = []
+    for name in track([*test_saved_weights.SMALL, *test_saved_weights.OTHERS], "Files"):
+        cells = []
+        for way in test_saved_weights.WAYS:
+            if way == "trained" and name.startswith(("yoloe", "yolov8s-world")):
+                cells.append("needs a text model")
+                continue
+            with TemporaryDirectory() as folder:
+                cells.append(outcome(test_saved_weights.answers_agree, name, way, folder))
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return rows
+
+
+def families_table() -> str:
+    """The first part of the page."""
     rows = [*ultralytics_rows(), *yolov5_rows(), *torchvision_rows()]
-    versions = f"torch {torch.__version__.partition('+')[0]}, ultralytics {ultralytics.__version__}"
-    OUT.write_text(
-        f"# What is supported\n\nMade by `python docs/support_table.py` ({versions}); nothing is written by hand.\n"
+    return (
+        f"# What is supported\n\nMade by `python docs/support_table.py` ({versions()}); nothing is written by hand.\n"
         "Detections: the vendor's own on the same settings. Gradients: those of a plain forward and backward of the\n"
         "vendor's model, to 1e-5. Methods: one of every kind ("
         f"{', '.join(KINDS)}).\nRandom weights, but for original YOLOv5.\n\n"
         "| family | task | loads | detections equal | gradients equal | methods |\n"
         "|---|---|---|---|---|---|\n"
-        + "\n".join(rows) + "\n",
-        encoding="utf-8",
+        + "\n".join(rows) + "\n"
     )  # fmt: skip
+
+
+def files_table() -> str:
+    """The second part of the page."""
+    ways = list(test_saved_weights.WAYS)
+    return (
+        f"{FILES_HEADING}\n\nMade by `python docs/support_table.py files` ({versions()}). Each is a `.pt` file, read\n"
+        "without and with `--trust-weights`; yes: both give the boxes of `predict()` on it. Plain: `YOLO.save()`.\n"
+        "Fused: `fuse()`, then `save()`. Half: stored in float16, as a training stores it. Trained: an epoch on four\n"
+        "small images.\n\n"
+        f"| family | {' | '.join(ways)} |\n|---|{'---|' * len(ways)}\n" + "\n".join(file_rows()) + "\n"
+    )
+
+
+def versions() -> str:
+    """Of what the tables hang on."""
+    return f"torch {torch.__version__.partition('+')[0]}, ultralytics {ultralytics.__version__}"
+
+
+def main() -> None:
+    """Run what is asked for and write the page."""
+    torch.set_num_threads(2)
+    written = OUT.read_text(encoding="utf-8").partition(FILES_HEADING)[0].rstrip() + "\n"
+    families = written if sys.argv[1:] == ["files"] else families_table()
+    OUT.write_text(f"{families}\n{files_table()}", encoding="utf-8")
 
 
 if __name__ == "__main__":

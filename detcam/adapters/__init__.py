@@ -82,6 +82,8 @@ def load(
     import torch
     from torch import nn
 
+    from detcam.adapters.known_classes import unwrap
+
     settings: dict[str, Any] = {"device": device, "imgsz": imgsz, "half": half}
     with torch.inference_mode(False):  # the caller may be in it, and its tensors can have no gradient
         if hasattr(weights, "adjusted"):
@@ -103,6 +105,7 @@ def load(
         elif hasattr(weights, "overrides"):  # ultralytics.YOLO: a module around its module
             module = weights.model
             settings["imgsz"] = imgsz if imgsz is not None else weights.overrides.get("imgsz")
+        module = unwrap(module)
         if not isinstance(module, nn.Module) and not hasattr(module, "model"):
             raise WeightsError(
                 f"cannot explain a {type(module).__name__}; give the path of a .pt file, an ultralytics.YOLO "
@@ -154,8 +157,17 @@ def _faults_of(detector: Any) -> list[str]:
 
 
 def _adapter_for(module: Any) -> Any:
-    """The adapter class of a model."""
+    """The adapter class of a model.
+
+    Raises:
+        WeightsError: it is of a family that none is for.
+    """
+    from detcam.adapters.file_kinds import unknown_family
+
     homes = [kind.__module__ for kind in type(module).__mro__]
+    kinds = {type(part) for part in module.modules()} if hasattr(module, "modules") else set()
+    if family := unknown_family(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds):
+        raise WeightsError(f"this {type(module).__name__} cannot be explained: {family}")
     if any(home.startswith("torchvision.models.detection") for home in homes):
         from detcam.adapters.torchvision import TorchvisionDetector
 
@@ -179,9 +191,11 @@ def _adapter_for(module: Any) -> Any:
 
 def _read(path: Path, trust: bool, yolov5_repo: str | PathLike[str] | None) -> Any:
     """The model of a checkpoint, of whichever of the two formats."""
+    from detcam.adapters.file_kinds import names_in, unknown_family
     from detcam.adapters.weights import read_checkpoint
     from detcam.adapters.yolov5_weights import is_original_checkpoint, read_original_checkpoint
 
-    if path.is_file() and is_original_checkpoint(path):
+    given = trust and yolov5_repo is not None  # whatever is in the repository that is named
+    if path.is_file() and is_original_checkpoint(path) and (given or unknown_family(names_in(path)) is None):
         return read_original_checkpoint(path, None if yolov5_repo is None else Path(yolov5_repo), trust)
     return read_checkpoint(path, trust)

@@ -225,7 +225,7 @@ def onnx_detector(path_or_session: Any, names: Names | None = None, conf: float 
             runtime: Any = importlib.import_module("onnxruntime")
             session = runtime.InferenceSession(str(path_or_session), providers=["CPUExecutionProvider"])
         except ImportError as error:
-            raise UsageError("ONNX models need onnxruntime: pip install 'detcam[onnx]'") from error
+            raise UsageError("ONNX models need onnxruntime: pip install onnxruntime") from error
         except Exception as error:
             raise WeightsError(f"{path_or_session} cannot be run by onnxruntime: {str(error)[:200]}") from error
     model = _OnnxModel(session, names, conf)

@@ -78,7 +78,7 @@ class Classifier(TorchDetector):
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
                 f"{type(model).__name__} is no image classifier: it cannot take one image of shape "
-                f"(1, 3, {self.imgsz[0]}, {self.imgsz[1]}): {error}"
+                f"(1, 3, {self.imgsz[0]}, {self.imgsz[1]}): {error}; for a detector see detcam.BlackBox"
             ) from error
         self.names = check_names(names if names is not None else getattr(model, "names", None), logits.shape[1])
 
@@ -145,7 +145,8 @@ class Classifier(TorchDetector):
         if not isinstance(output, Tensor) or output.ndim != 2:
             given = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise WeightsError(
-                f"{type(self.model).__name__} gives {given}; a classifier has to give (image, class) logits"
+                f"{type(self.model).__name__} gives {given}; a classifier has to give (image, class) logits; "
+                "for a detector see detcam.BlackBox"
             )
         return output
 

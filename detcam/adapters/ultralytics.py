@@ -66,7 +66,8 @@ class UltralyticsDetector(YoloDetector):
         if not isinstance(layers, nn.Sequential):
             raise WeightsError(f"{type(model).__name__} is not an Ultralytics detector: it has no sequence of layers")
         check_head(layers[-1], getattr(model, "task", None) or "unknown")
-        if (channels := (getattr(model, "yaml", None) or {}).get("channels", 3)) != 3:
+        description = getattr(model, "yaml", None) or {}
+        if (channels := description.get("channels", description.get("ch", 3))) != 3:  # ch until 8.3
             raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
         self.one_to_one = _takes_one_to_one(layers[-1], nms)
         stride = int(torch.as_tensor(getattr(model, "stride", COARSEST_STRIDE)).max())

@@ -7,38 +7,27 @@ because Ultralytics' own allow-list has constructors on it that load another fil
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import logging
+import pickle
 import re
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import ultralytics
 from torch import nn
-from torchvision.transforms.functional import InterpolationMode
-from ultralytics.utils import IterableSimpleNamespace
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from detcam.adapters.sealed import load_sealed, sealed, unseal
+from detcam.adapters.file_kinds import export_format, names_in, unknown_family
+from detcam.adapters.known_classes import allowed, current_name, find_class, stand_in, unwrap
+from detcam.adapters.sealed import load_sealed, unseal
 from detcam.errors import WeightsError
 
-LAYER_PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.")
-"""Their layers may be made; so may all classes of these modules."""
-SAFE_MODULES = {
-    "ultralytics.nn.modules", "ultralytics.nn.tasks", "ultralytics.utils.loss", "ultralytics.utils.tal",
-    "torchvision.transforms.transforms",
-}  # fmt: skip
-RENAMED_CLASSES = {"v10DetectLoss": "E2EDetectLoss"}
-"""Names in older checkpoints, and what the classes are called today."""
-CALLABLE_CLASSES: dict[str, Any] = {
-    "ultralytics.utils.IterableSimpleNamespace": IterableSimpleNamespace,
-    "ultralytics.yolo.utils.IterableSimpleNamespace": IterableSimpleNamespace,
-    "torchvision.transforms.functional.InterpolationMode": InterpolationMode,
-}
-"""Classes that may be called: all they do is hold what they are given."""
-EXPORT_SUFFIXES = {".engine", ".torchscript", ".tflite", ".mlpackage", ".pb", ".xml"}
-"""What exported models end in, which have no gradients and cannot be read here."""
+TRUST = "weights are code: only if you trust where they came from, load them with trust_weights"
+"""The way out of a refusal."""
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
@@ -55,51 +44,71 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
         WeightsError: missing, damaged, refused by the allow-list, or no PyTorch model.
     """
     path = Path(path)
-    if path.suffix.lower() in EXPORT_SUFFIXES:
-        raise WeightsError(
-            f"{path} is an exported model without gradients; give the .pt checkpoint it came from, or an .onnx"
-        )
     official = path.parent == Path() and path.name in GITHUB_ASSETS_NAMES
     if not path.exists() and not official:
         raise WeightsError(f"no such weights file: {path}; give the path of a .pt checkpoint")
+    if exported := export_format(path):
+        raise WeightsError(
+            f"{path} is an exported model without gradients ({exported}); give the .pt checkpoint it came from, or an "
+            ".onnx export of it"
+        )
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder; give the .pt file in it, such as {path / 'best.pt'}")
+        raise WeightsError(_about_folder(path))
+    if family := unknown_family(names_in(path)):
+        raise WeightsError(f"{path} cannot be read: {family}")
     if path.suffix.lower() != ".pt":
         raise WeightsError(f"{path} does not end in .pt; give a PyTorch checkpoint made by Ultralytics")
     try:
         with quiet_ultralytics():
             found = path if path.exists() else Path(attempt_download_asset(str(path)))
             if trust:
-                checkpoint: Any = torch.load(found, map_location="cpu", weights_only=False)
+                checkpoint: Any = torch.load(found, map_location="cpu", weights_only=False, pickle_module=_reader())
             else:
-                checkpoint = load_sealed(found, _allowed)
+                checkpoint = load_sealed(found, allowed)
+            unseal(checkpoint)
     except Exception as error:
         raise WeightsError(describe_failure(path, error)) from error
     model: nn.Module = _model_of(path, checkpoint)
     return model
 
 
-def _allowed(name: str) -> Any:
-    """The class of a name a checkpoint may ask for, sealed; None for any other."""
-    module, _, kind = name.replace("ultralytics.yolo.", "ultralytics.").rpartition(".")
-    if name in CALLABLE_CLASSES:
-        return CALLABLE_CLASSES[name]
-    if module not in SAFE_MODULES and not module.startswith(LAYER_PACKAGES):
-        return None
-    found = getattr(importlib.import_module(module), RENAMED_CLASSES.get(kind, kind), None)
-    if not isinstance(found, type) or (module not in SAFE_MODULES and not issubclass(found, nn.Module)):
-        return None
-    return sealed(found)
+def _about_folder(path: Path) -> str:
+    """Why a folder is no checkpoint."""
+    if (path / "config.json").is_file():
+        family = unknown_family(["transformers.Detection"])
+        return f"{path} cannot be read: {family}"
+    return f"{path} is a folder; give the .pt file in it, such as {path / 'best.pt'}"
+
+
+def _reader() -> Any:
+    """A pickle module without an allow-list, which makes all that the sealed one does, and names what is missing."""
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if found := stand_in(f"{module}.{name}"):
+                return found
+            if (today := current_name(f"{module}.{name}")) != f"{module}.{name}":
+                module, _, name = today.rpartition(".")
+            try:
+                return super().find_class(module, name)
+            except (ImportError, AttributeError) as error:
+                raise pickle.UnpicklingError(f"missing GLOBAL {module}.{name}") from error
+
+    reader: Any = types.ModuleType("reader")
+    reader.Unpickler, reader.load = Unpickler, pickle.load
+    return reader
 
 
 def _model_of(path: Path, checkpoint: Any) -> Any:
     """The model inside a checkpoint, with the settings it was trained with in ``args``."""
-    unseal(checkpoint)
+    checkpoint = unwrap(checkpoint)
+    if hasattr(checkpoint, "overrides"):  # a whole ultralytics.YOLO
+        checkpoint = checkpoint.model
     if isinstance(checkpoint, nn.Module):
         return checkpoint.float()
     if not isinstance(checkpoint, dict):
         raise WeightsError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint made by Ultralytics")
-    model: Any = checkpoint.get("ema") or checkpoint.get("model")
+    model: Any = unwrap(checkpoint.get("ema") or checkpoint.get("model"))
     if not isinstance(model, nn.Module):
         keys = ", ".join(str(key) for key in list(checkpoint)[:4]) or "nothing"
         raise WeightsError(
@@ -127,25 +136,26 @@ def describe_failure(path: Path, error: Exception) -> str:
             return f"{path} is not a PyTorch checkpoint: it is empty or another kind of file"
     chain = " ".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
     refused = re.search(r"GLOBAL (\S+)", chain)
-    name = refused[1] if refused else ""
+    name = current_name(refused[1]) if refused else ""
     missing = error.name if isinstance(error, ModuleNotFoundError) else ""
-    if (name or missing or "").startswith("models") or "models.yolo" in chain:
+    if (name or missing or "").startswith("models") or re.search(r"(?<![\w.])models\.yolo", chain):
         return (
             f"{path} is an original YOLOv5 checkpoint (it needs the classes of the yolov5 repository, "
             f"{name or missing or 'models.yolo'}), which neither yolov5_repo nor the yolov5 package could give"
         )
-    if missing:
-        return f"{path} needs the Python module {missing!r}, which is not installed here"
+    if name.startswith("ultralytics.") and find_class(name) is None:
+        return (
+            f"{path} needs {name.rpartition('.')[2]} ({name}) from the fork of Ultralytics it was trained with, which "
+            f"the installed ultralytics {ultralytics.__version__} does not have; install that fork in its place"
+        )
+    package = (name or missing or "").partition(".")[0]
+    if missing or (package and importlib.util.find_spec(package) is None):
+        return f"{path} needs {name or missing}, of a Python module {package!r} that is not installed here; install it"
     if called := re.search(r"refused CALL (\w+)", chain):
-        return (
-            f"{path} calls {called[1]}(...) as it is read, which checkpoints never do; weights are code: only if you "
-            "trust where they came from, load them with trust_weights"
-        )
+        return f"{path} calls {called[1]}(...) as it is read, which checkpoints never do; {TRUST}"
     if name or "references types outside" in chain:
-        return (
-            f"{path} asks for {name or 'a class'}, which is not on the list of classes that are safe to load; "
-            "weights are code: only if you trust where they came from, load them with trust_weights"
-        )
+        asked = name or "a class"
+        return f"{path} asks for {asked}, which is not on the list of classes that are safe to load; {TRUST}"
     if isinstance(error, PermissionError):
         return f"{path} cannot be read: permission denied"
     last = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

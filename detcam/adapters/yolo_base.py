@@ -112,10 +112,10 @@ class YoloDetector(TorchDetector):
         Args:
             batch: (B, 3, h, w) in [0, 1].
         """
-        inputs = self.model(batch)
-        if not isinstance(inputs, Inputs):
+        inputs: tuple[Any, ...] = self.model(batch)
+        if isinstance(self.head, HeadInputs) and not isinstance(inputs, Inputs):
             raise WeightsError(
-                f"{type(self.head).__name__} or {type(self.model).__name__} changes what its head answers"
+                f"the answer of {type(self.head).__name__} is changed after it, which cannot be followed"
             )
         return inputs
 

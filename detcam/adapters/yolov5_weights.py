@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from detcam.adapters.file_kinds import names_in
 from detcam.adapters.sealed import PATHS, load_sealed, sealed, unseal
-from detcam.adapters.weights import describe_failure
+from detcam.adapters.weights import TRUST, describe_failure
 from detcam.errors import WeightsError
 
 BLOCKS = [
@@ -53,11 +54,7 @@ def is_original_checkpoint(path: Path) -> bool:
     Args:
         path: any file.
     """
-    try:
-        wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no checkpoint at all, which is for the reader to say
-        return False
-    return any(name.startswith("models.yolo.") for name in wanted)
+    return any(name.startswith("models.yolo.") for name in names_in(path))
 
 
 def read_original_checkpoint(path: Path, repo: Path | None = None, trust: bool = False) -> nn.Module:
@@ -123,11 +120,10 @@ def _reader(modules: Mapping[str, types.ModuleType]) -> Any:
 def _why_refused(path: Path, error: Exception) -> str:
     """One line on why an original YOLOv5 checkpoint cannot be loaded."""
     chain = " ".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
-    trusted = "weights are code: only if you trust where they came from, load them with trust_weights"
     if called := re.search(r"refused CALL (\w+)", chain):
-        return f"{path} calls {called[1]}(...) as it is read, which YOLOv5's own checkpoints never do; {trusted}"
+        return f"{path} calls {called[1]}(...) as it is read, which YOLOv5's own checkpoints never do; {TRUST}"
     if asked := re.search(r"GLOBAL (\S+)", chain):
-        return f"{path} asks for {asked[1]}, which is not on the list of classes that are safe to load; {trusted}"
+        return f"{path} asks for {asked[1]}, which is not on the list of classes that are safe to load; {TRUST}"
     if isinstance(error, AttributeError) and "models." in str(error):
         return f"{path} needs another YOLOv5 ({error}); give the repository it was trained with (yolov5_repo)"
     return describe_failure(path, error)
@@ -140,7 +136,7 @@ def _vendor_modules(repo: Path | None) -> dict[str, types.ModuleType]:
     if repo is not None and not (repo / "models" / "yolo.py").is_file():
         raise WeightsError(f"{repo} has no models/yolo.py; give a clone of https://github.com/ultralytics/yolov5")
     if repo is None and importlib.util.find_spec("yolov5") is None:
-        ways = "pip install 'detcam[yolov5]', or give a clone of the repository (yolov5_repo)"
+        ways = "pip install --no-deps yolov5==7.0.14, or give a clone of the repository (yolov5_repo)"
         raise WeightsError(f"original YOLOv5 weights need the classes of YOLOv5: {ways}")
     try:
         with _borrowed(repo):

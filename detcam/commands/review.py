@@ -164,7 +164,7 @@ def _serve(run: Path, port: int) -> None:
     try:
         from detcam.report.serve import serve
     except ImportError as error:
-        raise UsageError("--serve needs Starlette and Uvicorn: pip install 'detcam[serve]'") from error
+        raise UsageError("--serve needs Starlette and Uvicorn: pip install starlette uvicorn") from error
 
     def ready(address: str) -> None:
         Console(stderr=True).print(f"serving {run} at {address}; Ctrl-C ends it", highlight=False, soft_wrap=True)

@@ -31,7 +31,7 @@ try:
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 except ModuleNotFoundError as error:
-    raise UsageError(f"serving a report needs {error.name}: pip install 'detcam[serve]'") from error
+    raise UsageError(f"serving a report needs {error.name}: pip install starlette uvicorn") from error
 
 LOOPBACK = "127.0.0.1"
 NAMES = [LOOPBACK, "localhost"]

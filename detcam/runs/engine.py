@@ -214,7 +214,7 @@ def cluster(address: str | None) -> Iterator[int]:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("engine ray needs Ray: pip install 'detcam[ray]'") from error
+        raise UsageError("engine ray needs Ray: pip install 'ray[data]'") from error
     ours = not ray.is_initialized()
     if ours:
         try:

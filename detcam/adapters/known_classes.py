@@ -1,0 +1,153 @@
+"""The classes that an Ultralytics checkpoint may hold, under the names that today's and earlier releases gave them.
+
+Read sealed, a checkpoint gets these and no others; read with trust, it gets these and whatever else it asks for, so
+that trust never loads less.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from torch import nn
+from torchvision.transforms.functional import InterpolationMode
+from ultralytics.utils import IterableSimpleNamespace
+
+from detcam.adapters.sealed import NUMPY_MAKERS, PATHS, Forgotten, named_attribute, sealed
+
+LAYER_PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.", "torchvision.models.", "torchvision.ops.")
+"""Their layers may be made; so may all classes of these modules."""
+SAFE_MODULES = {
+    "ultralytics.nn.modules", "ultralytics.nn.tasks", "ultralytics.utils.loss", "ultralytics.utils.tal",
+    "torchvision.transforms.transforms",
+}  # fmt: skip
+SAFE_CLASSES = {f"ultralytics.data.augment.{name}" for name in ("ClassifyLetterBox", "CenterCrop", "ToTensor")}
+"""Single classes of other modules that may be made: what early classifiers prepare images with."""
+RENAMED_MODULES = {
+    "ultralytics.yolo.utils": "ultralytics.utils",
+    "ultralytics.yolo.v8": "ultralytics.models.yolo",
+    "ultralytics.yolo.data": "ultralytics.data",
+    "ultralytics.yolo": "ultralytics",
+}
+"""Packages in older checkpoints, and what they are called today; the first that fits counts."""
+RENAMED_CLASSES = {
+    "ultralytics.nn.modules.block.Silence": "torch.nn.modules.linear.Identity",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
+}
+"""Classes in older checkpoints, and what they are called today."""
+FORGOTTEN_PACKAGES = (
+    "ultralytics.nn.text_model.", "clip.", "mobileclip.", "open_clip.", "torch._dynamo.", "torch._inductor.",
+    "torch.distributed.algorithms.",
+)  # fmt: skip
+"""Text models, which are not needed once prompts are embedded, and what surrounds compiled and distributed models."""
+FORGOTTEN_NAMES = {
+    "torch._TorchCompileInductorWrapper", "contextlib.nullcontext",
+    "torch.nn.parallel.distributed._BucketCapacityConfig",
+}  # fmt: skip
+
+
+class Wrapper(nn.Module):
+    """Stands for a module around a model: ``DataParallel``, ``DistributedDataParallel``, an average, a compiled one."""
+
+    def __new__(cls, *arguments: Any) -> Wrapper:
+        """Empty, or around the first of its arguments."""
+        made = super().__new__(cls)
+        nn.Module.__init__(made)
+        if arguments and isinstance(arguments[0], nn.Module):
+            made.module = arguments[0]
+        return made
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Its modules, and no more."""
+        self._modules.update(state.get("_modules", {}))
+
+
+WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel",
+    "torch.nn.parallel.distributed.DistributedDataParallel",
+    "torch.optim.swa_utils.AveragedModel",
+    "torch._dynamo.eval_frame.OptimizedModule",
+}
+
+
+def unwrap(model: Any) -> Any:
+    """The model in wrappers of any number, loaded or not; any other object as it is.
+
+    Args:
+        model: any object.
+    """
+    while isinstance(model, Wrapper) or f"{type(model).__module__}.{type(model).__name__}" in WRAPPERS:
+        model = model._modules.get("module", model._modules.get("_orig_mod"))
+    return model
+
+
+def current_name(name: str) -> str:
+    """What a class is called today.
+
+    Args:
+        name: its dotted name in a checkpoint.
+
+    >>> current_name("ultralytics.yolo.utils.loss.v10DetectLoss")
+    'ultralytics.utils.loss.E2EDetectLoss'
+    """
+    for old, new in RENAMED_MODULES.items():
+        if name.startswith(f"{old}."):
+            name = new + name[len(old) :]
+            break
+    return RENAMED_CLASSES.get(name, name)
+
+
+def stand_in(name: str) -> Any:
+    """What is made in the place of a class that is not needed or cannot be made here; None for any other.
+
+    Args:
+        name: a dotted name.
+    """
+    if name in WRAPPERS:
+        return Wrapper
+    if name.startswith(FORGOTTEN_PACKAGES) or name in FORGOTTEN_NAMES:
+        return Forgotten
+    return PATHS.get(name) or NUMPY_MAKERS.get(name)
+
+
+def allowed(name: str) -> Any:
+    """What a checkpoint that is read sealed gets for a name; None for what it may not ask for.
+
+    Args:
+        name: a dotted name.
+    """
+    if found := stand_in(name):
+        return found
+    name = current_name(name)
+    callable_names: dict[str, Any] = {  # all they do is hold what they are given
+        "ultralytics.utils.IterableSimpleNamespace": IterableSimpleNamespace,
+        "torchvision.transforms.functional.InterpolationMode": InterpolationMode,
+        "builtins.getattr": named_attribute,
+        "functools.partial": Forgotten,  # how a block made its normalisation
+    }
+    if name in callable_names:
+        return callable_names[name]
+    module = name.rpartition(".")[0]
+    if module not in SAFE_MODULES and not module.startswith(LAYER_PACKAGES) and name not in SAFE_CLASSES:
+        return None
+    found = find_class(name)
+    if not isinstance(found, type) or (module.startswith(LAYER_PACKAGES) and not issubclass(found, nn.Module)):
+        return None
+    return sealed(found)
+
+
+def find_class(name: str) -> Any:
+    """The class or function of a dotted name, which is imported; None where it is not installed.
+
+    Args:
+        name: of a module and a name in it.
+    """
+    module, _, kind = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), kind, None)
+    except ImportError:
+        return None
