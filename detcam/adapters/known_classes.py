@@ -10,8 +10,6 @@ import importlib
 from typing import Any
 
 from torch import nn
-from torchvision.transforms.functional import InterpolationMode
-from ultralytics.utils import IterableSimpleNamespace
 
 from detcam.adapters.sealed import NUMPY_MAKERS, PATHS, Forgotten, named_attribute, sealed
 
@@ -23,6 +21,11 @@ SAFE_MODULES = {
 }  # fmt: skip
 SAFE_CLASSES = {f"ultralytics.data.augment.{name}" for name in ("ClassifyLetterBox", "CenterCrop", "ToTensor")}
 """Single classes of other modules that may be made: what early classifiers prepare images with."""
+CALLABLE_CLASSES = {
+    "ultralytics.utils.IterableSimpleNamespace",
+    "torchvision.transforms.functional.InterpolationMode",
+}
+"""Classes that may be called: all they do is hold what they are given."""
 RENAMED_MODULES = {
     "ultralytics.yolo.utils": "ultralytics.utils",
     "ultralytics.yolo.v8": "ultralytics.models.yolo",
@@ -42,9 +45,11 @@ FORGOTTEN_PACKAGES = (
 )  # fmt: skip
 """Text models, which are not needed once prompts are embedded, and what surrounds compiled and distributed models."""
 FORGOTTEN_NAMES = {
-    "torch._TorchCompileInductorWrapper", "contextlib.nullcontext",
+    "torch._TorchCompileInductorWrapper", "contextlib.nullcontext", "functools.partial",
     "torch.nn.parallel.distributed._BucketCapacityConfig",
 }  # fmt: skip
+"""What is harmless and could be called; read sealed, it is not made. With a partial, torchvision's blocks say how they
+made their normalisation."""
 
 
 class Wrapper(nn.Module):
@@ -109,7 +114,7 @@ def stand_in(name: str) -> Any:
     """
     if name in WRAPPERS:
         return Wrapper
-    if name.startswith(FORGOTTEN_PACKAGES) or name in FORGOTTEN_NAMES:
+    if name.startswith(FORGOTTEN_PACKAGES):
         return Forgotten
     return PATHS.get(name) or NUMPY_MAKERS.get(name)
 
@@ -123,14 +128,12 @@ def allowed(name: str) -> Any:
     if found := stand_in(name):
         return found
     name = current_name(name)
-    callable_names: dict[str, Any] = {  # all they do is hold what they are given
-        "ultralytics.utils.IterableSimpleNamespace": IterableSimpleNamespace,
-        "torchvision.transforms.functional.InterpolationMode": InterpolationMode,
-        "builtins.getattr": named_attribute,
-        "functools.partial": Forgotten,  # how a block made its normalisation
-    }
-    if name in callable_names:
-        return callable_names[name]
+    if name in CALLABLE_CLASSES:
+        return find_class(name)
+    if name == "builtins.getattr":
+        return named_attribute
+    if name in FORGOTTEN_NAMES:
+        return Forgotten
     module = name.rpartition(".")[0]
     if module not in SAFE_MODULES and not module.startswith(LAYER_PACKAGES) and name not in SAFE_CLASSES:
         return None
