@@ -23,8 +23,8 @@ LEAST_SIDE = 6  # 0.03 of the frame's longer side
 FADE = 5  # twice 0.012 of it, rounded up
 
 
-def frame_of(box=BOX, window=(0, 0, WIDTH, HEIGHT)):
-    inside = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+def frame_of(box=BOX, window=(0, 0, WIDTH, HEIGHT), size=(HEIGHT, WIDTH)):
+    inside = torch.ones(*size, dtype=torch.bool)
     return SimpleNamespace(inside=inside, box=torch.tensor(box, dtype=torch.float32), window=window)
 
 
@@ -174,6 +174,43 @@ def test_where_nothing_outside_is_wanted_the_rim_of_the_box_still_belongs_to_it(
     assert (150, 40, 162, 52) in singles(propose_patches(frame_of(), both))
 
 
+def test_the_rim_is_a_share_of_the_longer_side_of_a_tall_box_and_of_a_wide_one():
+    for box, inside, beyond in (
+        ((60, 10, 70, 90), (73, 40, 74, 50), (74, 40, 84, 50)),  # 0.04 of 80, rounded up: four pixels
+        ((50, 40, 150, 50), (80, 53, 90, 54), (80, 54, 90, 64)),
+    ):
+        assert propose_patches(frame_of(box), heat_of((*inside, 1.0)), outside=False)
+        assert propose_patches(frame_of(box), heat_of((*beyond, 1.0)), outside=False) == []
+
+
+@pytest.mark.parametrize(
+    ("box", "hottest"),
+    [
+        ((0, 0, 200, 1), [(194, 0, 200, 6), (180, 0, 200, 6), (150, 0, 200, 6)]),
+        # Ten rows are nearly the same as six, but enlarged they are not.
+        ((0, 0, 1, 100), [(0, 94, 6, 100), (0, 88, 7, 100), (0, 75, 6, 100)]),
+    ],
+)
+def test_the_hottest_pixels_of_a_box_of_one_row_or_column_at_the_frames_edge(box, hottest):
+    heat = torch.zeros(HEIGHT, WIDTH)
+    left, top, right, bottom = box
+    heat[top:bottom, left:right] = torch.arange(1.0, 1 + (right - left) * (bottom - top)).view(bottom - top, -1)
+    assert tight_only(propose_patches(frame_of(box), heat)) == hottest
+
+
+def test_in_a_frame_lower_than_the_least_side_a_patch_is_as_high_as_the_frame():
+    size = (32, 1280)  # of which the least side is 38
+    frame = frame_of((600, 0, 700, 32), (0, 0, size[1], size[0]), size)
+    proposed = propose_patches(frame, heat_of((640, 20, 644, 24, 1.0), size=size))
+    assert tight_only(proposed) == [(623, 0, 661, 32)]
+
+
+def test_the_tenth_of_a_frames_side_is_not_rounded():
+    size = (100, 205)  # 20.5 x 20.5 pixels, twice that outside the box
+    frame = frame_of((80, 40, 84, 44), (0, 0, size[1], size[0]), size)
+    assert (130, 20, 164, 44) in singles(propose_patches(frame, heat_of((130, 20, 164, 44, 1.0), size=size)))
+
+
 @pytest.mark.parametrize(
     ("hot", "fits"),
     [
@@ -216,6 +253,9 @@ def test_controls_of_patches_outside_the_box_stay_away_from_it(patches):
     lefts = [control[0][0] for control in controls]
     assert min(lefts) < 30
     assert max(lefts) > 165
+    tops = [control[0][1] for control in controls]
+    assert min(tops) < 10
+    assert max(tops) > 75
 
 
 def test_controls_of_a_patch_in_the_box_reach_into_it():
@@ -252,6 +292,19 @@ def test_a_strip_as_wide_as_the_frame_has_controls_above_and_below():
     assert all(control[0][::2] == (0, WIDTH) for control in propose_controls(frame_of(), [strip], 30))
     assert tops <= {15, *range(75, 91)}
     assert {90, 75} <= tops
+    tall = propose_controls(frame_of(), [(0, 0, 10, HEIGHT)], 30)
+    assert all(control[0][1::2] == (0, HEIGHT) for control in tall)
+    lefts = {control[0][0] for control in tall}
+    assert lefts <= {*range(15, 46), *range(105, 191)}
+    assert min(lefts) < 25
+    assert max(lefts) > 180
+
+
+def test_a_control_may_be_at_the_very_edge():
+    far = frame_of((0, 80, 200, 100))
+    assert {one[0][0] for one in propose_controls(far, [(0, 0, WIDTH - 1, 10)], 30)} == {0, 1}
+    far = frame_of((180, 0, 200, 100))
+    assert {one[0][1] for one in propose_controls(far, [(0, 0, 10, HEIGHT - 1)], 30)} == {0, 1}
 
 
 def test_where_no_place_is_left_there_are_no_controls():
@@ -266,7 +319,7 @@ def test_areas_of_rectangles():
     assert shared_area((7, 5, 30, 9), (0, 0, 10, 20)) == 3 * 4
     assert shared_area((0, 0, 10, 20), (10, 0, 20, 20)) == shared_area((0, 0, 4, 4), (5, 6, 9, 9)) == 0
     assert iou_of((0, 0, 4, 4), (2, 0, 6, 4)) == pytest.approx(1 / 3)
-    assert iou_of((0, 0, 4, 4), (0, 0, 4, 4)) == 1
+    assert iou_of((0, 0, 4, 4), (0, 0, 4, 4)) == iou_of((3, 2, 4, 3), (3, 2, 4, 3)) == 1
     assert iou_of((0, 0, 0, 0), (0, 0, 0, 0)) == 0
     assert pad_rectangle((10, 20, 30, 40), 3) == (7, 17, 33, 43)
     assert clip_to_frame(frame_of(), (-5, -6, 205, 106)) == (0, 0, WIDTH, HEIGHT)

@@ -131,7 +131,7 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
 
     Args:
         frame: where they are.
-        patches: what they are compared with.
+        patches: what they are compared with, within the frame.
         count: sets wanted.
     """
     height, width = frame.inside.shape
@@ -143,8 +143,8 @@ def propose_controls(frame: Frame, patches: Sequence[Rectangle], count: int) -> 
         for _ in range(MAX_TRIES):
             moved: list[Rectangle] = []
             for left, top, right, bottom in patches:
-                x = int(rng.integers(0, max(width - (right - left), 0) + 1))
-                y = int(rng.integers(0, max(height - (bottom - top), 0) + 1))
+                x = int(rng.integers(0, width - (right - left) + 1))
+                y = int(rng.integers(0, height - (bottom - top) + 1))
                 moved.append((x, y, x + right - left, y + bottom - top))
             apart = all(shared_area(one, pad_rectangle(own, spare)) == 0 for one in moved for own in patches)
             alike = all(
