@@ -244,6 +244,9 @@ class ReviewConfig(ModelConfig):
     conf: float = option(0.25, "least confidence of a detection, 0 to 1", "SHARE")
     iou: float = option(0.7, "overlap, 0 to 1, above which the weaker box is dropped", "SHARE")
     max_det: int = option(300, "most detections per image", "COUNT")
+    classes: str | list[str | int] | None = option(
+        None, "judge only these classes, by name or index: person,car (default: those that the set labels)", "NAMES"
+    )
     against: str | None = option(None, "other weights: which errors they mend, and which they make", "FILE")
     serve: bool = option(False, "show the report in a browser and keep verdicts on disk")
     port: int = option(0, "of --serve (default: any that is free)", "NUMBER", advanced=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import transforms as preprocessing
 from torchvision.models import ResNet18_Weights
 
-from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
+from detcam.adapters.base import DetectorAdapter, Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.layers import measure_layers
 from detcam.adapters.settings import check_names, check_sides
@@ -34,6 +34,22 @@ class ClassifierOutput(SoftmaxOutput):
     """Raw predictions of a classifier: one anchor, whose box is the input."""
 
     finds_boxes: ClassVar[bool] = False
+
+
+def require_boxes(model: DetectorAdapter) -> None:
+    """Refuse a classifier, which says what is in an image and not where, where boxes are judged.
+
+    Args:
+        model: any detector.
+
+    Raises:
+        UsageError: it is a classifier.
+    """
+    if isinstance(model, Classifier):
+        raise UsageError(
+            "this model is an image classifier: it says what is in an image and not where, so labelled boxes cannot "
+            "judge it; name the weights of a detector, or images without labels"
+        )
 
 
 class Classifier(TorchDetector):

@@ -56,7 +56,8 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     with progress_bar() as progress:
         result = run_review(
             model, config.data, out, split=config.split, rename=rename, images_dir=config.images_dir,
-            method=config.method, conf=config.conf, iou=config.iou, max_det=config.max_det, seed=config.seed,
+            method=config.method, conf=config.conf, iou=config.iou, max_det=config.max_det,
+            classes=split_list(config.classes), seed=config.seed,
             overwrite=config.overwrite, configuration=configuration, progress=show_steps(progress), complain=complain,
         )  # fmt: skip
     print_review(result, stdout, config.json)
@@ -103,15 +104,15 @@ def print_review(result: ReviewResult, stdout: TextIO, as_json: bool = False) ->
     table = Table("type", "count", "mAP50 gained if mended")
     for name in TYPES:
         gain = result.gains.get(name, math.nan)
-        table.add_row(name, str(result.counts[name]), "" if math.isnan(gain) else f"+{gain:.3f}")
+        table.add_row(name, str(result.counts[name]), "undefined" if math.isnan(gain) else f"+{gain:.3f}")
     console = Console(file=stdout)
     console.print(table)
-    map50, mean = (0 if math.isnan(value) else value for value in (result.map50, result.map))
+    map50, mean = ("undefined" if math.isnan(value) else f"{value:.3f}" for value in (result.map50, result.map))
     images = result.summary["images"]
     by = result.summary.get("matched_by", "box")
     how = "" if by == "box" else f", matched by {by}"
-    console.print(f"mAP50 {map50:.3f}, mAP50-95 {mean:.3f}{how}; {images} images", highlight=False)
-    for text in (*texts, f"open {result.page}"):
+    console.print(f"mAP50 {map50}, mAP50-95 {mean}{how}; {images} images", highlight=False)
+    for text in (result.summary["figures"], *texts, f"open {result.page}"):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

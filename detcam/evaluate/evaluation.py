@@ -17,6 +17,7 @@ from torch import nn
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.classifier import require_boxes
 from detcam.data import LabelledImage, LabelledSet, check_classes, read_data, read_images
 from detcam.errors import InputError
 from detcam.evaluate.contest import Contest, Row
@@ -109,8 +110,8 @@ def evaluate(
         advance: called with the number of detections measured so far, after each image.
 
     Raises:
-        UsageError: a bad argument; no such method or layer, or a method twice; data that cannot be read at all; a
-            folder that cannot be written, is in use, or holds something else.
+        UsageError: a bad argument; a classifier and labelled boxes; no such method or layer, or a method twice; data
+            that cannot be read at all; a folder that cannot be written, is in use, or holds something else.
         WeightsError: the weights cannot be used.
     """
     check_counts(limit=limit, per_image=per_image)
@@ -125,6 +126,8 @@ def evaluate(
     names = list(methods or default_methods(detector))
     contest = Contest(detector, names, conf, per_image, seed, unseen)
     labelled = _labelled(data, detector)
+    if any(image.truths for image in labelled.images):
+        require_boxes(detector)
     if configuration is None:
         configuration = {**_weights_of(model, detector), **arguments, "methods": names}
     with contextlib.ExitStack() as stack:

@@ -68,6 +68,7 @@ class Review:
         causes: ``causes.json``.
         verdicts: ``verdicts.json``, by id.
         detections, truths, misses: rows of the tables.
+        missing: what an interrupted review has not come to, in a sentence; empty of a finished one.
     """
 
     name: str
@@ -78,12 +79,14 @@ class Review:
     detections: list[Row]
     truths: list[Row]
     misses: list[Row]
+    missing: str = ""
 
 
 def build_report(run: Path) -> Path:
     """Write the report of a review into its run folder; what an earlier build left is replaced.
 
-    An image that cannot be read gets a placeholder; the overview names it, and the log how many there are.
+    An image that cannot be read gets a placeholder; the overview names it, and the log how many there are. Of a review
+    that was interrupted the page shows what there is, and says what is missing, as the log does.
 
     Args:
         run: the run folder of ``detcam review``.
@@ -92,9 +95,12 @@ def build_report(run: Path) -> Path:
         The path of ``report/index.html``.
 
     Raises:
-        UsageError: not the run folder of a review, or a file of it is missing or broken.
+        UsageError: not the run folder of a review, one that was interrupted before its errors were known, or a file of
+            it is missing or broken.
     """
     review = read_review(run)
+    if review.missing:
+        logging.getLogger(__name__).warning("%s", review.missing)
     cases, by_image = make_cases(review)
     out = run / "report"
     drawn, patches = _draw(run, out, by_image, review.causes)
@@ -130,9 +136,24 @@ def read_review(run: Path) -> Review:
     opened = open_run(run)
     if opened.info["command"] != "review":
         raise UsageError(f"{run} holds a run of detcam {opened.info['command']}; a report is made of a review's")
-    tables = [opened.table(name).to_dicts() for name in ("detections", "truths", "misses")]
-    name, description = run.resolve().name, dict(opened.info)
-    return Review(name, description, opened.summary(), opened.causes(), opened.verdicts(), *tables)
+    detections, truths, misses = (opened.table(name).to_dicts() for name in ("detections", "truths", "misses"))
+    name, description, summary = run.resolve().name, dict(opened.info), opened.summary()
+    tested = (run / "causes.json").is_file()
+    missing = _missing(description, summary, tested)
+    causes = [] if missing and not tested else opened.causes()
+    return Review(name, description, summary, causes, opened.verdicts(), detections, truths, misses, missing)
+
+
+def _missing(description: Row, summary: Row, tested: bool) -> str:
+    """What an interrupted review has not come to; empty where it came to its causes."""
+    if description.get("state", "finished") == "finished" or tested:
+        return ""
+    done, total = description.get("counts", {}).get("images", 0), summary["images"]
+    explained = f"the errors of {done} of {total} images are explained" if done < total else "all errors are explained"
+    return (
+        f"this review was interrupted: {explained}, and no causes are tested; the same detcam review command goes on "
+        "with it"
+    )
 
 
 def run_key(description: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.classifier import require_boxes
 from detcam.data import LabelledSet, check_classes, read_data
 from detcam.errors import InputError, UsageError
 from detcam.io.files import on_this_machine
-from detcam.options import check_thresholds
+from detcam.options import check_thresholds, several
 from detcam.report.build import build_report
 from detcam.review.cause_tests import write_causes
-from detcam.review.detect import detect
+from detcam.review.detect import LEAST_CONFIDENCE, detect
 from detcam.review.errors import find_errors
 from detcam.review.explaining import ErrorExplainer
+from detcam.review.judged import Judged, beside_val, require_truths
+from detcam.review.matching import MAX_DETECTIONS
 from detcam.review.result import ReviewResult
 from detcam.review.rows import REVIEW, Reviewer
 from detcam.review.summary import first_truths, summarise, truth_table, write_json
@@ -50,6 +53,7 @@ def run_review(
     conf: float = 0.25,
     iou: float = 0.7,
     max_det: int = 300,
+    classes: Sequence[str | int] | str | int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     configuration: Mapping[str, Any] | None = None,
@@ -76,6 +80,8 @@ def run_review(
         conf: confidence from which a detection is reported, in [0, 1].
         iou: overlap above which the weaker of two boxes is suppressed, in [0, 1].
         max_det: most detections of an image.
+        classes: names or indices of the classes that are judged: detections and truths of others are left out. None
+            judges the classes that the set labels, and all where it labels nothing.
         seed: of everything random.
         overwrite: start anew where another review is; its ``verdicts.json`` becomes ``verdicts-before.json``.
         configuration: what makes two reviews the same, as JSON has it, in the place of the arguments above.
@@ -86,8 +92,9 @@ def run_review(
         The review, read from its folder when it is asked for something.
 
     Raises:
-        UsageError: a value out of range; no such method, data or class; the set has no labels, or classes that are
-            not the model's; the folder holds something else, is in use, or cannot be written.
+        UsageError: a value out of range; no such method, data or class; the model is a classifier; the set has no
+            labels, none that can be used, or classes that are not the model's; the folder holds something else, is
+            in use, or cannot be written.
         WeightsError: the weights cannot be used.
     """
     check_thresholds(conf, iou, max_det)
@@ -96,16 +103,21 @@ def run_review(
         "data": None if isinstance(data, LabelledSet) else str(data), "split": split,
         "images_dir": images_dir and str(images_dir), "rename": rename and dict(rename), "method": method,
         "conf": conf, "iou": iou, "max_det": max_det, "seed": seed,
+        "classes": None if classes is None else several(classes, "classes"),
     }  # fmt: skip
     check_folder(path, "review", arguments if configuration is None else configuration, overwrite)
     detector = load(model)
+    require_boxes(detector)
     labelled = data
     if not isinstance(labelled, LabelledSet):
         labelled = read_data(labelled, split, detector.names, rename, images_dir)
+    source = "the set" if isinstance(data, LabelledSet) else data
     if not labelled.labelled:
-        name = "the set" if isinstance(data, LabelledSet) else data
-        raise UsageError(f"{name}: no labels there, so nothing is right or wrong; name a labelled set")
+        raise UsageError(f"{source}: no labels there, so nothing is right or wrong; name a labelled set")
     check_classes(labelled, detector.names)
+    require_truths(labelled, source)
+    judged = Judged.of(labelled, detector.names, classes)
+    labelled = judged.keep(labelled)
     explainer = ErrorExplainer(detector, method, seed)
     explainer.check()
     if configuration is None:
@@ -117,13 +129,14 @@ def run_review(
         folder.describe(
             device=str(detector.device), imgsz=getattr(detector, "imgsz", None), classes=detector.names
         )  # fmt: skip
+        for note in labelled.notes:
+            complain(source, note)
         for name, count in labelled.unmapped.items():
-            source = "the set" if isinstance(data, LabelledSet) else data
             complain(source, f"class {name!r} ({count} labels) is none of the model's; rename it if the model has it")
         complete = False
         try:
             reviewer = Reviewer(detector, conf, iou, explainer, seed, labelled.keypoint_sigmas)
-            _review(folder, reviewer, labelled, max_det, progress, complain)
+            _review(folder, reviewer, labelled, judged, max_det, progress, complain)
             complete = True
         finally:
             folder.finish(complete)
@@ -134,6 +147,7 @@ def _review(
     folder: RunFolder,
     reviewer: Reviewer,
     labelled: LabelledSet,
+    judged: Judged,
     max_det: int,
     progress: Progress,
     complain: Complaint,
@@ -149,16 +163,20 @@ def _review(
     total = len(labelled.images)
     progress("detecting", 0, total)
     predictions = detect(
-        reviewer.model, labelled, conf=reviewer.conf, iou=reviewer.iou, max_det=max_det,
+        reviewer.model, labelled, judged, conf=reviewer.conf, iou=reviewer.iou, max_det=max_det,
         advance=lambda tried: progress("detecting", tried, total),
     )  # fmt: skip
     for path, reason in predictions.failed:
         fail(path, reason)
     for note in predictions.notes:
         complain("the labels", note)
+    told = judged.tell(predictions.unjudged)
+    for note in told:
+        complain("detections", note)
+    figures = beside_val(reviewer.conf, reviewer.iou, max_det, min(LEAST_CONFIDENCE, reviewer.conf), MAX_DETECTIONS)
     errors = find_errors(predictions.images, predictions.detections, predictions.reported_overlaps())
     first = first_truths(labelled)
-    write_json(folder.path / "summary.json", summarise(predictions, errors, labelled))
+    write_json(folder.path / "summary.json", summarise(predictions, errors, labelled, told, figures))
     folder.write_table("truths.parquet", truth_table(predictions, errors, first))
     total = len(predictions.images)
     progress("explaining", 0, total)

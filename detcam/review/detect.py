@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from detcam.data import LabelledImage, LabelledSet
 from detcam.errors import InputError
 from detcam.geometry import Letterbox
 from detcam.io.images import read_image
+from detcam.review.judged import Judged
 from detcam.review.overlaps import MatchedBy, Overlaps, choose, matching_notes, measure, seen_shape, told_shape
 from detcam.types import Detection
 
@@ -34,12 +36,14 @@ class Predictions:
         overlaps: of ``every`` with the truths.
         matched_by: what was compared.
         notes: what one should know of that, in sentences.
+        unjudged: how many more were reported of classes that are not judged, by class.
     """
 
     images: tuple[LabelledImage, ...]
     detections: tuple[tuple[Detection, ...], ...]
     every: tuple[tuple[Detection, ...], ...]
     failed: tuple[tuple[Path, str], ...]
+    unjudged: Mapping[str, int]
     overlaps: tuple[Overlaps, ...]
     matched_by: MatchedBy
     notes: tuple[str, ...]
@@ -53,6 +57,7 @@ class Predictions:
 def detect(
     model: DetectorAdapter,
     labelled: LabelledSet,
+    judged: Judged,
     *,
     conf: float,
     iou: float,
@@ -64,6 +69,7 @@ def detect(
     Args:
         model: the detector.
         labelled: the set.
+        judged: the classes whose detections count; the others' are left out.
         conf: confidence from which a detection is reported, in [0, 1].
         iou: overlap above which the weaker of two boxes is suppressed, in [0, 1].
         max_det: most detections of an image.
@@ -73,27 +79,30 @@ def detect(
     overlaps: list[Overlaps | None] = []
     truths = [truth for image in labelled.images for truth in image.truths]
     shape: MatchedBy | None = None
+    unjudged = Counter[str]()
     for number, image in enumerate(labelled.images, 1):
         try:
             batch, letterboxes = model.prepare([read_image(image.path)])
             with torch.inference_mode(False), torch.no_grad():
                 raw = model.forward(batch)
                 low = min(LEAST_CONFIDENCE, conf)
-                (detections,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
-            detections = tuple(sorted(detections, key=lambda one: -one.confidence))
-            shape = shape or told_shape(raw) or (seen_shape(detections, truths) if detections else None)
+                (decoded,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
+            judged_here, others = judged.split(decoded)
+            detections = tuple(sorted(judged_here, key=lambda one: -one.confidence))
+            shape = shape or told_shape(raw) or (seen_shape(decoded, truths) if decoded else None)
             own = shape and _measure(raw, letterboxes[0], image, detections, choose(shape, truths), labelled)
         except (InputError, RuntimeError, MemoryError) as error:
             failed.append((image.path, " ".join(str(error).split())))
         else:
             images.append(image)
+            unjudged.update(one.class_name for one in others if one.confidence >= conf)
             every.append(tuple(replace(one, polygons=None, keypoints=None) for one in detections))
             reported.append(tuple(one for one in detections if one.confidence >= conf))
             overlaps.append(own)
         advance(number)
     by = choose(shape or "box", truths)
     return Predictions(
-        tuple(images), tuple(reported), tuple(every), tuple(failed),
+        tuple(images), tuple(reported), tuple(every), tuple(failed), unjudged,
         tuple(
             own or measure(image.truths, (), by, size=image.size) for own, image in zip(overlaps, images, strict=True)
         ),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,17 @@ def truth_table(predictions: Predictions, errors: Errors, first: Mapping[Path, i
     return pl.DataFrame(rows, schema=TRUTH_COLUMNS)
 
 
-def summarise(predictions: Predictions, errors: Errors, labelled: LabelledSet) -> dict[str, Any]:
+def summarise(
+    predictions: Predictions, errors: Errors, labelled: LabelledSet, told: Sequence[str], figures: str
+) -> dict[str, Any]:
     """``summary.json``: counts and dAP of the reported detections, average precision of all; values in [0, 1].
 
     Args:
         predictions: what was detected.
         errors: their types.
         labelled: the set.
+        told: what else one should know of what was judged, in sentences.
+        figures: how they are made, in sentences.
     """
     precision = average_precision(predictions.images, predictions.every, predictions.overlaps)
     return {
@@ -73,9 +78,12 @@ def summarise(predictions: Predictions, errors: Errors, labelled: LabelledSet) -
         "matched_by": predictions.matched_by,
         "matching_notes": list(predictions.notes),
         "counts": dict(errors.counts),
-        "dap": dict(errors.dap),
+        "dap": dict.fromkeys(errors.dap, math.nan) if math.isnan(precision.map50) else dict(errors.dap),
         "map50": precision.map50,
         "map": precision.map,
+        "figures": figures,
+        "notes": [*labelled.notes, *told],
+        "unjudged": dict(predictions.unjudged),
         "per_class": [
             {"class_name": row.class_name, "truths": row.truths, **row.counts,
              "ap50": precision.ap50.get(row.class_id, float("nan"))}

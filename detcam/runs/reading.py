@@ -252,12 +252,18 @@ class Run:
                 value = json.loads(path.read_bytes().decode("utf-8"))
         except OSError as error:
             what = f"it is no finished run of detcam review, but holds one of detcam {self.info['command']}"
+            what += self._unfinished()
             raise UsageError(f"{path} cannot be read: {error.strerror or error}; {what}") from error
         except ValueError as error:
             raise UsageError(f"{path} is no JSON: {error}") from error
         if not isinstance(value, kind):
             raise UsageError(f"{path} is damaged: it must hold {'an object' if kind is dict else 'a list'}")
         return value
+
+    def _unfinished(self) -> str:
+        """What a message says of a run that is not finished."""
+        state = self.info.get("state", "finished")
+        return "" if state == "finished" else f", {state}: the same command goes on with it"
 
     def _is_file(self, name: str) -> bool:
         path = self.path / name
@@ -275,11 +281,9 @@ class Run:
             raise UsageError(f"no table {name!r}{nearest(name, TABLES)}")
         path = self._path_of(name)
         if not self._is_there(name):
-            state = self.info.get("state", "finished")
-            unfinished = "" if state == "finished" else f", {state}: the same command goes on with it"
             raise UsageError(
                 f"{self.path} has no {path.name}: it is no finished run of detcam {TABLES[name]}, "
-                f"but holds one of detcam {self.info['command']}{unfinished}"
+                f"but holds one of detcam {self.info['command']}{self._unfinished()}"
             )
         if name not in self._tables:
             try:
