@@ -57,12 +57,25 @@ def test_classes_that_the_set_never_labels_are_not_judged(tmp_path, capsys):
     assert [row["class_name"] for row in summary["per_class"]] == ["ball"]
     assert summary["unjudged"] == {"cone": 2, "crate": 1}
     told = (
-        "3 detections of classes that the set never labels are not judged (cone 2, crate 1); name them in classes to "
-        "judge them"
+        "3 detections of classes that the set never labels cover none of its objects and are not judged (cone 2, "
+        "crate 1); name them in classes to judge them"
     )
     assert summary["notes"] == [told]
     assert told in " ".join(capsys.readouterr().err.split())
     assert told in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+def test_an_object_taken_for_a_class_that_is_never_labelled_is_judged(tmp_path, detector):
+    path = labelled(tmp_path, lambda class_id: class_id == 0)
+    label = tmp_path / "labels" / "val" / "a.txt"
+    lines = labelled(tmp_path / "all").parent / "labels" / "val" / "a.txt"
+    label.write_text(label.read_text() + "\n0" + lines.read_text().splitlines()[1][1:])  # the crate is a ball
+    result = run_review(detector, path, tmp_path / "run", method="random")
+    assert {name: count for name, count in result.counts.items() if count} == {"TP": 1, "Cls": 1}
+    assert result.summary["unjudged"] == {"cone": 2}
+    result = run_review(detector, path, tmp_path / "asked", method="random", classes=["ball"])
+    assert {name: count for name, count in result.counts.items() if count} == {"TP": 1, "Miss": 1}
+    assert result.summary["unjudged"] == {"cone": 2, "crate": 1}
 
 
 def test_classes_that_are_asked_for_are_judged(tmp_path, detector):

@@ -81,7 +81,8 @@ def run_review(
         iou: overlap above which the weaker of two boxes is suppressed, in [0, 1].
         max_det: most detections of an image.
         classes: names or indices of the classes that are judged: detections and truths of others are left out. None
-            judges the classes that the set labels, and all where it labels nothing.
+            judges the classes that the set labels, and all where it labels nothing; of others only detections that
+            cover a labelled object.
         seed: of everything random.
         overwrite: start anew where another review is; its ``verdicts.json`` becomes ``verdicts-before.json``.
         configuration: what makes two reviews the same, as JSON has it, in the place of the arguments above.
@@ -115,14 +116,15 @@ def run_review(
     if not labelled.labelled:
         raise UsageError(f"{source}: no labels there, so nothing is right or wrong; name a labelled set")
     check_classes(labelled, detector.names)
-    require_truths(labelled, source)
     judged = Judged.of(labelled, detector.names, classes)
-    labelled = judged.keep(labelled)
+    whole, labelled = labelled, judged.keep(labelled)
     explainer = ErrorExplainer(detector, method, seed)
     explainer.check()
     if configuration is None:
         configuration = {**identify(model, detector), **arguments}
     configuration = {**configuration, "labels_sha256": fingerprint(labelled)}
+    check_folder(path, "review", configuration, overwrite)  # of another run's folder that is what to tell
+    require_truths(whole, source)
     with RunFolder(path, "review", configuration, overwrite, REVIEW) as folder:
         if overwrite and (path / "verdicts.json").is_file():  # a person's work, of detections that will be others
             (path / "verdicts.json").replace(path / "verdicts-before.json")

@@ -69,7 +69,7 @@ def detect(
     Args:
         model: the detector.
         labelled: the set.
-        judged: the classes whose detections count; the others' are left out.
+        judged: which detections count; the others are left out.
         conf: confidence from which a detection is reported, in [0, 1].
         iou: overlap above which the weaker of two boxes is suppressed, in [0, 1].
         max_det: most detections of an image.
@@ -87,7 +87,7 @@ def detect(
                 raw = model.forward(batch)
                 low = min(LEAST_CONFIDENCE, conf)
                 (decoded,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
-            judged_here, others = judged.split(decoded)
+            judged_here, others = judged.split(decoded, image.truths)
             detections = tuple(sorted(judged_here, key=lambda one: -one.confidence))
             shape = shape or told_shape(raw) or (seen_shape(decoded, truths) if decoded else None)
             own = shape and _measure(raw, letterboxes[0], image, detections, choose(shape, truths), labelled)

@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from detcam.data import LabelledSet
+import numpy as np
+
+from detcam.data import LabelledSet, Truth
 from detcam.errors import UsageError
+from detcam.geometry import iou_matrix
 from detcam.options import find_classes, several
 from detcam.types import Detection
 
+COVERED_IOU = 0.5
+"""IoU from which a detection covers a labelled object, whatever its class: from there on it is an error of class."""
 NAMED_CLASSES = 5
 """Classes that a message names at most."""
 
@@ -88,14 +93,25 @@ class Judged:
         ]
         return replace(labelled, images=tuple(images))
 
-    def split(self, detections: Sequence[Detection]) -> tuple[tuple[Detection, ...], tuple[Detection, ...]]:
+    def split(
+        self, detections: Sequence[Detection], truths: Sequence[Truth]
+    ) -> tuple[tuple[Detection, ...], tuple[Detection, ...]]:
         """Detections that are judged, and the others.
+
+        Where no classes were asked for, a detection of another class that covers a labelled object is judged too: the
+        object was taken for something that the set has none of.
 
         Args:
             detections: of one image.
+            truths: its labels.
         """
-        judged = tuple(one for one in detections if one.class_id in self.class_ids)
-        return judged, tuple(one for one in detections if one.class_id not in self.class_ids)
+        judged = np.array([one.class_id in self.class_ids for one in detections], bool)
+        objects = [truth.xyxy for truth in truths if not truth.crowd]
+        if not self.asked and objects and len(detections):
+            overlaps = iou_matrix(np.array([one.xyxy for one in detections]), np.array(objects))
+            judged |= (overlaps >= COVERED_IOU).any(1)
+        pairs = list(zip(detections, judged.tolist(), strict=True))
+        return tuple(one for one, own in pairs if own), tuple(one for one, own in pairs if not own)
 
     def tell(self, unjudged: Mapping[str, int]) -> list[str]:
         """A sentence on detections that are not judged, where there are any.
@@ -106,9 +122,13 @@ class Judged:
         if not unjudged:
             return []
         counts = listing([f"{name} {count}" for name, count in Counter(unjudged).most_common()])
-        what = "that were not asked for" if self.asked else "that the set never labels"
-        hint = "" if self.asked else "; name them in classes to judge them"
-        return [f"{sum(unjudged.values())} detections of classes {what} are not judged ({counts}){hint}"]
+        total = sum(unjudged.values())
+        if self.asked:
+            return [f"{total} detections of classes that were not asked for are not judged ({counts})"]
+        return [
+            f"{total} detections of classes that the set never labels cover none of its objects and are not judged "
+            f"({counts}); name them in classes to judge them"
+        ]
 
 
 def beside_val(conf: float, iou: float, max_det: int, low: float, counted: int) -> str:
