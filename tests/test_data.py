@@ -161,3 +161,9 @@ def test_a_truths_box_is_two_corners():
     assert Truth("a", [3, 3, 3, 5], 0, "dog").xyxy.tolist() == [3, 3, 3, 5]
     with pytest.raises(ValueError, match=r"two corners, x1 <= x2 and y1 <= y2, .*\[60, 60, 20, 90\]"):
         Truth("a", [60, 60, 20, 90], 0, "dog")
+
+
+def test_classes_spelled_otherwise_are_told(tmp_path):
+    path = yolo(tmp_path, {"a": ""}, "[CAT, traffic_light, van]")
+    found = read_data(path, names={0: "cat", 1: "traffic light", 2: "van"}, rename={"CAT": "van"})
+    assert found.notes == ("class 'traffic_light' is taken for the model's 'traffic light'",)

@@ -1,6 +1,7 @@
 """What a review judges: sets whose labels fell away, classes that are never labelled, figures that are undefined."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -108,6 +109,7 @@ def test_a_set_without_anything_in_it_judges_every_class_and_has_no_map(tmp_path
     printed = capsys.readouterr().out
     assert "mAP50 undefined, mAP50-95 undefined; 1 images" in printed
     assert "0.000" not in printed
+    assert re.search(r"TP +│ 0 +│ +│", printed)
     assert "+undefined" not in printed
     assert "nan" not in printed
     page = (tmp_path / "run" / "report" / "index.html").read_text()

@@ -57,7 +57,7 @@ def reviewed(tmp_path_factory):
     names = json.dumps(CLASSES)
     (folder / "data.yaml").write_text(f"path: {folder}\ntrain: .\nval: scene.png\nnames: {names}\n")
     command = ["review", "--weights", str(WEIGHTS), "--data", str(folder / "data.yaml"), "--out", str(folder / "run")]
-    assert main(command) == 0
+    assert main([*command, "--classes", ",".join(CLASSES)]) == 0
     return folder / "run"
 
 

@@ -103,8 +103,9 @@ def print_review(result: ReviewResult, stdout: TextIO, as_json: bool = False) ->
         return
     table = Table("type", "count", "mAP50 gained if mended")
     for name in TYPES:
-        gain = result.gains.get(name, math.nan)
-        table.add_row(name, str(result.counts[name]), "undefined" if math.isnan(gain) else f"+{gain:.3f}")
+        gain = result.gains.get(name)  # none of true positives
+        words = "" if gain is None else "undefined" if math.isnan(gain) else f"+{gain:.3f}"
+        table.add_row(name, str(result.counts[name]), words)
     console = Console(file=stdout)
     console.print(table)
     map50, mean = ("undefined" if math.isnan(value) else f"{value:.3f}" for value in (result.map50, result.map))

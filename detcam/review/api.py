@@ -165,7 +165,7 @@ def _review(
     total = len(labelled.images)
     progress("detecting", 0, total)
     predictions = detect(
-        reviewer.model, labelled, judged, conf=reviewer.conf, iou=reviewer.iou, max_det=max_det,
+        reviewer.model, labelled, judged=judged, conf=reviewer.conf, iou=reviewer.iou, max_det=max_det,
         advance=lambda tried: progress("detecting", tried, total),
     )  # fmt: skip
     for path, reason in predictions.failed:

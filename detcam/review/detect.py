@@ -57,23 +57,23 @@ class Predictions:
 def detect(
     model: DetectorAdapter,
     labelled: LabelledSet,
-    judged: Judged,
     *,
     conf: float,
     iou: float,
     max_det: int,
     advance: Callable[[int], object],
+    judged: Judged | None = None,
 ) -> Predictions:
     """Run a detector over a labelled set, one image at a time.
 
     Args:
         model: the detector.
         labelled: the set.
-        judged: which detections count; the others are left out.
         conf: confidence from which a detection is reported, in [0, 1].
         iou: overlap above which the weaker of two boxes is suppressed, in [0, 1].
         max_det: most detections of an image.
         advance: called after each image with how many have been tried.
+        judged: which detections count; the others are left out. None takes all.
     """
     images, reported, every, failed = [], [], [], []
     overlaps: list[Overlaps | None] = []
@@ -87,8 +87,8 @@ def detect(
                 raw = model.forward(batch)
                 low = min(LEAST_CONFIDENCE, conf)
                 (decoded,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
-            judged_here, others = judged.split(decoded, image.truths)
-            detections = tuple(sorted(judged_here, key=lambda one: -one.confidence))
+            own_classes, others = (decoded, ()) if judged is None else judged.split(decoded, image.truths)
+            detections = tuple(sorted(own_classes, key=lambda one: -one.confidence))
             shape = shape or told_shape(raw) or (seen_shape(decoded, truths) if decoded else None)
             own = shape and _measure(raw, letterboxes[0], image, detections, choose(shape, truths), labelled)
         except (InputError, RuntimeError, MemoryError) as error:
