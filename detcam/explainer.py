@@ -20,10 +20,10 @@ from detcam.attribution.image_maps import ImageMaps
 from detcam.attribution.layer_maps import RawMap
 from detcam.attribution.options import ESCALATION, choose_map
 from detcam.attribution.prepared_image import PreparedImage, prepare_images
-from detcam.attribution.reported import find_reported
+from detcam.attribution.reported import find_reported, pick_detections
 from detcam.attribution.trial import try_options
 from detcam.attribution.unreported import answer, make_question
-from detcam.errors import InputError, UsageError
+from detcam.errors import UsageError
 from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, name_image, read_image
 from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
@@ -38,13 +38,15 @@ if TYPE_CHECKING:
     from detcam.methods.subject import Subject
 
 
+WHOLE_IMAGE_DETECTIONS, PIECE_DETECTIONS = 64, 16
+"""Most detections of an image that a run explains together; of an image with more, so many at a time."""
+
+
 @dataclass(frozen=True, eq=False)
 class _NamedImage:
-    """An image to explain.
+    """An image to explain: RGB uint8 (H, W, 3).
 
     Attributes:
-        name: the path, or a name for an image that has none.
-        array: RGB uint8 (H, W, 3).
         reported: the boxes that it came with, which count as its detections.
         asked: the boxes asked about.
     """
@@ -240,22 +242,50 @@ class Explainer:
         return self._explain_images(named, detection)
 
     def explain_named(
-        self, images: Mapping[str, NDArray[np.uint8]], detection: int | Sequence[int] | None = None
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        detection: int | Sequence[int] | None = None,
+        in_pieces: bool = False,
     ) -> list[ImageResult]:
         """One result per image, in order, of images that have names.
 
         Args:
             images: RGB uint8 (H, W, 3) arrays by their names.
             detection: as in a call.
+            in_pieces: leave those for :meth:`explain_piece` that :meth:`is_crowded` is true of: they come back without
+                explanations.
 
         Raises:
             InputError: an image has no detection of the number asked for.
             UsageError: a layer cannot be explained.
         """
-        return self._explain_images([_NamedImage(name, array) for name, array in images.items()], detection)
+        return self._explain_images([_NamedImage(name, array) for name, array in images.items()], detection, in_pieces)
+
+    def is_crowded(self, detections: Sequence[Detection]) -> bool:
+        """Whether an image has so many detections to explain, each by itself, that it is explained in pieces."""
+        some = self._numbers is not None or self._question is not None
+        return len(detections) > WHOLE_IMAGE_DETECTIONS and not some and self._maker.options.method.shares != "passes"
+
+    def explain_piece(self, name: str, image: NDArray[np.uint8], start: int) -> ImageResult:
+        """The explanations of some detections of an image that has many, which are made independently of the others.
+
+        Args:
+            name: the image's.
+            image: RGB uint8 (H, W, 3).
+            start: the first detection; so many of :data:`PIECE_DETECTIONS` as there are from it on are explained.
+        """
+        with torch.inference_mode(False):
+            prepared = prepare_images(self.model, [image], self.layers)
+            (found,) = self.model.decode(prepared[0].raw, [prepared[0].letterbox], self.decode_settings)
+            part = found[start : start + PIECE_DETECTIONS]
+            maker = self._maker.at(self.decode_settings.conf, len(part) / len(found))
+            return ImageResult(name, image, found, maker(prepared, [image], [part])[0])
 
     def _explain_images(
-        self, images: Sequence[_NamedImage], detection: int | Sequence[int] | BoxesLike | None
+        self,
+        images: Sequence[_NamedImage],
+        detection: int | Sequence[int] | BoxesLike | None,
+        in_pieces: bool = False,
     ) -> list[ImageResult]:
         """Images of one letterboxed shape and one threshold share a batch."""
         numbers = self._numbers if detection is None else check_detection(detection)
@@ -269,12 +299,12 @@ class Explainer:
             for start in range(0, len(alike), self.batch):
                 part = alike[start : start + self.batch]
                 with torch.inference_mode(False):  # the caller may be in it, and nothing has a gradient there
-                    batch_results = self._explain_batch([images[i] for i in part], numbers, kind[1])
+                    batch_results = self._explain_batch([images[i] for i in part], numbers, kind[1], in_pieces)
                 results.update(zip(part, batch_results, strict=True))
         return [results[i] for i in range(len(images))]
 
     def _explain_batch(
-        self, images: Sequence[_NamedImage], numbers: Sequence[int] | None, conf: float
+        self, images: Sequence[_NamedImage], numbers: Sequence[int] | None, conf: float, in_pieces: bool
     ) -> list[ImageResult]:
         """Images of one letterboxed shape; ``numbers`` are the detections to explain, ``None`` explains all."""
         names, arrays = [image.name for image in images], [image.array for image in images]
@@ -286,7 +316,7 @@ class Explainer:
             for image, one, detections in zip(images, prepared, found, strict=True)
         ]
         wanted = [
-            self._select(image, one, detections, numbers)
+            [] if in_pieces and self.is_crowded(detections) else self._select(image, one, detections, numbers)
             for image, one, detections in zip(images, prepared, found, strict=True)
         ]
         explained = self._maker.at(conf)(prepared, arrays, wanted)
@@ -337,23 +367,6 @@ class Explainer:
         if self._question is not None:
             return [answer(self._question, self.model.names, prepared.raw, prepared.index, prepared.letterbox)]
         return list(found) if numbers is None else pick_detections(image.name, found, numbers)
-
-
-def pick_detections(name: str, found: Sequence[Detection], numbers: Sequence[int]) -> list[Detection]:
-    """The detections of an image that have some numbers.
-
-    Args:
-        name: the image's, for the message.
-        found: its detections, in descending confidence.
-        numbers: from 0 on.
-
-    Raises:
-        InputError: one has none of them.
-    """
-    if missing := [number for number in numbers if number >= len(found)]:
-        have = f"has {len(found)}, counted from 0" if found else "has none"
-        raise InputError(f"{name}: no detection {missing[0]}; at these thresholds this image {have}")
-    return [found[number] for number in numbers]
 
 
 @overload

@@ -21,10 +21,9 @@ from detcam.attribution.explaining import ExplanationMaker
 from detcam.attribution.options import choose_map
 from detcam.attribution.prepared_image import prepare_images
 from detcam.attribution.receipt import verify as make_receipts
-from detcam.attribution.reported import find_reported
+from detcam.attribution.reported import find_reported, pick_detections
 from detcam.attribution.unreported import Question, answer, make_question
 from detcam.errors import InputError, UsageError
-from detcam.explainer import pick_detections
 from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
 from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes

@@ -216,7 +216,8 @@ GPUS = """
 import json, logging, os, sys, time
 import ray
 ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-from detcam.runs.engine import Pictures, cluster, run_on_ray
+from detcam.runs.engine import cluster, run_on_ray
+from detcam.runs.results import Pictures
 from detcam.runs.folder import RunFolder
 class Seeing:
     batch = 1

@@ -38,7 +38,7 @@ def whole(tmp_path_factory, result):
     folder = RunFolder(tmp_path_factory.mktemp("whole") / "run", "explain", {"conf": 0.25})
     folder.describe(classes={0: "gem"})
     folder.fail("gone.jpg", "no such file")
-    folder.add(result, set(), "inferno", 0.6)
+    folder.add(result)
     folder.finish(True)
     return folder.path
 
@@ -242,7 +242,7 @@ def test_a_run_without_detections_is_empty(tmp_path, demo_detector):
     folder = RunFolder(tmp_path / "run", "explain", {})
     folder.describe()
     nothing = detcam.explain(demo_detector, photograph(64, 64), method="random", conf=0.999)
-    folder.add(nothing, set(), "inferno", 0.6)
+    folder.add(nothing)
     folder.finish(True)
     run = open_run(folder.path)
     assert len(run) == 0

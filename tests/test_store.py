@@ -11,6 +11,7 @@ import detcam
 from detcam.errors import UsageError
 from detcam.runs import schema as store
 from detcam.runs.folder import RunFolder
+from detcam.runs.results import Pictures
 from detcam.runs.schema import read_detections, read_heatmap
 
 
@@ -22,7 +23,7 @@ def result(scene_image, demo_detector):
 def finished(path, result, **settings):
     folder = RunFolder(path, "explain", {"conf": 0.25}, **settings)
     folder.describe()
-    folder.add(result, {"overlay", "panel"}, "inferno", 0.6)
+    folder.add(result, Pictures(frozenset({"overlay", "panel"})))
     folder.finish(True)
     return folder
 
@@ -73,7 +74,7 @@ def test_an_interrupted_run_says_so_and_keeps_what_it_has(tmp_path, result):
     folder = RunFolder(tmp_path, "explain", {})
     folder.describe()
     assert described(tmp_path)["state"] == "running"
-    folder.add(result, set(), "inferno", 0.6)
+    folder.add(result)
     folder.finish(False)
     assert described(tmp_path)["state"] == "interrupted"
     assert len(read_detections(tmp_path)) == len(result)
@@ -118,7 +119,7 @@ def test_a_file_name_that_is_no_text(tmp_path, scene_image, demo_detector):
     (result,) = detcam.Explainer(demo_detector, method="layercam").explain_named({name: scene_image})
     folder = RunFolder(tmp_path, "explain", {})
     folder.describe()
-    folder.add(result, {"overlay"}, "inferno", 0.6)
+    folder.add(result, Pictures(frozenset({"overlay"})))
     folder.fail(name, "reason")
     folder.finish(True)
     assert read_detections(tmp_path)["image"][0] == "b\\xff.png"
@@ -135,7 +136,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, result, monkeypatch):
 
     monkeypatch.setattr(store.np, "savez_compressed", full)
     with pytest.raises(OSError, match="No space left"):
-        folder.add(result, set(), "inferno", 0.6)
+        folder.add(result)
     assert not list((tmp_path / "heatmaps").glob("*.npz"))
 
 

@@ -60,14 +60,17 @@ class ExplanationMaker:
             model, options.method, self._layer_maps, options.target, options.seed, options.budget
         )
 
-    def at(self, conf: float) -> ExplanationMaker:
-        """The same for another threshold of the detector's.
+    def at(self, conf: float, share: float = 1.0) -> ExplanationMaker:
+        """The same for another threshold of the detector's, or for a part of an image's detections.
 
         Args:
             conf: below which a box is lost.
+            share: of the image's detections, in (0, 1], which get as much of a budget that they share.
         """
         other = copy(self)
         other.conf = conf
+        if self.options.method.shares == "budget":
+            other.image_maps = replace(self.image_maps, budget=max(round(share * self.image_maps.budget), 1))
         return other
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Boxes that were reported elsewhere, found again among a detector's own predictions."""
+"""Which detections of an image are asked about: by their numbers, or by boxes that were reported elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from detcam.adapters.base import DetectorAdapter
 from detcam.attribution.prepared_image import PreparedImage
 from detcam.attribution.unreported import Question, answer
+from detcam.errors import InputError
 from detcam.geometry import iou_matrix
 from detcam.io.results import ReportedBoxes
 from detcam.types import Detection
@@ -57,6 +58,23 @@ def find_reported(
             "sees them; give weights, imgsz, iou and nms as they were predicted with", name, strange, len(boxes),
         )  # fmt: skip
     return tuple(detections)
+
+
+def pick_detections(name: str, found: Sequence[Detection], numbers: Sequence[int]) -> list[Detection]:
+    """The detections of an image that have some numbers.
+
+    Args:
+        name: the image's, for the message.
+        found: its detections, in descending confidence.
+        numbers: from 0 on.
+
+    Raises:
+        InputError: one has none of them.
+    """
+    if missing := [number for number in numbers if number >= len(found)]:
+        have = f"has {len(found)}, counted from 0" if found else "has none"
+        raise InputError(f"{name}: no detection {missing[0]}; at these thresholds this image {have}")
+    return [found[number] for number in numbers]
 
 
 def _same(found: Sequence[Detection], xyxy: NDArray[np.float64], class_id: int, confidence: float | None) -> int | None:

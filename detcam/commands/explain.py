@@ -23,10 +23,11 @@ from detcam.filenames import safe_name
 from detcam.io.files import is_local, is_remote, write_whole
 from detcam.io.images import read_image
 from detcam.io.video import Clip, VideoWriter, is_stream
-from detcam.runs.engine import ImageOutcome, Pictures, cluster, run_here, run_on_ray
+from detcam.runs.engine import ImageOutcome, cluster, run_here, run_on_ray
 from detcam.runs.folder import RunFolder
 from detcam.runs.held import Sources, check_folder
 from detcam.runs.loading import Item, batches, count_items, find_items
+from detcam.runs.results import Pictures
 from detcam.runs.schema import file_sha256, image_key
 
 PICTURES = ("overlay", "heatmap", "panel", "video")

@@ -41,6 +41,8 @@ class Method:
         layers: whether a method that works on the image needs layers too.
         budget: forward passes it takes where nothing else is asked; 0 where their number is fixed.
         concludes: whether its maps come with a quick receipt, the evidence patch and a sentence.
+        shares: what an image's detections share: ``passes`` of changed images, a ``budget`` of them, or ``nothing``. An
+            image of many detections is explained in pieces unless they share passes.
         pixelwise: whether gradients at the pixels are held for every detection, so that they are taken 16 at a time.
         name: what rows and pictures call a method that is not registered; without one, the function's ``__name__``.
 
@@ -59,6 +61,7 @@ class Method:
     explains: Literal["target", "detection"] = "target"
     layers: bool = False
     budget: int = 0
+    shares: Literal["passes", "budget", "nothing"] = "nothing"
     pixelwise: bool = False
     concludes: bool = False
     name: str = ""
@@ -135,7 +138,7 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
         raise UsageError(f"a method is a name, a detcam.Method or a function of a detcam.Subject, got {given!r}")
     summary = (inspect.getdoc(given) or "").partition("\n")[0]
     unlabelled = "a method without a docstring: it does not say what its maps mean"
-    return Method(given, label=summary or unlabelled, models="any")
+    return Method(given, label=summary or unlabelled, models="any", shares="passes")
 
 
 _BUILTIN: dict[str, Method] = {
@@ -177,24 +180,25 @@ _BUILTIN: dict[str, Method] = {
         "50 forward, 50K backward", "detection", "adds up to the change from a blank image; dark pixels count little",
         signed=True, pixelwise=True),
     "scorecam": Method(channels.scorecam, "image", "Wang et al. 2020, arXiv:1910.01279", "1 forward per channel",
-        "class", "channels by the score seen through them alone: repaints similar objects", layers=True),
+        "class", "channels by the score seen through them alone: repaints similar objects", layers=True,
+        shares="passes"),
     "ablationcam": Method(channels.ablationcam, "image", "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
         "1 forward per channel", "class", "channels by what is lost without them: repaints similar objects",
-        layers=True),
+        layers=True, shares="passes"),
     "reciprocam": Method(channels.reciprocam, "image", "Byun & Lee 2022, arXiv:2209.14074", "1 forward per cell",
-        "detection", "what one cell of the coarsest layer says alone", layers=True),
+        "detection", "what one cell of the coarsest layer says alone", layers=True, shares="passes"),
     "occlusion": Method(perturb.occlusion, "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "256 forward, shared",
         "detection", "the score lost under a sliding blurred patch", signed=True, models="any", explains="detection",
-        budget=256),
+        budget=256, shares="passes"),
     "windows": Method(windows.windows, "image", "detcam's own, for errors of class in a review",
         "82 forward per detection", "detection", "what blurred windows over the box and around it cost the score, or "
         "its lead over the class of contrast:CLASS; smoothed", models="any"),
     "drise": Method(perturb.drise, "image", "Petsiuk et al. 2021, arXiv:2006.03204", "up to 1000 forward, shared",
         "detection", "the score's correlation with random grids", signed=True, models="any", explains="detection",
-        budget=1000),
+        budget=1000, shares="passes"),
     "dcrisp": Method(perturb.dcrisp, "image", "D-CRISP: random grids and superpixels", "up to 1000 forward, shared",
         "detection", "the score's correlation with random grids and superpixels", signed=True, models="any",
-        explains="detection", budget=1000),
+        explains="detection", budget=1000, shares="passes"),
     "vps": Method(search.vps, "image", "Chen et al. 2024, arXiv:2411.16198", "700 to 2200 forward per detection",
         "detection", "the order in which regions bring the score back: slow and faithful", models="any",
         explains="detection"),
@@ -208,7 +212,7 @@ _BUILTIN: dict[str, Method] = {
         "about 30 forward of a crop per detection, one backward; some 70 of the image where its surroundings count",
         "detection", "what the score loses without each region, from windows that were hidden, finer by LayerCAM, and "
         "places anywhere in the image: zero where nothing was found", models="any", budget=effect.IMAGE_BUDGET_PASSES,
-        concludes=True),
+        shares="budget", concludes=True),
     "box": Method(baselines.box, "image", "a baseline", "none", "detection",
         "a baseline: a Gaussian in the box, knows nothing else", models="any"),
     "edges": Method(baselines.edges, "image", "a baseline", "none", "nothing", "a baseline: the image's own edges",

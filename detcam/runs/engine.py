@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,16 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
-from detcam.explainer import Explainer
+from detcam.explainer import PIECE_DETECTIONS, Explainer
 from detcam.io.files import is_remote, locate
 from detcam.io.images import read_image
 from detcam.runs.folder import RunFolder
 from detcam.runs.loading import Item, decoded
-from detcam.runs.results import write_result
+from detcam.runs.results import Pictures, Row, join_pieces, piece_starts, write_piece, write_result
 from detcam.types import ImageResult
 
-Row: TypeAlias = dict[str, Any]
 Pixels: TypeAlias = "NDArray[np.uint8] | Exception"
+
+logger = logging.getLogger("detcam")
 
 FAILURES = (InputError, RuntimeError, MemoryError, cv2.error)
 """Exceptions that fail one image and let the run go on."""
@@ -36,21 +38,6 @@ IMAGES_PER_TASK = 16
 """Images that a Ray worker gets at once; it decodes ahead within them."""
 MOST_BLOCKS = 10_000
 """Blocks at most into which the work is split; Ray's driver keeps an entry for each."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Which pictures a run draws, and how.
-
-    Attributes:
-        save: of ``overlay``, ``heatmap``, ``panel`` and ``video``.
-        colormap: any of matplotlib's names.
-        opacity: of the hottest pixels, in [0, 1].
-    """
-
-    save: frozenset[str]
-    colormap: str
-    opacity: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +58,8 @@ class ImageOutcome:
 def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> Iterator[ImageResult | ImageOutcome]:
     """A result for each image, or why there is none. One image's failure does not affect the others.
 
+    Crowded images come back without explanations: see :meth:`~detcam.Explainer.explain_piece`.
+
     Args:
         explainer: whose batch the images share.
         chunk: names, and RGB uint8 (H, W, 3) arrays or the errors of reading them.
@@ -82,11 +71,11 @@ def explain_chunk(explainer: Explainer, chunk: Sequence[tuple[str, Pixels]]) -> 
         else:
             arrays[name] = pixels
     try:
-        yield from explainer.explain_named(arrays)
+        yield from explainer.explain_named(arrays, in_pieces=True)
     except FAILURES:
         for name, array in arrays.items():
             try:
-                yield explainer.explain_named({name: array})[0]
+                yield explainer.explain_named({name: array}, in_pieces=True)[0]
             except FAILURES as error:
                 yield ImageOutcome(name, [], reason_of(name, error))
 
@@ -95,6 +84,8 @@ def explain_batches(
     explainer: Explainer,
     batches: Iterable[Sequence[Item]],
     workers: int,
+    path: Path,
+    pictures: Pictures,
     write: Callable[[ImageResult], list[Row]],
     done: Container[str],
 ) -> Iterator[ImageOutcome]:
@@ -108,7 +99,9 @@ def explain_batches(
         explainer: makes the maps.
         batches: items that share a forward pass.
         workers: threads that decode images ahead of the detector.
-        write: writes one image's result and returns its rows.
+        path: the run folder that results are written into.
+        pictures: what to draw.
+        write: writes one image's result there and returns its rows; those of crowded images are written in pieces.
         done: names of the images that are finished.
 
     Yields:
@@ -132,15 +125,48 @@ def explain_batches(
                     if outcome.name not in finished:
                         yield outcome
                 elif outcome.source not in finished:
-                    yield _written(outcome, write)
+                    yield _written(explainer, outcome, path, pictures, write)
 
 
-def _written(result: ImageResult, write: Callable[[ImageResult], list[Row]]) -> ImageOutcome:
+def _written(
+    explainer: Explainer, result: ImageResult, path: Path, pictures: Pictures, write: Callable[[ImageResult], list[Row]]
+) -> ImageOutcome:
     """Write a result; the reason where that fails. An ``OSError``, such as a full disk, ends the run instead."""
     try:
+        if not len(result) and explainer.is_crowded(result.detections):
+            return ImageOutcome(result.source, _explain_crowd(explainer, result, path, pictures))
         return ImageOutcome(result.source, write(result))
     except FAILURES as error:
         return ImageOutcome(result.source, [], reason_of(result.source, error))
+
+
+def _explain_crowd(explainer: Explainer, result: ImageResult, path: Path, pictures: Pictures) -> list[Row]:
+    """Explain an image of many detections piece by piece, each written as it is made; the log says what it costs."""
+    count, known = len(result.detections), piece_starts(path, result.source)
+    starts = [start for start in range(0, count, PIECE_DETECTIONS) if start not in known]
+    left = sum(min(PIECE_DETECTIONS, count - start) for start in starts)
+    logger.warning("%s: %s", result.source, _crowd_words(count, left))
+    for start in starts:
+        began = time.perf_counter()
+        piece = explainer.explain_piece(result.source, result.image, start)
+        write_piece(path, piece, start, pictures)
+        if start == starts[0] and len(starts) > 1:
+            share = (left - len(piece)) / len(piece)
+            seconds, passes = (time.perf_counter() - began) * share, sum(one.forwards for one in piece) * share
+            logger.warning("%s: about %s more forward passes, %s", result.source, f"{passes:,.0f}", _duration(seconds))
+    return join_pieces(path, result, pictures)
+
+
+def _crowd_words(count: int, left: int) -> str:
+    done = f", {count - left:,} of them explained before" if left < count else ""
+    return (
+        f"{count:,} detections{done}; explained {PIECE_DETECTIONS} at a time and kept as they are made. Fewer with "
+        "--max-det, --conf or --detection; quicker with --method layercam"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
 
 
 def run_here(
@@ -160,9 +186,12 @@ def run_here(
     """
 
     def write(result: ImageResult) -> list[Row]:
-        return folder.add(result, set(pictures.save), pictures.colormap, pictures.opacity)
+        return folder.add(result, pictures)
 
-    yield from explain_batches(explainer, batches, workers, write, folder)
+    for outcome in explain_batches(explainer, batches, workers, folder.path, pictures, write, folder):
+        if outcome.reason is None:
+            folder.mark_finished(outcome.name)
+        yield outcome
 
 
 class Worker:
@@ -192,14 +221,11 @@ class Worker:
         done = {name for some in images for name, _, is_done in some if is_done}
         items = [[Item(name, partial(read_image, path)) for name, path, _ in some] for some in images]
         outcomes = []
-        for one in explain_batches(self.explainer, items, 1, self._write, done):
+        write = partial(write_result, self.path, pictures=self.pictures)
+        for one in explain_batches(self.explainer, items, 1, self.path, self.pictures, write, done):
             reason = one.reason and one.reason.removeprefix(f"{paths[one.name]}: ")
             outcomes.append(json.dumps(asdict(replace(one, reason=reason))))
         return {"done": outcomes}
-
-    def _write(self, result: ImageResult) -> list[Row]:
-        pictures = self.pictures
-        return write_result(self.path, result, set(pictures.save), pictures.colormap, pictures.opacity)
 
 
 @contextmanager

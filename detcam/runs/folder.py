@@ -30,7 +30,7 @@ from detcam.io.files import (
     write_whole,
 )
 from detcam.runs.held import LOCK, HeldFolder, Sources
-from detcam.runs.results import PARTS, write_result
+from detcam.runs.results import PARTS, PIECE_SUFFIX, Pictures, write_result
 from detcam.runs.schema import (
     DETECTIONS,
     IMAGES,
@@ -43,6 +43,7 @@ from detcam.runs.schema import (
 from detcam.types import ImageResult
 
 OWN = (DETECTIONS, IMAGES, "heatmaps", "overlays", PARTS)
+NO_PICTURES = Pictures()
 IMAGE_COLUMNS: dict[str, Any] = {"key": pl.String, "detections": pl.Int32}
 
 
@@ -172,14 +173,12 @@ class RunFolder(HeldFolder):
             self._known = {one["key"][0]: one.drop("key").to_dicts() for one in table.partition_by("key")}
         return self._known.get(key, [])
 
-    def add(self, result: ImageResult, save: set[str], colormap: str, opacity: float) -> list[dict[str, Any]]:
+    def add(self, result: ImageResult, pictures: Pictures = NO_PICTURES) -> list[dict[str, Any]]:
         """Write one image's maps and pictures, then its rows, which marks it as finished.
 
         Args:
             result: the image with its explanations.
-            save: which pictures, of ``overlay``, ``heatmap``, ``panel`` and ``video``.
-            colormap: any of matplotlib's names.
-            opacity: of the hottest pixels, in [0, 1].
+            pictures: what to draw.
 
         Returns:
             The rows, one for each explanation.
@@ -187,7 +186,7 @@ class RunFolder(HeldFolder):
         Raises:
             OSError: something cannot be written.
         """
-        rows = write_result(self.path, result, save, colormap, opacity)
+        rows = write_result(self.path, result, pictures)
         self.mark_finished(result.source)
         return rows
 
@@ -288,15 +287,17 @@ class RunFolder(HeldFolder):
         """
         refresh(self.path)
         parts = sorted((self.path / PARTS).glob("*.parquet"))
+        finished = {part.stem for part in parts}
+        pieces = [file for file in sorted((self.path / PARTS).glob(f"*{PIECE_SUFFIX}")) if _whole(file) not in finished]
         with _mendable():
-            fresh = [pl.DataFrame(schema=dict(self._schema.columns)), *read_tables(parts)]
+            fresh = [pl.DataFrame(schema=dict(self._schema.columns)), *read_tables([*parts, *pieces])]
         rows = pl.concat(fresh, how="diagonal_relaxed").with_columns(_key().alias("key"))
         keys = pl.DataFrame({"key": [part.stem for part in parts]}, schema={"key": pl.String})
         counts = keys.join(rows.group_by("key").len("detections"), "key", "left", maintain_order="left")
         counts = counts.with_columns(pl.col("detections").fill_null(0).cast(pl.Int32))
         images = pl.concat([self._read(IMAGES, IMAGE_COLUMNS), counts]).unique("key", keep="last").sort("key")
         for name, table in self._schema.tables.items():
-            kept = self._table(name).filter(~_key().is_in(keys["key"].to_list()))
+            kept = self._table(name).filter(~_key().is_in([*finished, *map(_whole, pieces)]))
             own = rows.filter(table.holds).drop("key", *table.omits)
             self.write_table(name, pl.concat([kept, own], how="diagonal_relaxed").sort("image", "id"))
         self.write_table(IMAGES, images)
@@ -334,6 +335,11 @@ def _mendable() -> Iterator[None]:
         raise UsageError(f"{error}; remove it, and its images are explained again") from error
 
 
+def _whole(piece: Path) -> str:
+    """The key of the image that a piece is of."""
+    return piece.stem.rpartition("+")[0]
+
+
 def _key() -> pl.Expr:
     """An image's key, from the ids of its rows: all before the last dash."""
     return pl.col("id").str.replace(r"-[^-]*$", "")
@@ -355,7 +361,7 @@ def _remove_run(path: Path, files: Sequence[str]) -> None:
     remove_files([path / name for name in ("errors.jsonl", IMAGES, *files)])
     remove_files(list((path / PARTS).glob("*")))
     for folder in (path / "heatmaps", path / "overlays"):
-        own_name = r".*-[0-9a-f]{8,16}(\.mp4|\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
+        own_name = r".*-[0-9a-f]{8,16}(\.mp4|(-p\d{4,})?\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
         remove_files([file for file in folder.glob("*") if re.fullmatch(own_name, file.name)])
         if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

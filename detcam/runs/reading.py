@@ -235,7 +235,7 @@ class Run:
     def _rows(self, name: str) -> Iterator[Row]:
         for columns in self.table(name).iter_rows(named=True):
             try:
-                row = _row(columns)
+                row = read_row(columns)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 where = f"{self.path / name}.parquet is damaged: row {columns.get('id')!r}"
                 raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
@@ -318,8 +318,15 @@ def open_run(path: str | Path) -> Run:
     return Run(located, MappingProxyType(info))
 
 
-def _row(columns: Mapping[str, Any]) -> Row:
-    """A table's row as a value; columns that a run of an earlier schema lacks are empty."""
+def read_row(columns: Mapping[str, Any]) -> Row:
+    """A table's row as a value; columns that a run of an earlier schema lacks are empty.
+
+    Args:
+        columns: the row by its columns.
+
+    Raises:
+        ValueError, TypeError, KeyError: the row is damaged.
+    """
     get = columns.get
     status = get("status")
     if status is not None and status not in get_args(Status):

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from detcam.drawing.reduced import reduced
 from detcam.drawing.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.filenames import safe_name
-from detcam.io.files import make_folder, write_whole
-from detcam.runs.schema import COLUMNS, image_key, row_of, write_maps
-from detcam.types import ImageResult
+from detcam.io.files import make_folder, read_table, refresh, remove_files, write_whole
+from detcam.runs.reading import read_row
+from detcam.runs.schema import COLUMNS, image_key, read_heatmap, read_letterbox, row_of, write_maps
+from detcam.types import Detection, Explanation, Heatmap, ImageResult
+
+Row: TypeAlias = dict[str, Any]
 
 PARTS = ".parts"
 """The folder of images' parts of the table, until they are gathered."""
+PIECE_SUFFIX = ".piece"
+"""Of the parts of images that have many detections, until all of these are explained."""
 
 
-def write_result(
-    path: Path,
-    result: ImageResult,
-    save: set[str],
-    colormap: str,
-    opacity: float,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures a run draws, and how.
+
+    Attributes:
+        save: of ``overlay``, ``heatmap``, ``panel`` and ``video``.
+        colormap: any of matplotlib's names.
+        opacity: of the hottest pixels, in [0, 1].
+    """
+
+    save: frozenset[str] = frozenset()
+    colormap: str = "inferno"
+    opacity: float = 0.6
+
+
+def write_result(path: Path, result: ImageResult, pictures: Pictures) -> list[Row]:
     """Write one image's maps and pictures into a run folder, then its part, which marks it as finished.
 
     Args:
         path: the run folder.
         result: the image with its explanations.
-        save: which pictures, of ``overlay``, ``heatmap``, ``panel`` and ``video``.
-        colormap: any of matplotlib's names.
-        opacity: of the hottest pixels, in [0, 1].
+        pictures: what to draw.
 
     Returns:
         The rows, one for each explanation.
@@ -41,33 +55,125 @@ def write_result(
     Raises:
         OSError: something cannot be written.
     """
-    key = image_key(result.source)
-    rows = [row_of(f"{key}-{n:03d}", result.source, explanation) for n, explanation in enumerate(result)]
-    write_maps(path, result.source, {row["id"]: e.heatmap.raw for row, e in zip(rows, result, strict=True)})
-    if save:
-        _draw(path / "overlays", key, rows, result, save, colormap, opacity)
-    write_whole(path / PARTS / f"{key}.parquet", pl.DataFrame(rows, schema=COLUMNS).write_parquet)
+    rows = _write_explanations(path, result, pictures)
+    _draw_whole(path / "overlays", result, pictures)
+    _write_part(path, result.source, rows)
     return rows
 
 
-def _draw(
-    folder: Path, key: str, rows: list[dict[str, Any]], result: ImageResult, save: set[str], colormap: str,
-    opacity: float,
-) -> None:  # fmt: skip
+def piece_starts(path: Path, source: str) -> set[int]:
+    """The pieces of an image that are written already, each by its first detection.
+
+    Args:
+        path: the run folder.
+        source: the image's name.
+    """
+    refresh(path)
+    return {int(file.stem.rpartition("+")[2]) for file in _pieces(path, source)}
+
+
+def write_piece(path: Path, result: ImageResult, start: int, pictures: Pictures) -> None:
+    """Write some explanations of an image that has many; what is written need not be made again.
+
+    Args:
+        path: the run folder.
+        result: the image with the explanations of its detections from ``start`` on.
+        start: the first one's number.
+        pictures: what to draw.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    rows = _write_explanations(path, result, pictures, start, f"-p{start:04d}")
+    name = f"{image_key(result.source)}+{start:04d}{PIECE_SUFFIX}"
+    write_whole(path / PARTS / name, pl.DataFrame(rows, schema=COLUMNS).write_parquet)
+
+
+def join_pieces(path: Path, result: ImageResult, pictures: Pictures) -> list[Row]:
+    """Make one part of an image's pieces, which marks it as finished.
+
+    Pictures of the whole image are drawn from the maps as they are stored: a run that was interrupted draws the same.
+
+    Args:
+        path: the run folder.
+        result: the image with its detections; explanations in it are not looked at.
+        pictures: what to draw.
+
+    Returns:
+        The rows, one for each explanation.
+
+    Raises:
+        UsageError: a piece is damaged.
+        OSError: something cannot be written or read.
+    """
+    pieces = _pieces(path, result.source)
+    rows = [row for piece in sorted(pieces) for row in read_table(piece).to_dicts()]
+    if pictures.save & {"panel", "video"}:
+        known = zip(rows, result.detections, strict=True)
+        explanations = tuple(_stored(path, row, detection, result.image) for row, detection in known)
+        _draw_whole(path / "overlays", replace(result, explanations=explanations), pictures)
+    _write_part(path, result.source, rows)
+    remove_files(pieces)
+    return rows
+
+
+def _pieces(path: Path, source: str) -> list[Path]:
+    key = image_key(source)
+    return [file for file in (path / PARTS).glob(f"*{PIECE_SUFFIX}") if file.stem.rpartition("+")[0] == key]
+
+
+def _stored(path: Path, row: Row, detection: Detection, image: NDArray[np.uint8]) -> Explanation:
+    """An explanation as a run folder has it."""
+    known = read_row(row)
+    heatmap = Heatmap(read_heatmap(path, row["heatmap"], row["scale"]), read_letterbox(row["letterbox"]))
+    return Explanation(
+        detection, heatmap, row["method"], row["target"], known.layers, known.status or "ok", known.reason, image,
+        known.support, row["forwards"], known.receipt, known.evidence, known.sentence,
+    )  # fmt: skip
+
+
+def _write_part(path: Path, source: str, rows: list[Row]) -> None:
+    part = path / PARTS / f"{image_key(source)}.parquet"
+    write_whole(part, pl.DataFrame(rows, schema=COLUMNS).write_parquet)
+
+
+def _write_explanations(
+    path: Path, result: ImageResult, pictures: Pictures, start: int = 0, piece: str = ""
+) -> list[Row]:
+    """Maps and pictures of explanations, those of detections from ``start`` on; their rows."""
+    key, source = image_key(result.source), result.source
+    rows = [row_of(f"{key}-{n:03d}", source, one, piece) for n, one in enumerate(result, start)]
+    write_maps(path, source, {row["id"]: e.heatmap.raw for row, e in zip(rows, result, strict=True)}, piece)
+    if pictures.save & {"overlay", "heatmap"}:
+        _draw_each(path / "overlays", rows, result, pictures)
+    return rows
+
+
+def _draw_each(folder: Path, rows: list[Row], result: ImageResult, pictures: Pictures) -> None:
+    """The pictures of single detections."""
     make_folder(folder)
-    drawn = reduced(result)
-    for row, explanation, small in zip(rows, result, drawn, strict=True):
+    for row, explanation, small in zip(rows, result, reduced(result), strict=True):
         stem = f"{row['id']}-{safe_name(explanation.detection.class_name)}"
-        if "overlay" in save:
-            write_image(folder / f"{stem}.png", captioned(small, colormap, opacity), small=True)
+        if "overlay" in pictures.save:
+            captions = captioned(small, pictures.colormap, pictures.opacity)
+            write_image(folder / f"{stem}.png", captions, small=True)
             if is_small(explanation):
-                write_image(folder / f"{stem}-zoom.png", zoom(explanation, colormap, opacity), small=True)
-        if "heatmap" in save:
+                close = zoom(explanation, pictures.colormap, pictures.opacity)
+                write_image(folder / f"{stem}-zoom.png", close, small=True)
+        if "heatmap" in pictures.save:
             grey = np.rint(small.heatmap.array * 255).astype(np.uint8)
             write_image(folder / f"{stem}-heatmap.png", np.repeat(grey[..., None], 3, 2))
-    if "video" in save:
-        write_image(folder / f"{key}-frame.png", together(drawn, colormap, opacity))
-    if "panel" in save:
-        for number, page in enumerate(pages(result, colormap, opacity), 1):
+
+
+def _draw_whole(folder: Path, result: ImageResult, pictures: Pictures) -> None:
+    """The pictures of all detections of an image together."""
+    key = image_key(result.source)
+    if pictures.save:
+        make_folder(folder)
+    if "video" in pictures.save:
+        frame = together(reduced(result), pictures.colormap, pictures.opacity)
+        write_image(folder / f"{key}-frame.png", frame)
+    if "panel" in pictures.save:
+        for number, page in enumerate(pages(result, pictures.colormap, pictures.opacity), 1):
             name = f"{key}-panel.png" if number == 1 else f"{key}-panel-{number}.png"
             write_image(folder / name, page, small=True)

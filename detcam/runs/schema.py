@@ -217,18 +217,19 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def row_of(detection_id: str, source: str, explanation: Explanation) -> dict[str, Any]:
+def row_of(detection_id: str, source: str, explanation: Explanation, piece: str = "") -> dict[str, Any]:
     """The row of one explained detection, by column.
 
     Args:
         detection_id: the row's id.
         source: the image's name.
         explanation: of the detection.
+        piece: the end of the name of the file of its map, where an image has several.
     """
     row = {
         **detection_row(detection_id, source, explanation.detection),
         **explanation_columns(explanation),
-        "heatmap": f"{image_key(source)}.npz#{detection_id}",
+        "heatmap": f"{image_key(source)}{piece}.npz#{detection_id}",
         "scale": float(np.abs(explanation.heatmap.raw).max()),
     }
     return {name: row[name] for name in COLUMNS}
@@ -256,13 +257,14 @@ def versions() -> dict[str, str]:
     return numbers
 
 
-def write_maps(path: Path, source: str, maps: Mapping[str, NDArray[np.float32]]) -> None:
+def write_maps(path: Path, source: str, maps: Mapping[str, NDArray[np.float32]], piece: str = "") -> None:
     """Write an image's raw maps as float16, each divided by its largest magnitude; without maps, no file.
 
     Args:
         path: the run folder.
         source: the image's name.
         maps: float32 (h, w), by the detections' ids.
+        piece: as in :func:`row_of`.
 
     Raises:
         OSError: the file cannot be written.
@@ -270,7 +272,7 @@ def write_maps(path: Path, source: str, maps: Mapping[str, NDArray[np.float32]])
     if maps:
         halved = {name: _half(raw) for name, raw in maps.items()}
         write_whole(
-            path / "heatmaps" / f"{image_key(source)}.npz",
+            path / "heatmaps" / f"{image_key(source)}{piece}.npz",
             lambda file: np.savez_compressed(file, allow_pickle=False, **halved),
         )
 

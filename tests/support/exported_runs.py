@@ -56,7 +56,7 @@ def explained(folder):
     run = RunFolder(folder / "explained", "explain", {"conf": 0.25})
     run.describe(classes=CLASSES)
     for name, rows in FOUND.items():
-        run.add(result(str(folder / name), rows), set(), "inferno", 0.6)
+        run.add(result(str(folder / name), rows))
     run.finish(True)
     return folder / "explained"
 
