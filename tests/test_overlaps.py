@@ -153,6 +153,7 @@ def test_a_truth_without_the_shape_is_left_out_and_takes_what_lies_in_its_box():
     assert types_of([outline, bare], detections) == (["TP", "ignored"], 0, "mask")
     assert average_precision([labelled(outline, bare)], [detections]).map50 == pytest.approx(1)
     errors = find_errors([labelled(outline, bare)], [detections[:1]])
+    assert (errors.precision.map50, errors.tide_map50) == pytest.approx((1, 1))
     assert [(row.truths, row.counts["TP"], row.counts["Miss"]) for row in errors.per_class] == [(1, 1, 0)]
     people = [posed(PERSON, STANDING), truth((60, 60, 90, 90))]
     detections = [found_pose(PERSON, STANDING), found_pose((60, 60, 90, 90), FAR, confidence=0.9)]
