@@ -34,7 +34,7 @@ def sharpened(name):
     inputs = []
     handle = head.register_forward_pre_hook(lambda module, arguments: inputs.extend(arguments[0][:3]))
     head.before = nn.ModuleList(nn.Identity() for _ in head.f)
-    model.model.eval()(torch.zeros(1, 3, 64, 64))
+    model.model.eval()(torch.zeros(1, 3, 256, 256))
     handle.remove()
     torch.manual_seed(1)
     head.before = nn.ModuleList(nn.Conv2d(x.shape[1], x.shape[1], 3, padding=1) for x in inputs)
