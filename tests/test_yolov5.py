@@ -92,6 +92,7 @@ class Tiny(nn.Module):
         head = Head(2, [[[10.0, 20.0], [30.0, 40.0]], [[50.0, 60.0], [70.0, 80.0]]], [8.0, 16.0], 3)
         self.model = nn.Sequential(nn.AvgPool2d(8), nn.AvgPool2d(2), head)
         self.names = ["car", "plate"]
+        self.yaml = {"backbone": [[-1, 1, "AvgPool2d", [8]], [-1, 1, "AvgPool2d", [2]]]}
 
     def forward(self, x):
         features = []
