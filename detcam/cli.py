@@ -13,10 +13,12 @@ from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from functools import partial
+from importlib import import_module
 from typing import Any, NoReturn, TextIO, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
+from detcam.commands.checks import check_inputs
 from detcam.commands.progress import shown_log
 from detcam.config import COMMANDS, keys_of
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
@@ -38,15 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, see the module; 130 after Ctrl-C. ``DetcamError`` is printed, not raised.
 
     Raises:
-        SystemExit: with 2, where an option cannot be parsed; with 0 after ``--help``.
+        SystemExit: with 2, where an option cannot be parsed; with 0 after ``--version``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = given[0] if given else None
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
+    words = [word for word in given if word not in HELP]
+    command = words[0] if words else None
     if command is not None and not command.startswith("-") and command not in (*COMMANDS, "run"):
-        _refuse("detcam", f"no command {command!r}{nearest(command, [*COMMANDS, 'run'])}")
-    if asked := set(HELP).intersection(given):
-        known = command is not None and not command.startswith("-")
-        sys.stdout.write(command_page(str(command), "--help-all" in asked) if known else overview())
+        _refuse("detcam", f"no command {command!r}{nearest(command, [*COMMANDS, 'run', 'help'])}")
+    if len(words) < len(given):
+        sys.stdout.write(_help_page(words, "--help-all" in given))
         return 0
     if command is None:
         _refuse("detcam", f"name a command: {', '.join([*COMMANDS, 'run'])}")
@@ -66,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.redirect_stdout(sys.stderr), shown_log():
         try:
             config = to_config(COMMANDS[command], parsed[command])
-            return _commands()[command](config, stdout)
+            check_inputs(config)
+            return _action(command)(config, stdout)
         except DetcamError as error:
             _say(f"detcam {command}: {error}")
             return 3 if isinstance(error, WeightsError) else 1 if isinstance(error, InputError) else 2
@@ -80,6 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             _say(f"detcam {command}: interrupted; what was finished is kept")
             return 130
+
+
+def _help_page(words: Sequence[str], everything: bool) -> str:
+    """The page of what is asked for: of ``run`` and a file, that of the command which the file names."""
+    command = words[0] if words and not words[0].startswith("-") else None
+    if command == "run" and len(words) > 1:
+        with contextlib.suppress(UsageError):  # a file that cannot be read says nothing
+            document = read_document(words[1])
+            named = document.get("command") if isinstance(document, dict) else None
+            command = named if isinstance(named, str) and named in COMMANDS else command
+    return overview() if command is None else command_page(command, everything)
 
 
 def _from_file(arguments: Sequence[str]) -> list[str]:
@@ -204,27 +220,10 @@ def _refuse(prog: str, what: str) -> NoReturn:
     sys.exit(2)
 
 
-def _commands() -> dict[str, Callable[[Any, TextIO], int]]:
-    """The commands' functions, imported late: a usage error should not wait for torch."""
-    from detcam.commands.demo import demo
-    from detcam.commands.evaluate import evaluate
-    from detcam.commands.explain import explain
-    from detcam.commands.look import bench, layers, methods
-    from detcam.commands.plant import plant
-    from detcam.commands.review import export, report, review
-
-    return {
-        "explain": explain,
-        "layers": layers,
-        "evaluate": evaluate,
-        "plant": plant,
-        "review": review,
-        "report": report,
-        "export": export,
-        "methods": methods,
-        "bench": bench,
-        "demo": demo,
-    }
+def _action(command: str) -> Callable[[Any, TextIO], int]:
+    """A command's function: of its name, in the file of its name, which may import torch."""
+    function: Callable[[Any, TextIO], int] = getattr(import_module(f"detcam.commands.{command}"), command)
+    return function
 
 
 if __name__ == "__main__":

@@ -7,22 +7,34 @@ torch is imported and any weights are read.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from detcam.errors import UsageError
 from detcam.options import (
+    brought_names,
+    check_contestants,
     check_counts,
     check_detection,
     check_fusion,
+    check_layers,
     check_method_name,
     check_question,
     check_shares,
     check_smoothing,
     check_target_name,
     check_thresholds,
+    several,
 )
+from detcam.runtime import (
+    check_device_name,
+    check_engine,
+    check_half,
+    check_pictures,
+    check_port,
+    check_sides,
+)
+from detcam.texts import numbers, renames, split_list
 
 
 def option(default: Any, help_text: str, takes: str = "", flag: str | None = None, advanced: bool = False) -> Any:
@@ -61,6 +73,19 @@ class ModelConfig:
         None, "a clone of ultralytics/yolov5, for weights in its original format", "DIR", advanced=True
     )
     trust_weights: bool = option(False, "load weights of unknown classes: runs whatever code is in the file")
+
+    def __post_init__(self) -> None:
+        sides = numbers(self.imgsz, "imgsz", int)
+        if sides is not None:
+            check_sides(sides)
+        if not brought_names("detcam.adapters"):  # which may know other devices
+            self._check_device()
+
+    def _check_device(self) -> None:
+        """Refuse a device and a precision that cannot be: a file's weights are on the CPU where no device is named."""
+        if self.device is not None:
+            check_device_name(self.device)
+        check_half(self.half, "cpu" if self.device is None else self.device)
 
 
 @dataclass(frozen=True)
@@ -125,8 +150,10 @@ class ExplainConfig(ModelConfig):
     json: bool = option(False, "print one JSON object per detection on stdout, and nothing else there")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_method_name(self.method)
         check_target_name(self.target)
+        check_layers(split_list(self.layers) or [])
         check_smoothing(split_list(self.smoothing))
         check_fusion(self.fusion)
         check_thresholds(self.conf, self.iou, self.max_det)
@@ -136,7 +163,18 @@ class ExplainConfig(ModelConfig):
         detection = numbers(self.detection, "detection", int)
         check_detection(detection)
         check_question(numbers(self.box, "box", float), self.class_name, detection)
-        numbers(self.imgsz, "imgsz", int)
+        if self.classes is not None:
+            several(split_list(self.classes) or [], "classes")
+        check_pictures(split_list(self.save) or [], self.opacity)
+        check_engine(self.engine)
+        if self.engine == "ray":
+            for name in (self.out, *self.source):
+                if name.startswith("memory://"):
+                    raise UsageError(f"{name} is the memory of one process, which Ray's workers do not share")
+
+    def _check_device(self) -> None:
+        if self.engine == "local" or self.device is not None:  # else the workers take the cluster's GPUs
+            super()._check_device()
 
 
 @dataclass(frozen=True)
@@ -197,8 +235,10 @@ class EvaluateConfig(ModelConfig):
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
 
     def __post_init__(self) -> None:
-        _check_contestants(self.methods)
+        super().__post_init__()
+        check_contestants(split_list(self.methods) or [])
         check_shares(conf=self.conf)
+        check_counts(limit=self.limit, per_image=self.per_image)
 
 
 @dataclass(frozen=True)
@@ -222,7 +262,10 @@ class PlantConfig(ModelConfig):
     json: bool = option(False, "print one JSON object per method on stdout, and nothing else there")
 
     def __post_init__(self) -> None:
-        _check_contestants(self.methods)
+        super().__post_init__()
+        check_contestants(split_list(self.methods) or [])
+        check_layers(split_list(self.layers) or [])
+        check_counts(epochs=self.epochs, limit=self.limit)
 
 
 @dataclass(frozen=True)
@@ -255,9 +298,11 @@ class ReviewConfig(ModelConfig):
     json: bool = option(False, "print the summary as one JSON object on stdout, and nothing else there")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_method_name(self.method)
         check_thresholds(self.conf, self.iou, self.max_det)
-        numbers(self.imgsz, "imgsz", int)
+        check_port(self.port)
+        renames(self.map)
 
 
 @dataclass(frozen=True)
@@ -268,6 +313,9 @@ class ReportConfig:
     run: str = option("", "the run folder of a review", "RUN_DIR")
     serve: bool = option(False, "show it in a browser and keep verdicts on disk")
     port: int = option(0, "of --serve (default: any that is free)", "NUMBER", advanced=True)
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
 
 
 @dataclass(frozen=True)
@@ -293,6 +341,10 @@ class BenchConfig(ModelConfig):
     conf: float = option(0.25, "least confidence of a detection, 0 to 1", "SHARE")
     soak: bool = option(False, "explain 2,000 images instead, and see whether memory grows", advanced=True)
     json: bool = option(False, "print one JSON object per figure")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(conf=self.conf)
 
 
 @dataclass(frozen=True)
@@ -321,29 +373,3 @@ COMMANDS: dict[str, Any] = {
 def keys_of(config: Any) -> dict[str, str]:
     """A configuration's keys in a file, by the names of its fields; an option is its key behind two dashes."""
     return {item.name: item.metadata["flag"] or item.name for item in fields(config)}
-
-
-def split_list(value: str | int | list[Any] | None) -> list[str] | None:
-    """``"a,b"``, ``3`` or ``["a", "b"]`` as a list of strings; ``None`` stays."""
-    if value is None:
-        return None
-    parts = value if isinstance(value, list) else str(value).split(",")
-    return [str(part).strip() for part in parts if str(part).strip()]
-
-
-def numbers(value: Any, name: str, kind: type) -> list[Any] | None:
-    """``"1,2"``, ``3`` or ``[1, 2]`` as numbers; ``None`` stays.
-
-    Raises:
-        UsageError: something else; ``name`` is the option's.
-    """
-    try:
-        return None if value is None else [kind(part) for part in split_list(value) or [""]]
-    except ValueError as error:
-        raise UsageError(f"--{name} takes numbers separated by commas, got {value!r}") from error
-
-
-def _check_contestants(methods: str | list[str] | None) -> None:
-    """Refuse what is to be compared, ``NAME[@LAYERS][:BUDGET]``, where a name is no method's."""
-    for text in split_list(methods) or []:
-        check_method_name(re.split("[@:]", text)[0])

@@ -28,6 +28,8 @@ TARGET_NAMES = (
 """detcam's own targets, by the names of ``detcam.targets.TARGETS``."""
 FUSION_NAMES = ("sum", "mean", "max")
 SMOOTHING_NAMES = ("aug", "eigen", "noise")
+EXPORT_FORMATS = ("coco", "csv", "fiftyone", "supervision", "relabel", "counterfactuals")
+"""What runs are exported to, by the names of ``detcam.export.WRITERS``."""
 SEEDS = 2**32
 """Seeds are smaller: not all generators take larger ones."""
 
@@ -38,7 +40,7 @@ def check_method_name(name: str) -> None:
     Raises:
         UsageError: it is neither ``auto``, nor detcam's, nor registered, nor an installed package's.
     """
-    if name != "auto" and name not in METHOD_NAMES and name not in (brought := _brought("detcam.methods")):
+    if name != "auto" and name not in METHOD_NAMES and name not in (brought := brought_names("detcam.methods")):
         raise UsageError(f"no method {name!r}{nearest(name, ['auto', *METHOD_NAMES, *brought])}")
 
 
@@ -56,7 +58,7 @@ def check_target_name(name: str) -> None:
         if number.isdigit() and part in ("", "x", "y", "visible"):
             return
         raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
-    if name != "combined" and name not in TARGET_NAMES and name not in (brought := _brought("detcam.targets")):
+    if name != "combined" and name not in TARGET_NAMES and name not in (brought := brought_names("detcam.targets")):
         known = [*TARGET_NAMES, *brought, "combined", "contrast:CLASS", "keypoint:NUMBER"]
         raise UsageError(f"no target {name!r}{nearest(name, known)}")
 
@@ -236,8 +238,66 @@ def several(value: Any, name: str) -> list[Any]:
     return values
 
 
-def _brought(group: str) -> list[str]:
-    """The names of a group that are not detcam's own: registered ones and those of entry points."""
+def check_layers(layers: Sequence[str]) -> None:
+    """Refuse names of layers that no model can have; whether a model has the others is not asked.
+
+    Raises:
+        UsageError: no layer is named, or a module path has an empty part.
+    """
+    if not layers:
+        raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
+    for layer in layers:
+        if not all(part.strip() for part in layer.split(".")):
+            raise UsageError(f"no layer {layer!r}: a module path is names joined by dots, such as model.15")
+
+
+def split_contestant(text: str) -> tuple[str, str, int | None]:
+    """What is to be compared, ``NAME[@LAYERS][:BUDGET]``, as a method's name, layers and a budget.
+
+    Args:
+        text: several layers are joined by ``+``.
+
+    Returns:
+        The layers are separated by commas, and ``auto`` where none are named; the budget is None where it is not.
+
+    Raises:
+        UsageError: the budget is no whole number.
+
+    >>> split_contestant("layercam@neck+model.9"), split_contestant("guided:64")
+    (('layercam', 'neck,model.9', None), ('guided', 'auto', 64))
+    """
+    rest, _, budget = text.partition(":")
+    method, _, layers = rest.partition("@")
+    if budget and not budget.isdecimal():
+        raise UsageError(f"the budget of {text!r} must be a whole number, as in guided:64")
+    return method, layers.replace("+", ",") or "auto", int(budget) if budget else None
+
+
+def check_contestants(methods: Sequence[str]) -> None:
+    """Refuse what is to be compared where a name is no method's, a budget no number, or one stands twice.
+
+    Args:
+        methods: each ``NAME[@LAYERS][:BUDGET]``.
+
+    Raises:
+        UsageError: one is none of these.
+    """
+    for text in methods:
+        method, layers, budget = split_contestant(text)
+        check_method_name(method)
+        check_layers(layers.split(","))
+        if budget is not None:
+            check_counts(budget=budget)
+        if methods.count(text) > 1:
+            raise UsageError(f"{text!r} is named twice")
+
+
+def brought_names(group: str) -> list[str]:
+    """The names of a group that are not detcam's own: registered ones and those of entry points.
+
+    Args:
+        group: of entry points, such as ``detcam.methods``.
+    """
     if group in REGISTRIES:
         return [name for name in REGISTRIES[group] if name not in REGISTRIES[group].builtin]
     return [point.name for point in entry_points(group=group)]

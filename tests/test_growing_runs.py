@@ -8,6 +8,7 @@ import detcam
 from detcam.cli import main
 from detcam.commands import explain as explain_command
 from detcam.demo import WEIGHTS
+from detcam.runs import explained
 from detcam.runs.schema import read_detections
 from support.comparison import contents
 from support.images import write_images
@@ -135,7 +136,7 @@ def test_failures_of_other_sources_stay_on_record(explain, images, folder, tmp_p
 
 
 def test_an_interrupted_run_stays_so_until_its_own_sources_are_done(explain, images, folder, monkeypatch):
-    real = explain_command.run_here
+    real = explained.run_here
 
     def stopped(*arguments):
         for outcome in real(*arguments):
@@ -143,7 +144,7 @@ def test_an_interrupted_run_stays_so_until_its_own_sources_are_done(explain, ima
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(explain_command, "run_here", stopped)
+        patch.setattr(explained, "run_here", stopped)
         assert explain(images[0], images[1]) == 130
     assert described(folder)["state"] == "interrupted"
     assert explain(images[2]) == 0

@@ -81,10 +81,32 @@ def test_all_commands_are_on_detcams_own_page(capsys):
     assert [line.split()[0] for line in re.findall(r"^  \w+ {3,}.*", page, re.M)] == NAMES
 
 
-def test_help_of_what_is_no_command_is_refused(capsys):
+@pytest.mark.parametrize("arguments", [["explian", "--help"], ["help", "explian"], ["--help", "explian"]])
+def test_help_of_what_is_no_command_is_refused(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
-        main(["explian", "--help"])
+        main(arguments)
     assert "no command 'explian'; did you mean 'explain'" in capsys.readouterr().err
+
+
+def test_help_can_be_asked_for_in_other_ways(capsys):
+    overview = help_of(capsys, "--help")
+    assert all(help_of(capsys, *given) == overview for given in (["help"], ["--help-all"], ["-h"], ["help", "--help"]))
+    for command in NAMES:
+        page = help_of(capsys, command, "--help")
+        assert help_of(capsys, "help", command) == help_of(capsys, "--help", command) == page
+    full = help_of(capsys, "explain", "--help-all")
+    assert help_of(capsys, "help", "explain", "--help-all") == help_of(capsys, "--help-all", "explain") == full
+
+
+def test_help_of_a_file_is_that_of_its_command(capsys, tmp_path):
+    (tmp_path / "job.yaml").write_text("command: review\nconf: 0.3\n")
+    job = str(tmp_path / "job.yaml")
+    assert help_of(capsys, "run", job, "--help") == help_of(capsys, "review", "--help")
+    assert help_of(capsys, "run", job, "--conf", "0.5", "--help-all") == help_of(capsys, "review", "--help-all")
+    for text in ("conf: 0.3", "command: nothing", "command: [1]", "- a", "["):
+        (tmp_path / "job.yaml").write_text(text)
+        assert help_of(capsys, "run", job, "--help") == help_of(capsys, "run", "--help")
+    assert help_of(capsys, "run", "gone.yaml", "--help") == help_of(capsys, "run", "--help")
 
 
 @pytest.mark.parametrize("command", [[], ["explain"]])

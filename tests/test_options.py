@@ -34,6 +34,15 @@ WRONG = [
     ({"box": [5, 2, 3, 4], "class_name": "kite"}, "box must be x1,y1,x2,y2"),
     ({"box": [1, 2, 3], "class_name": "kite"}, "box must be x1,y1,x2,y2"),
     ({"box": [1, 2, 3, 4], "class_name": "kite", "detection": 0}, "give one of the two"),
+    ({"device": "banana"}, "device 'banana' cannot be used here"),
+    ({"device": "cuda:nine"}, "device 'cuda:nine' cannot be used here"),
+    ({"device": "-1"}, "device '-1' cannot be used here"),
+    ({"device": "0,1"}, "device '0,1' cannot be used here"),
+    ({"imgsz": 0}, r"imgsz must be one or two whole numbers of pixels, got \[?0"),
+    ({"imgsz": -5}, r"imgsz must be one or two whole numbers of pixels, got \[?-5"),
+    ({"imgsz": [64, 64, 64]}, r"imgsz must be one or two whole numbers of pixels, got \[64, 64, 64\]"),
+    ({"half": True}, "half precision needs a CUDA device, got 'cpu'; leave half out"),
+    ({"half": True, "device": "cpu"}, "half precision needs a CUDA device, got 'cpu'; leave half out"),
 ]
 """What is wrong by itself."""
 UNFIT = [
@@ -83,6 +92,9 @@ def arguments(options):
     """Options as the command line has them."""
     for name, value in options.items():
         flag = {"class_name": "class"}.get(name, name).replace("_", "-")
+        if value is True:
+            yield f"--{flag}"
+            continue
         yield f"--{flag}={','.join(map(str, value)) if isinstance(value, list) else value}"
 
 
@@ -92,12 +104,13 @@ def test_the_command_line_refuses_a_wrong_option_without_importing_torch():
         "for line in sys.stdin.read().splitlines():\n"
         "    print(main(['explain', 'x.jpg', '--weights', 'huge.pt', *line.split()]), 'torch' in sys.modules)\n"
     )
-    lines = "\n".join(" ".join(arguments(options)) for options, _ in WRONG)
+    wrong = [*WRONG, *UNFIT]
+    lines = "\n".join(" ".join(arguments(options)) for options, _ in wrong)
     made = subprocess.run([sys.executable, "-c", script], input=lines, capture_output=True, text=True, check=True)
-    assert made.stdout.splitlines() == ["2 False"] * len(WRONG)
+    assert made.stdout.splitlines() == ["2 False"] * len(wrong)
     told = made.stderr.splitlines()
-    assert len(told) == len(WRONG)
-    for line, (_, message) in zip(told, WRONG, strict=True):
+    assert len(told) == len(wrong)
+    for line, (_, message) in zip(told, wrong, strict=True):
         assert re.match(f"detcam explain: .*{message}", line)
 
 

@@ -61,6 +61,9 @@ def test_the_configuration_of_workers(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--device cuda:3: the cluster has no GPU"):
         _on_workers(ExplainConfig(weights="best.pt", device="cuda:3"), 0)
     with pytest.raises(UsageError, match="memory://x/run is the memory of one process"):
-        _on_workers(ExplainConfig(weights="best.pt", out="memory://x/run"), 0)
+        ExplainConfig(weights="best.pt", out="memory://x/run", engine="ray")
+    with pytest.raises(UsageError, match="half precision needs a GPU, and the cluster has none"):
+        _on_workers(ExplainConfig(weights="best.pt", engine="ray", half=True), 0)
+    assert _on_workers(ExplainConfig(weights="best.pt", engine="ray", half=True), 1).device == "cuda:0"
     assert _on_workers(config, 0).weights == str(tmp_path / "best.pt")
     assert _on_workers(ExplainConfig(weights="yolo26n.pt"), 0).weights == "yolo26n.pt"

@@ -18,11 +18,12 @@ from detcam.cli import main
 from detcam.data import Truth, read_data
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, GEM, KITE, SIZE, make_scene, render
+from detcam.drawing.pasting import paste
 from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
 from detcam.methods.windows import Scan, scan
-from detcam.review.causes import LEAST_MEMBERS, Suspect, find_causes, paste
+from detcam.review.causes import LEAST_MEMBERS, Suspect, find_causes
 from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import image_errors
 from detcam.review.evidence import EvidencePatch, Scene, find_evidence

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.adapters.settings import check_place
 from detcam.errors import DetcamError, UsageError, WeightsError
+from detcam.inputs import check_weights
 from detcam.registry import Registry
+from detcam.runtime import check_sides
 
 Loader = Callable[..., DetectorAdapter | None]
 """(weights, \\*, device, imgsz, half, trust_weights) -> a detector, or None where the weights are not of its kind."""
@@ -77,7 +80,7 @@ def load(
 
     Raises:
         WeightsError: the weights cannot be used.
-        UsageError: a bad device, size or branch.
+        UsageError: a bad device, size or branch. Of a file, device, size and precision are checked before it is read.
     """
     import torch
     from torch import nn
@@ -85,6 +88,8 @@ def load(
     from detcam.adapters.known_classes import unwrap
 
     settings: dict[str, Any] = {"device": device, "imgsz": imgsz, "half": half}
+    if imgsz is not None:
+        check_sides(imgsz)
     with torch.inference_mode(False):  # the caller may be in it, and its tensors can have no gradient
         if hasattr(weights, "adjusted"):
             adjusted: DetectorAdapter = weights.adjusted(**settings, nms=nms)
@@ -94,11 +99,12 @@ def load(
             if external is not None:
                 return external if nms is None else load(external, nms=nms)
         module = weights
+        if isinstance(weights, str | PathLike):  # before the file is opened
+            check_place("cpu" if device is None else device, half)
         if isinstance(weights, str | PathLike) and Path(weights).suffix.lower() == ".onnx":
             from detcam.adapters.blackbox import onnx_detector
 
-            if not Path(weights).is_file():
-                raise WeightsError(f"no such weights file: {weights}; give the path of an .onnx export")
+            check_weights(weights)
             return load(onnx_detector(weights), **settings, nms=nms)
         if isinstance(weights, str | PathLike):
             module = _read(Path(weights), trust_weights, yolov5_repo)

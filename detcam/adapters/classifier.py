@@ -19,10 +19,11 @@ from torchvision.models import ResNet18_Weights
 from detcam.adapters.base import DetectorAdapter, Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.layers import measure_layers
-from detcam.adapters.settings import check_names, check_sides
+from detcam.adapters.settings import check_names
 from detcam.adapters.torch_base import Outline, Selection, TorchDetector
 from detcam.errors import InputError, UsageError, WeightsError
 from detcam.geometry import Letterbox
+from detcam.runtime import check_sides
 
 IMAGENET_SIDE, IMAGENET_RESIZE = 224, 256
 """What is cropped, and the shorter edge that is resized to before, in torchvision's transforms for ImageNet, pixels."""

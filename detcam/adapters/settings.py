@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
-from detcam.errors import UsageError, is_count
+from detcam.errors import UsageError
 from detcam.geometry import Letterbox
+from detcam.runtime import check_half
 
 logger = logging.getLogger("detcam")
 
@@ -49,24 +50,6 @@ def private_copy(model: nn.Module) -> Any:
 def _makes_weights(hook: Any) -> bool:
     """Whether a hook is torch's own and derives a module's weight before each forward pass."""
     return isinstance(hook, BasePruningMethod) or type(hook).__module__.startswith("torch.nn.utils.")
-
-
-def check_sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
-    """Two whole numbers of pixels from one or two.
-
-    Raises:
-        UsageError: they are not.
-
-    Args:
-        imgsz: one side, or (height, width), pixels.
-
-    >>> check_sides(640), check_sides([480, 640])
-    ((640, 640), (480, 640))
-    """
-    sides: list[Any] = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
-    if len(sides) not in (1, 2) or not all(is_count(side) for side in sides):
-        raise UsageError(f"imgsz must be one or two whole numbers of pixels, got {imgsz!r}")
-    return int(sides[0]), int(sides[-1])
 
 
 def names_by_index(names: Mapping[int, str] | Sequence[Any]) -> dict[int, str]:
@@ -126,8 +109,8 @@ def check_device(device: str | torch.device | int) -> torch.device:
     name = f"cuda:{device}" if str(device).isdigit() else str(device)
     try:
         chosen = torch.device(name)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=chosen).cpu()  # which `meta` has not
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(
             f"device {str(device)!r} cannot be used here; use cpu, or cuda:0 where there is a GPU"
         ) from error
@@ -145,6 +128,5 @@ def check_place(device: str | torch.device | int, half: bool) -> tuple[torch.dev
         half: compute in float16.
     """
     found = check_device(device)
-    if half and found.type != "cuda":
-        raise UsageError(f"half precision needs a CUDA device, got {str(found)!r}; leave half out")
+    check_half(half, found)
     return found, torch.float16 if half else torch.float32

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from detcam.adapters.base import Layer, RawOutput, describe
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.layers import LayerIndex
-from detcam.adapters.settings import check_device, check_one_shape, check_place, check_sides, private_copy
+from detcam.adapters.settings import check_device, check_one_shape, check_place, private_copy
 from detcam.errors import InputError, UsageError
 from detcam.geometry import Letterbox
+from detcam.runtime import check_sides
 from detcam.tensors.hooks import capture
 from detcam.types import Detection
 

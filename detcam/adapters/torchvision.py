@@ -24,10 +24,11 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 from detcam.adapters.base import Layer, RawOutput, SoftmaxOutput
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.layers import measure_layers
-from detcam.adapters.settings import check_names, check_sides
+from detcam.adapters.settings import check_names
 from detcam.adapters.torch_base import Outline, Selection, TorchDetector
 from detcam.errors import InputError, WeightsError
 from detcam.geometry import Letterbox
+from detcam.runtime import check_sides
 
 COARSEST_STAGE_STRIDE = 32
 """The stride at which a classification network ends; a detector's coarser levels are added to it."""

@@ -25,6 +25,7 @@ from detcam.adapters.file_kinds import export_format, names_in, unknown_family
 from detcam.adapters.known_classes import allowed, current_name, find_class, stand_in, unwrap
 from detcam.adapters.sealed import load_sealed, unseal
 from detcam.errors import WeightsError
+from detcam.inputs import no_weights
 
 TRUST = "weights are code: only if you trust where they came from, load them with trust_weights"
 """The way out of a refusal."""
@@ -45,8 +46,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
     """
     path = Path(path)
     official = path.parent == Path() and path.name in GITHUB_ASSETS_NAMES
-    if not path.exists() and not official:
-        raise WeightsError(f"no such weights file: {path}; give the path of a .pt checkpoint")
+    if not path.exists() and not official:  # the name may only look like an official one
+        raise no_weights(path)
     if exported := export_format(path):
         raise WeightsError(
             f"{path} is an exported model without gradients ({exported}); give the .pt checkpoint it came from, or an "

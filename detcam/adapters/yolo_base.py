@@ -20,10 +20,11 @@ from detcam.adapters.base import Layer, RawOutput
 from detcam.adapters.folding import fold_normalisation
 from detcam.adapters.layers import first_chain, measure_layers, stage_ends
 from detcam.adapters.own_forward import HeadInputs, Inputs, OwnForward, OwnPredictions, detach_head
-from detcam.adapters.settings import check_sides, names_by_index
+from detcam.adapters.settings import names_by_index
 from detcam.adapters.torch_base import TorchDetector
 from detcam.errors import WeightsError
 from detcam.geometry import PADDING_GREY, Letterbox
+from detcam.runtime import check_sides
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from detcam.attribution.fit import check_fit, is_left_open
 from detcam.errors import UsageError
 from detcam.methods import Method, choose_method, find_method, resolve_method
-from detcam.options import check_counts, check_fusion, check_seed, check_smoothing, check_target_name
+from detcam.options import check_fusion, check_seed, check_smoothing, check_target_name
 from detcam.targets import Target, mirror_target, resolve_target
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from detcam.methods.subject import Subject
 
 ESCALATION = ("effect", "vps")
@@ -84,7 +85,7 @@ def choose_map(
     Raises:
         UsageError: an option is out of its range, or two of them exclude each other.
     """
-    is_auto = layers in ("auto", ["auto"], ("auto",))
+    is_auto = is_left_open(layers)
     if isinstance(target, str):
         check_target_name(target)
     target_name, target = resolve_target(target)
@@ -94,37 +95,13 @@ def choose_map(
     if isinstance(method, str) and method == "auto":
         method = choose_method(target_name, not is_auto or bool(smooth) or fusion != "sum")
     name, method = resolve_method(method)
-    _check_smoothing(name, method, smooth, target)
-    if method.explains == "detection" and target_name != "class":
-        raise UsageError(
-            f"{name!r} scores whole detections (overlap x class probability), not target {target_name!r}; "
-            "leave target out"
-        )
-    if budget is not None:
-        check_counts(budget=budget)
-        if not method.budget:
-            raise UsageError(f"{name!r} takes a fixed number of forward passes; leave budget out")
+    check_fit(name, method, target_name, layers=layers, smoothing=smooth, fusion=fusion, budget=budget)
+    if "aug" in smooth:
+        mirror_target(target)
     for other in escalation:
         if find_method(other).on != "image":
             raise UsageError(f"{other!r} works at layers and cannot take over from another method")
-    options = MapOptions(
+    return MapOptions(
         name, method, target_name, target, layers, is_auto, smooth, fusion, budget or method.budget, verify,
         tuple(escalation), seed,
     )  # fmt: skip
-    if not options.works_at_layers and (not is_auto or fusion != "sum"):
-        raise UsageError(f"{name!r} works on the image, without layers; leave layers and fusion out")
-    if not isinstance(layers, str) and not layers:
-        raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
-    return options
-
-
-def _check_smoothing(name: str, method: Method, smoothing: frozenset[str], target: str | Target) -> None:
-    """Refuse what cannot be smoothed."""
-    if smoothing and method.on != "layer":
-        raise UsageError(f"smoothing is for methods at layers; {name!r} works on the image")
-    if "eigen" in smoothing and "reduce" not in method.takes:
-        raise UsageError(f"{name!r} does not sum weighted channels, so eigen smoothing cannot apply")
-    if smoothing - {"eigen"} and "gradients" not in method.takes:
-        raise UsageError(f"{name!r} takes no gradient to be smoothed; leave smoothing out")
-    if "aug" in smoothing:
-        mirror_target(target)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TextIO
 
-from detcam.commands.explain import explain
+from detcam.commands.explain import say_explained
+from detcam.commands.model import configuration_of
 from detcam.commands.progress import complain, progress_bar, show_steps
 from detcam.commands.review import print_review
 from detcam.config import DemoConfig, ExplainConfig
@@ -15,13 +16,14 @@ from detcam.drawing.render import write_image
 from detcam.errors import UsageError
 from detcam.explainer import Explainer
 from detcam.review.api import run_review
+from detcam.runs.explained import explain_sources
 from detcam.runs.schema import image_key
 
 REVIEW_SEEDS = range(310_000, 310_020)
 
 
 def demo(config: DemoConfig, stdout: TextIO) -> int:
-    """Draw the scenes, explain them as ``detcam explain`` would, review others, and say what to open.
+    """Draw the scenes, explain them into a run folder, review others, and say what to open.
 
     Args:
         config: the command's options.
@@ -45,7 +47,13 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
     run = out / "run"
     asked = ExplainConfig(weights=str(WEIGHTS), source=[str(images)], out=str(run), overwrite=True)
-    code = explain(asked, stdout)
+    with progress_bar() as progress:
+        show = show_steps(progress)
+        explained = explain_sources(
+            Explainer(WEIGHTS), asked.source, asked.out, configuration=configuration_of(asked, asked.device),
+            overwrite=True, progress=lambda done, total, failed: show("explaining", done, total), complain=complain,
+        )  # fmt: skip
+    say_explained(explained, asked.out)
     panels = [run / "overlays" / f"{image_key(str(images / f'{name}.png'))}-panel.png" for name in demo_scenes()]
     stdout.write("\n".join(["", *story(), "", "Open these:", *(f"  {panel}" for panel in panels), ""]))
     stdout.write(
@@ -57,7 +65,7 @@ def demo(config: DemoConfig, stdout: TextIO) -> int:
             WEIGHTS, labelled, out / "review", overwrite=True, progress=show_steps(progress), complain=complain
         )  # fmt: skip
     print_review(result, stdout)
-    return 1 if result.failed() else code
+    return 1 if result.failed() or explained.failed else 0
 
 
 def half_marked(seed: int) -> Scene:

@@ -16,7 +16,7 @@ from rich.table import Table
 from detcam.commands.model import load_model
 from detcam.commands.plant import show_planted
 from detcam.commands.progress import complain, progress_bar
-from detcam.config import EvaluateConfig, split_list
+from detcam.config import EvaluateConfig
 from detcam.data import read_data
 from detcam.demo.causes import KINDS
 from detcam.errors import UsageError
@@ -27,6 +27,7 @@ from detcam.io.files import on_this_machine
 from detcam.report.evaluation import write_page
 from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
+from detcam.texts import split_list
 
 NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted")
 """Options of an evaluation that its rows do not depend on."""
@@ -50,8 +51,6 @@ def evaluate(config: EvaluateConfig, stdout: TextIO) -> int:
     """
     if config.planted:
         return _evaluate_planted(config, stdout)
-    if not config.data:
-        raise UsageError("nothing to measure on: name labelled data or images with --data")
     out = on_this_machine(config.out, "an evaluation keeps its folder")
     asked = split_list(config.methods)
     kept = {key: value for key, value in asdict(config).items() if key not in (*NOT_MEASURED, "methods")}

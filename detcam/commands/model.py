@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
-from detcam.adapters import load
-from detcam.config import ExplainConfig, ModelConfig, numbers, split_list
-from detcam.errors import UsageError, WeightsError
+from detcam.adapters import ADAPTERS, load
+from detcam.adapters.settings import check_place
+from detcam.config import ExplainConfig, ModelConfig
+from detcam.errors import WeightsError
 from detcam.explainer import Explainer, ExplainerOptions
+from detcam.runs.schema import file_sha256
+from detcam.texts import numbers, split_list
 
 T = TypeVar("T")
+
+NOT_EXPLAINED = ("source", "out", "overwrite", "json", "engine", "ray_address", "workers")
+"""Options that a run's rows do not depend on; a run grows by sources."""
 
 
 def load_model(config: ModelConfig) -> Any:
@@ -58,15 +66,42 @@ def build_explainer(config: ExplainConfig) -> Explainer:
     return _with_weights(config, partial(Explainer, **options))
 
 
+def configuration_of(config: ExplainConfig, device: Any) -> dict[str, Any]:
+    """What the rows of a run depend on, as ``run.json`` keeps it.
+
+    Args:
+        config: the options.
+        device: as the detector is given it, where that is another than the option.
+
+    Raises:
+        OSError: the weights cannot be read.
+    """
+    resolved = {key: value for key, value in asdict(config).items() if key not in NOT_EXPLAINED}
+    weights = Path(config.weights)
+    resolved["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
+    resolved["device"] = device
+    return resolved
+
+
+def check_place_of(config: ModelConfig) -> None:
+    """Refuse a device that is not here before anything of the weights is read.
+
+    Args:
+        config: names the device.
+
+    Raises:
+        UsageError: it cannot be used here.
+    """
+    if not ADAPTERS:  # which may know other devices
+        check_place("cpu" if config.device is None else config.device, config.half)
+
+
 def _with_weights(config: ModelConfig, make: Callable[..., T]) -> T:
     """What ``make`` makes of the weights and the settings of a configuration.
 
     Raises:
-        UsageError: there are no weights.
         WeightsError: they cannot be read.
     """
-    if not config.weights:
-        raise UsageError("no weights: name a checkpoint with --weights best.pt")
     try:
         return make(
             config.weights,

@@ -14,12 +14,12 @@ from rich.table import Table
 
 from detcam.commands.model import load_model
 from detcam.commands.progress import complain, progress_bar
-from detcam.config import PlantConfig, numbers, split_list
+from detcam.config import PlantConfig
 from detcam.data import read_data
-from detcam.errors import UsageError
 from detcam.evaluate import plant as grow
 from detcam.io.files import on_this_machine
 from detcam.metrics.recovery import FIGURES
+from detcam.texts import numbers, split_list
 
 LEGEND = (
     "mean (median); precision: of as many of the hottest pixels as the cause has, the share on it; peak: the cause's "
@@ -44,8 +44,6 @@ def plant(config: PlantConfig, stdout: TextIO) -> int:
         UsageError: no data, too few objects, a bad option, or a plant that did not take.
         WeightsError: the weights cannot be used.
     """
-    if not config.data:
-        raise UsageError("nothing to plant in: name a COCO .json or a data.yaml with --data")
     out = on_this_machine(config.out, "a planted copy is written to a folder")
     model = load_model(config)
     labelled = read_data(config.data, config.split, names=model.names)

@@ -1,11 +1,10 @@
-"""``detcam review``, ``report`` and ``export``: a set's errors printed, reported, and written for other tools."""
+"""``detcam review``: a labelled set's errors, printed and reported."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-import webbrowser
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
@@ -15,16 +14,16 @@ from rich.table import Table
 
 from detcam.commands.model import load_model
 from detcam.commands.progress import complain, progress_bar, show_steps
-from detcam.config import ExportConfig, ReportConfig, ReviewConfig, split_list
-from detcam.errors import UsageError
+from detcam.commands.report import serve_report
+from detcam.config import ReviewConfig
 from detcam.io.files import on_this_machine
-from detcam.report.build import build_report
 from detcam.review.api import run_review
 from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import TYPES
 from detcam.review.result import ReviewResult
 from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
+from detcam.texts import renames, split_list
 
 NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
 """Options that a review's rows do not depend on."""
@@ -44,9 +43,6 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
         UsageError: no data, a bad option, or a folder that cannot be used.
         WeightsError: the weights cannot be used.
     """
-    if not config.data:
-        raise UsageError("nothing to review: name a COCO .json or a data.yaml with --data")
-    rename = _renames(config.map)
     out = on_this_machine(config.out, "a review keeps its folder")
     configuration = {key: value for key, value in asdict(config).items() if key not in NOT_REVIEWED}
     check_folder(out, "review", configuration, config.overwrite)
@@ -55,7 +51,7 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     configuration["weights_sha256"] = file_sha256(weights) if weights.is_file() else None
     with progress_bar() as progress:
         result = run_review(
-            model, config.data, out, split=config.split, rename=rename, images_dir=config.images_dir,
+            model, config.data, out, split=config.split, rename=renames(config.map), images_dir=config.images_dir,
             method=config.method, conf=config.conf, iou=config.iou, max_det=config.max_det,
             classes=split_list(config.classes), seed=config.seed,
             overwrite=config.overwrite, configuration=configuration, progress=show_steps(progress), complain=complain,
@@ -65,7 +61,7 @@ def review(config: ReviewConfig, stdout: TextIO) -> int:
     if config.against is not None:
         code = max(code, _against(config, result, stdout))
     if config.serve:
-        _serve(out, config.port)
+        serve_report(out, config.port)
     return code
 
 
@@ -115,69 +111,3 @@ def print_review(result: ReviewResult, stdout: TextIO, as_json: bool = False) ->
     console.print(f"mAP50 {map50}, mAP50-95 {mean}{how}; {images} images", highlight=False)
     for text in (result.summary["figures"], *texts, f"open {result.page}"):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def report(config: ReportConfig, stdout: TextIO) -> int:
-    """Build the report of a review again.
-
-    Args:
-        config: the command's options.
-        stdout: where the page's path is printed.
-
-    Returns:
-        The exit code: 0.
-
-    Raises:
-        UsageError: no run folder was named, or it is not a review's.
-    """
-    if not config.run:
-        raise UsageError("no run folder: name one, as in detcam report runs/review")
-    run = on_this_machine(config.run, "the report is built in a run folder")
-    page = build_report(run)
-    stdout.write(f"{page}\n")
-    if config.serve:
-        _serve(run, config.port)
-    return 0
-
-
-def export(config: ExportConfig, stdout: TextIO) -> int:
-    """Write a run in another tool's format.
-
-    Args:
-        config: the command's options.
-        stdout: where a summary is printed.
-
-    Returns:
-        The exit code: 0.
-
-    Raises:
-        UsageError: no run folder or format was named, or the run cannot be exported to it.
-    """
-    from detcam.export import export as write
-
-    if not config.run or not config.to:
-        raise UsageError("name a run folder and a format, as in detcam export runs/review --to coco")
-    out = config.out or f"{config.run.rstrip('/')}-{config.to}"
-    stdout.write(f"{write(config.run, config.to, out, config.name)}\n")
-    return 0
-
-
-def _serve(run: Path, port: int) -> None:
-    try:
-        from detcam.report.serve import serve
-    except ImportError as error:
-        raise UsageError("--serve needs Starlette and Uvicorn: pip install starlette uvicorn") from error
-
-    def ready(address: str) -> None:
-        Console(stderr=True).print(f"serving {run} at {address}; Ctrl-C ends it", highlight=False, soft_wrap=True)
-        webbrowser.open(address)
-
-    serve(run, port, ready=ready)
-
-
-def _renames(text: str | list[str] | None) -> dict[str, str]:
-    """``--map set:model,set:model``."""
-    pairs = [pair.rpartition(":") for pair in split_list(text) or []]
-    if wrong := [theirs for ours, colon, theirs in pairs if not colon or not ours or not theirs]:
-        raise UsageError(f"--map takes SET:MODEL pairs separated by commas, as in car:vehicle; got {wrong[0]!r}")
-    return {ours: theirs for ours, _, theirs in pairs}

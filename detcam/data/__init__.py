@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from detcam.data.labels import check_classes as check_classes
 from detcam.data.labels import image_size as image_size
 from detcam.data.yolo import read_yolo
 from detcam.errors import UsageError
+from detcam.inputs import check_data
 from detcam.io.sources import find_images
 
 
@@ -49,16 +49,8 @@ def read_data(
     if registered is not None:
         return registered
     path = Path(path)
+    check_data(path, images_dir)
     suffix = path.suffix.lower() if path.is_file() else ""
-    known = "a COCO instances .json, an Ultralytics data.yaml, or a folder or glob of images"
-    if DATA_FORMATS:
-        known += f", or what a registered format takes ({', '.join(DATA_FORMATS)})"
-    if not path.exists() and not glob.has_magic(str(path)):
-        raise UsageError(f"{path}: no such file or folder; expected {known}")
-    if path.is_file() and suffix not in (".json", ".yaml", ".yml"):
-        raise UsageError(f"{path}: not a labelled set; expected {known}")
-    if images_dir is not None and suffix != ".json":
-        raise UsageError(f"images_dir={str(images_dir)!r} goes with a COCO .json, and {path} is none")
     if suffix == ".json":
         return read_coco(path, names, rename, images_dir)
     if suffix:

@@ -67,8 +67,6 @@ def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> dict[int, str]
 def _image_folders(path: Path, images_dir: str | Path | None) -> list[Path]:
     """Where the images of a COCO JSON may be."""
     if images_dir is not None:
-        if not Path(images_dir).is_dir():
-            raise UsageError(f"images_dir={str(images_dir)!r}: no such folder")
         return [Path(images_dir)]
     folders = [path.parent, path.parent / "images"]
     if path.parent.name == "annotations":  # as published: annotations/instances_val2017.json, val2017/

@@ -9,6 +9,7 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.errors import UsageError
 from detcam.explainer import Explainer
 from detcam.methods import find_method
+from detcam.options import split_contestant
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,7 @@ class Contestant:
         Raises:
             UsageError: the budget is no whole number.
         """
-        rest, _, budget = text.partition(":")
-        method, _, layers = rest.partition("@")
-        if budget and not budget.isdigit():
-            raise UsageError(f"the budget of {text!r} must be a whole number, as in guided:64")
-        return cls(text, method, layers.replace("+", ",") or "auto", int(budget) if budget else None)
+        return cls(text, *split_contestant(text))
 
 
 def default_methods(model: DetectorAdapter) -> list[str]:

@@ -22,11 +22,11 @@ import polars as pl
 import yaml
 from numpy.typing import NDArray
 
-from detcam.drawing.render import write_image
+from detcam.drawing.pasting import BESIDE_SHARE, paste
+from detcam.drawing.writing import write_image
 from detcam.errors import InputError, UsageError
 from detcam.export.run import JudgedRun
 from detcam.io.images import read_image
-from detcam.review.causes import BESIDE_SHARE, paste
 
 INPAINT_RADIUS_PX = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""

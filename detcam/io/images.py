@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from detcam.errors import InputError
 from detcam.io.files import is_remote, read_remote
 from detcam.io.results import ResultsLike, kind_of, pixels_of
+
+if TYPE_CHECKING:
+    import torch
 
 ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | Image.Image | torch.Tensor | ResultsLike"
 
@@ -51,12 +54,12 @@ def read_image(image: ImageLike, bgr: bool = False) -> NDArray[np.uint8]:
         array = _read_file(image, partial(read_remote, image))
     elif isinstance(image, str | PathLike):
         array = _read_file(image, Path(image).read_bytes)
-    elif isinstance(image, torch.Tensor):
-        array = _from_tensor(image, bgr)
     elif isinstance(image, np.ndarray):
         array = _from_array(image, bgr)
     elif isinstance(image, Image.Image):
         array = _from_pillow(image)
+    elif _is_tensor(image):
+        array = _from_tensor(image, bgr)
     elif kind_of(image) == "Results":
         array = _from_array(pixels_of(image), bgr=True)
     elif kind_of(image):
@@ -148,6 +151,12 @@ def _from_array(array: NDArray[Any], bgr: bool) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_BGR2RGB)) if bgr else _own(array)
 
 
+def _is_tensor(image: object) -> TypeGuard[torch.Tensor]:
+    """Whether something is a torch tensor; where torch was not imported, nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(image, torch.Tensor)
+
+
 def _from_tensor(tensor: torch.Tensor, bgr: bool) -> NDArray[np.uint8]:
     if tensor.ndim != 3 or tensor.shape[0] != 3:
         raise InputError(f"a tensor must be (3, H, W), got {tuple(tensor.shape)}; pass a batch as a list of its images")
@@ -156,7 +165,7 @@ def _from_tensor(tensor: torch.Tensor, bgr: bool) -> NDArray[np.uint8]:
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):
             raise InputError(f"a floating tensor must lie in [0, 1], got [{low:g}, {high:g}]")
-        values = (values.float() * 255).round().to(torch.uint8)
+        values = (values.float() * 255).round().byte()
     return _from_array(values.permute(1, 2, 0).numpy(), bgr)
 
 

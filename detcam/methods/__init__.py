@@ -1,19 +1,19 @@
-"""The methods, by name, each with what its maps can and cannot say."""
+"""The methods, by name, each with what its maps can and cannot say; without torch, until a map is made."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from torch import Tensor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from detcam.errors import UsageError, nearest
-from detcam.methods import baselines, cam, channels, effect, guided, perturb, pixel, search, windows
 from detcam.registry import Registry, name_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from detcam.methods.subject import Subject
 
 
@@ -116,6 +116,34 @@ def _takes_one(signature: inspect.Signature) -> bool:
     return True
 
 
+class _Own(Method):
+    """A method of detcam's: its function is named, ``file.name`` in this folder, and imported when it is first used."""
+
+    def __post_init__(self) -> None:
+        """Nothing to check, which would need the function."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name == "function" and isinstance(found, str):
+            file, _, function = found.partition(".")
+            return getattr(import_module(f"detcam.methods.{file}"), function)
+        return found
+
+
+def _own(
+    function: str,
+    on: Literal["layer", "image"],
+    paper: str,
+    cost: str,
+    asks: Literal["nothing", "class", "detection"],
+    label: str,
+    **others: Any,
+) -> Method:
+    """A method of detcam's, of its function's name and what :class:`Method` says of it."""
+    own: Any = _Own
+    return cast(Method, own(function, on, paper, cost, asks, label, **others))
+
+
 _COST = "K backward"
 _POOLED = "pooled over the layer: repaints similar objects"
 _CELLS = "gradient x activation, cell by cell"
@@ -142,82 +170,82 @@ def as_method(given: Method | Callable[[Subject], Tensor]) -> Method:
 
 
 _BUILTIN: dict[str, Method] = {
-    "cam": Method(cam.cam, "layer", "Zhou et al. 2016, arXiv:1512.04150", _COST, "class",
+    "cam": _own("cam.cam", "layer", "Zhou et al. 2016, arXiv:1512.04150", _COST, "class",
         "the classifier's own weights: exact for one pooled linear layer", signed=True, models="pooling classifiers"),
-    "gradcam": Method(cam.gradcam, "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _COST, "class", _POOLED),
-    "gradcam++": Method(
-        cam.gradcam_plus_plus, "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _COST, "class", _POOLED),
-    "xgradcam": Method(cam.xgradcam, "layer", "Fu et al. 2020, arXiv:2008.02312", _COST, "class", _POOLED),
-    "hirescam": Method(cam.hirescam, "layer", "Draelos & Carin 2020, arXiv:2011.08891", _COST, "detection", _CELLS),
-    "layercam": Method(cam.layercam, "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _COST, "detection",
+    "gradcam": _own("cam.gradcam", "layer", "Selvaraju et al. 2017, arXiv:1610.02391", _COST, "class", _POOLED),
+    "gradcam++": _own(
+        "cam.gradcam_plus_plus", "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _COST, "class", _POOLED),
+    "xgradcam": _own("cam.xgradcam", "layer", "Fu et al. 2020, arXiv:2008.02312", _COST, "class", _POOLED),
+    "hirescam": _own("cam.hirescam", "layer", "Draelos & Carin 2020, arXiv:2011.08891", _COST, "detection", _CELLS),
+    "layercam": _own("cam.layercam", "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _COST, "detection",
         "positive gradient x activation, cell by cell"),
-    "odam": Method(cam.odam, "layer", "Zhao & Chan 2023, arXiv:2304.06354", _COST, "detection",
+    "odam": _own("cam.odam", "layer", "Zhao & Chan 2023, arXiv:2304.06354", _COST, "detection",
         "gradient x activation, gradients smoothed by an eighth of the box"),
-    "ssgradcam": Method(cam.ssgradcam, "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _COST,
+    "ssgradcam": _own("cam.ssgradcam", "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _COST,
         "detection", "Grad-CAM kept where each channel's gradient is"),
-    "ssgradcam++": Method(cam.ssgradcam_plus_plus, "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _COST,
+    "ssgradcam++": _own("cam.ssgradcam_plus_plus", "layer", "Yamauchi 2024, CVPR Workshops 8164-8168", _COST,
         "detection", "Grad-CAM++ weights of the box's own cell, kept where the gradient is"),
-    "gcame": Method(cam.gcame, "layer", "Nguyen et al. 2023, arXiv:2306.03400", _COST, "detection",
+    "gcame": _own("cam.gcame", "layer", "Nguyen et al. 2023, arXiv:2306.03400", _COST, "detection",
         "a Gaussian at the anchor by construction"),
-    "gradnorm": Method(cam.gradnorm, "layer", "the size of gradient x activation", _COST, "detection",
+    "gradnorm": _own("cam.gradnorm", "layer", "the size of gradient x activation", _COST, "detection",
         "size of gradient x activation, for or against"),
-    "eigencam": Method(cam.eigencam, "layer", "Muhammad & Yeasin 2020, arXiv:2008.00299", "none", "nothing",
+    "eigencam": _own("cam.eigencam", "layer", "Muhammad & Yeasin 2020, arXiv:2008.00299", "none", "nothing",
         "not detection-specific: the same map whatever you ask", signed=True),
-    "eigengradcam": Method(cam.eigengradcam, "layer", "Muhammad & Yeasin 2020, on gradient x activation", _COST,
+    "eigengradcam": _own("cam.eigengradcam", "layer", "Muhammad & Yeasin 2020, on gradient x activation", _COST,
         "detection", "the strongest pattern of gradient x activation, not all of it"),
-    "fullgrad": Method(pixel.fullgrad, "image", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
+    "fullgrad": _own("pixel.fullgrad", "image", "Srinivas & Fleuret 2019, arXiv:1905.00780", "1 forward, K backward",
         "detection", "input and bias gradients, layer by layer on one scale: sizes, not signs", pixelwise=True),
-    "saliency": Method(pixel.saliency, "image", "Simonyan et al. 2014, arXiv:1312.6034", "1 forward, K backward",
+    "saliency": _own("pixel.saliency", "image", "Simonyan et al. 2014, arXiv:1312.6034", "1 forward, K backward",
         "detection", "what a small change of a pixel would do, not what the pixel did", pixelwise=True),
-    "guidedbackprop": Method(pixel.guided_backprop, "image", "Springenberg et al. 2015, arXiv:1412.6806",
+    "guidedbackprop": _own("pixel.guided_backprop", "image", "Springenberg et al. 2015, arXiv:1412.6806",
         "1 forward, K backward", "detection", "sharp edges, whatever is asked: nearly class-blind", pixelwise=True),
-    "guidedgradcam": Method(pixel.guided_gradcam, "image", "Selvaraju et al. 2017, arXiv:1610.02391",
+    "guidedgradcam": _own("pixel.guided_gradcam", "image", "Selvaraju et al. 2017, arXiv:1610.02391",
         "2 forward, 2K backward", "class", "Grad-CAM painted with edges: no finer in what it knows", layers=True,
         pixelwise=True),
-    "smoothgrad": Method(pixel.smoothgrad, "image", "Smilkov et al. 2017, arXiv:1706.03825",
+    "smoothgrad": _own("pixel.smoothgrad", "image", "Smilkov et al. 2017, arXiv:1706.03825",
         "50 forward, 50K backward", "detection", "pixel gradients averaged over noise", pixelwise=True),
-    "integratedgradients": Method(pixel.integrated_gradients, "image", "Sundararajan et al. 2017, arXiv:1703.01365",
+    "integratedgradients": _own("pixel.integrated_gradients", "image", "Sundararajan et al. 2017, arXiv:1703.01365",
         "50 forward, 50K backward", "detection", "adds up to the change from a blank image; dark pixels count little",
         signed=True, pixelwise=True),
-    "scorecam": Method(channels.scorecam, "image", "Wang et al. 2020, arXiv:1910.01279", "1 forward per channel",
+    "scorecam": _own("channels.scorecam", "image", "Wang et al. 2020, arXiv:1910.01279", "1 forward per channel",
         "class", "channels by the score seen through them alone: repaints similar objects", layers=True,
         shares="passes"),
-    "ablationcam": Method(channels.ablationcam, "image", "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
+    "ablationcam": _own("channels.ablationcam", "image", "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
         "1 forward per channel", "class", "channels by what is lost without them: repaints similar objects",
         layers=True, shares="passes"),
-    "reciprocam": Method(channels.reciprocam, "image", "Byun & Lee 2022, arXiv:2209.14074", "1 forward per cell",
+    "reciprocam": _own("channels.reciprocam", "image", "Byun & Lee 2022, arXiv:2209.14074", "1 forward per cell",
         "detection", "what one cell of the coarsest layer says alone", layers=True, shares="passes"),
-    "occlusion": Method(perturb.occlusion, "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "256 forward, shared",
+    "occlusion": _own("perturb.occlusion", "image", "Zeiler & Fergus 2014, arXiv:1311.2901", "256 forward, shared",
         "detection", "the score lost under a sliding blurred patch", signed=True, models="any", explains="detection",
         budget=256, shares="passes"),
-    "windows": Method(windows.windows, "image", "detcam's own, for errors of class in a review",
+    "windows": _own("windows.windows", "image", "detcam's own, for errors of class in a review",
         "82 forward per detection", "detection", "what blurred windows over the box and around it cost the score, or "
         "its lead over the class of contrast:CLASS; smoothed", models="any"),
-    "drise": Method(perturb.drise, "image", "Petsiuk et al. 2021, arXiv:2006.03204", "up to 1000 forward, shared",
+    "drise": _own("perturb.drise", "image", "Petsiuk et al. 2021, arXiv:2006.03204", "up to 1000 forward, shared",
         "detection", "the score's correlation with random grids", signed=True, models="any", explains="detection",
         budget=1000, shares="passes"),
-    "dcrisp": Method(perturb.dcrisp, "image", "D-CRISP: random grids and superpixels", "up to 1000 forward, shared",
+    "dcrisp": _own("perturb.dcrisp", "image", "D-CRISP: random grids and superpixels", "up to 1000 forward, shared",
         "detection", "the score's correlation with random grids and superpixels", signed=True, models="any",
         explains="detection", budget=1000, shares="passes"),
-    "vps": Method(search.vps, "image", "Chen et al. 2024, arXiv:2411.16198", "700 to 2200 forward per detection",
+    "vps": _own("search.vps", "image", "Chen et al. 2024, arXiv:2411.16198", "700 to 2200 forward per detection",
         "detection", "the order in which regions bring the score back: slow and faithful", models="any",
         explains="detection"),
-    "phasewin": Method(search.phasewin, "image", "PhaseWin: VPS pruned in phases", "about 400 forward per detection",
+    "phasewin": _own("search.phasewin", "image", "PhaseWin: VPS pruned in phases", "about 400 forward per detection",
         "detection", "the order in which regions bring the score back, most of them tried once a phase", models="any",
         explains="detection"),
-    "guided": Method(guided.guided, "image", "detcam's own, docs/research/guided.md", "64 forward per detection",
+    "guided": _own("guided.guided", "image", "detcam's own, docs/research/guided.md", "64 forward per detection",
         "detection", "the order in which regions make or unmake the box: gradients propose, forward passes decide",
         models="any", explains="detection", budget=64),
-    "effect": Method(effect.effect, "image", "detcam's own, docs/research/effect.md",
+    "effect": _own("effect.effect", "image", "detcam's own, docs/research/effect.md",
         "about 30 forward of a crop per detection, one backward; some 70 of the image where its surroundings count",
         "detection", "what the score loses without each region, from windows that were hidden, finer by LayerCAM, and "
-        "places anywhere in the image: zero where nothing was found", models="any", budget=effect.IMAGE_BUDGET_PASSES,
+        "places anywhere in the image: zero where nothing was found", models="any", budget=200,
         shares="budget", concludes=True),
-    "box": Method(baselines.box, "image", "a baseline", "none", "detection",
+    "box": _own("baselines.box", "image", "a baseline", "none", "detection",
         "a baseline: a Gaussian in the box, knows nothing else", models="any"),
-    "edges": Method(baselines.edges, "image", "a baseline", "none", "nothing", "a baseline: the image's own edges",
+    "edges": _own("baselines.edges", "image", "a baseline", "none", "nothing", "a baseline: the image's own edges",
         models="any"),
-    "random": Method(cam.random, "layer", "a baseline", "none", "nothing", "a baseline: noise, explains nothing",
+    "random": _own("cam.random", "layer", "a baseline", "none", "nothing", "a baseline: noise, explains nothing",
         models="any"),
 }  # fmt: skip
 

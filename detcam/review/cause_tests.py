@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
+from detcam.drawing.pasting import paste
 from detcam.drawing.render import write_image
 from detcam.errors import InputError
 from detcam.io.images import read_image
-from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, describe_causes, find_causes, paste
+from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, describe_causes, find_causes
 from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
 from detcam.review.evidence import Scene

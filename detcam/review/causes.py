@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
 from detcam.adapters.scoring import tracked_scores
+from detcam.drawing.pasting import BESIDE_SHARE
 from detcam.review.evidence import EvidencePatch, Floats, Scene, gone
 from detcam.types import Detection
 
@@ -32,8 +31,6 @@ CONFIRMED_SHARE = 0.5
 """A cause is confirmed if this share of its errors vanishes without it, twice as many as without control patches."""
 TRANSFER_SHARE = 0.25
 """And if, pasted beside other objects, it makes this share of them wrong."""
-BESIDE_SHARE = 0.5
-"""A patch of which this share lies outside the box is beside the object."""
 MOST_PASTES = 24
 """Objects that a cause is pasted beside at most."""
 
@@ -157,37 +154,6 @@ def _distances(evidence: Sequence[EvidencePatch]) -> Floats:
     looks = np.nan_to_num(squareform(pdist(features, "cosine")), nan=1.0)
     places = squareform(pdist(np.stack([one.place for one in evidence])))
     return np.asarray(looks + PLACE_WEIGHT * places, np.float64)
-
-
-def paste(
-    patch: NDArray[np.uint8],
-    place: Floats,
-    source: NDArray[np.floating],
-    image: NDArray[np.uint8],
-    target: NDArray[np.floating],
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """A patch put beside another object as it lay beside its own, scaled with the boxes.
-
-    Args:
-        patch: RGB uint8 (h, w, 3).
-        place: where its centre lay from its own box's, in box widths and heights, (2,).
-        source: its own box (4,), xyxy.
-        image: RGB uint8 (H, W, 3), the image that gets it; not changed.
-        target: the box there (4,).
-
-    Returns:
-        The new image and where the patch is, xyxy; None where it would leave the image.
-    """
-    own, other = (np.maximum(box[2:] - box[:2], 1).astype(float) for box in (source, target))
-    scale = float(np.sqrt(np.prod(other / own)))
-    width, height = (max(round(side * scale), 2) for side in (patch.shape[1], patch.shape[0]))
-    centre = (target[:2] + target[2:]) / 2 + place * other
-    left, top = (round(float(c) - side / 2) for c, side in zip(centre, (width, height), strict=True))
-    if left < 0 or top < 0 or left + width > image.shape[1] or top + height > image.shape[0]:
-        return None
-    changed = image.copy()
-    changed[top : top + height, left : left + width] = cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA)
-    return changed, np.array([left, top, left + width, top + height])
 
 
 def appears(scene: Scene, class_id: int, target: Detection, conf: float) -> bool:

@@ -13,6 +13,7 @@ import polars as pl
 
 from detcam.errors import UsageError, nearest
 from detcam.geometry import Letterbox
+from detcam.inputs import no_run
 from detcam.io.files import locate, reaching, read_csv, read_table, refresh
 from detcam.runs.schema import COLUMNS, read_description, read_heatmap, read_letterbox
 from detcam.runs.verdicts import check_verdict
@@ -314,7 +315,7 @@ def open_run(path: str | Path) -> Run:
     except OSError as error:
         raise UsageError(f"cannot read {located}: {error.strerror or error}") from error
     if info is None:
-        raise UsageError(f"{located} is no run folder: it has no run.json, so there is no run of detcam to read")
+        raise no_run(located)
     return Run(located, MappingProxyType(info))
 
 
