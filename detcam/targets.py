@@ -113,8 +113,8 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """IoU of the anchor's box with itself as it was kept.
 
     The IoU of a box with itself has a kink at its maximum, so what is differentiated is its one-sided form: how it
-    falls when a side moves inwards. What holds the box open is then positive evidence. In changed images it is the IoU
-    with the box of the image as it was: see :func:`hold_target`.
+    falls when a side moves inwards, which is its area's share of the area as it was. What holds the box open is then
+    positive evidence. In changed images it is the IoU with the box of the image as it was: see :func:`hold_target`.
 
     Returns:
         A scalar tensor () in [0, 1].
@@ -124,12 +124,8 @@ def iou(raw: RawOutput, index: int, detection: Detection) -> Tensor:
     """
     _require_boxes(raw)
     current = raw.box_of(index, detection.anchor, detection.class_id)
-    kept = current.detach()
-    low = torch.where(current[:2] >= kept[:2], current[:2], kept[:2])
-    high = torch.where(current[2:] <= kept[2:], current[2:], kept[2:])
-    inter = (high - low).clamp(min=0).prod()
-    area, kept_area = ((sides[2:] - sides[:2]).clamp(min=0).prod() for sides in (current, kept))
-    return inter / (area + kept_area - inter).clamp(min=torch.finfo(inter.dtype).tiny)
+    area = (current[2:] - current[:2]).clamp(min=0).prod()
+    return area / area.detach().clamp(min=torch.finfo(area.dtype).tiny)
 
 
 def _require_boxes(raw: RawOutput) -> None:
@@ -304,7 +300,7 @@ def hold_target(target: Target, raw: RawOutput, index: int, detection: Detection
         def overlap(other: RawOutput, place: int, one: Detection) -> Tensor:
             own = other.box_of(place, one.anchor, one.class_id)
             inter = (torch.minimum(own[2:], box[2:]) - torch.maximum(own[:2], box[:2])).clamp(min=0).prod()
-            area, before = ((sides[2:] - sides[:2]).clamp(min=0).prod() for sides in (own, box))
+            area, before = ((sides[2:] - sides[:2]).prod() for sides in (own, box))
             return inter / (area + before - inter).clamp(min=torch.finfo(inter.dtype).tiny)
 
         return overlap

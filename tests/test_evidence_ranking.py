@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from detcam.attribution.evidence import find_evidence
-from detcam.attribution.patches import area_of
+from detcam.attribution.patches import area_of, propose_controls
 from detcam.geometry import Letterbox
 from support.known_frames import LETTERBOX, SIZE, Pictured, found_by, hot_at, left_of
 
@@ -92,14 +92,34 @@ def test_where_the_best_patch_is_not_borne_out_on_the_whole_image_the_next_is_tr
     assert area_of(evidence.patches[0].tolist()) >= 300
 
 
-@pytest.mark.parametrize(("brought_back", "larger"), [(0.6, True), (0.75, False)])
-def test_enough_for_the_box_is_what_brings_back_four_fifths_of_its_score(brought_back, larger):
+def test_where_a_patch_has_no_place_for_controls_the_next_is_tried():
+    """A control has to reach into the box, and this patch leaves none of it free."""
+    most, core = (32, 24, 60, 40), (44, 31, 46, 33)
+
+    def judge(images):
+        return torch.where(left_of(images, most) < 0.2, 0.03, torch.where(left_of(images, core) < 0.3, 0.24, 0.9))[
+            :, None
+        ]
+
+    heat = hot_at(most)
+    heat[28:36, 40:50] = 5
+    frame = Pictured(judge)
+    assert propose_controls(frame, [most], 20) == []
+    evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
+    assert evidence.after == pytest.approx(0.24)
+
+
+@pytest.mark.parametrize(
+    ("own_score", "brought_back", "larger"),
+    [(0.9, 0.6, True), (0.9, 0.75, False), (1.0, 0.8, False), (1.0, 0.79, True), (0.28, 0.24, True)],  # and is detected
+)
+def test_enough_for_the_box_is_what_brings_back_four_fifths_of_its_score(own_score, brought_back, larger):
     whole_cause, corner = (70, 8, 84, 22), (74, 12, 80, 18)
 
     def judge(images):
         lost, alone = left_of(images, corner) < 0.3, images[:, 0].mean((1, 2)) < 0.6
         partly = alone & (left_of(images, whole_cause) < 0.8)
-        own = torch.where(lost, 0.05, torch.where(partly, brought_back, 0.9))
+        own = torch.where(lost, 0.05, torch.where(partly, brought_back, own_score))
         return torch.stack([own, 0 * own], 1)
 
     heat = hot_at(whole_cause)

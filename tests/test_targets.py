@@ -174,6 +174,7 @@ def test_classes_are_found_by_name_and_by_index():
 def test_a_contrast_is_equal_to_another_with_the_same_class():
     assert find_target("contrast:7", NAMES) == Contrast(2)
     assert Contrast(2) != Contrast(0)
+    assert len({Contrast(2), Contrast(2), Contrast(0)}) == 2
 
 
 def test_what_targets_are_in_an_image_that_is_flipped():
@@ -214,9 +215,11 @@ def test_a_target_is_called_by_its_name(doors):
 def test_what_a_function_gives_has_to_be_a_scalar_tensor(doors):
     raw = raw_of()
     assert find_target(own, NAMES)(raw, INDEX, DETECTION) == raw.logits[1, 2, 0]
-    for given, what in ((raw.logits[0, 0], r"a tensor \(3,\)"), (0.5, "a float")):
-        with pytest.raises(UsageError, match=f"has to give a scalar tensor, and gave {what}"):
-            find_target(lambda *_, given=given: given, NAMES)(raw, INDEX, DETECTION)
+    for number, (given, what) in enumerate(((raw.logits[0, 0], r"a tensor \(3,\)"), (0.5, "a float"))):
+        TARGETS.add(f"mine{number}", lambda *_, given=given: given)
+        for asked in (f"mine{number}", TARGETS[f"mine{number}"]):
+            with pytest.raises(UsageError, match=f"has to give a scalar tensor, and gave {what}"):
+                find_target(asked, NAMES)(raw, INDEX, DETECTION)
 
 
 def test_combined_stands_for_the_class_and_the_sides():

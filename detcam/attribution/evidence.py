@@ -8,6 +8,7 @@ tried once more on the whole image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,20 +74,18 @@ def find_evidence(
     if not flips:
         return None
     # A change of class says more than a loss. Among patches that cost about as much, the smallest is taken.
+    becomes = {i: bool(_rival(after[i], conf)) for i in flips}
     margins = {i: _margin(after[i]) for i in flips}
-    least = {kind: min((margins[i] for i in flips if (_rival(after[i], conf) > 0) == kind), default=0.0)
-             for kind in (True, False)}  # fmt: skip
-
+    least = {becomes[i]: min(margins[j] for j in flips if becomes[j] == becomes[i]) for i in flips}
     brings = _bring_back(frame, [patches[i] for i in flips], conf)
     sufficient = dict(zip(flips, brings, strict=True))
 
     def rank(i: int) -> tuple[bool, bool, bool, int]:
-        becomes = _rival(after[i], conf) > 0
-        costs = margins[i] > least[becomes] + CLOSE_MARGIN
-        return not becomes, not sufficient[i], costs, sum(map(area_of, patches[i]))
+        costs = margins[i] > least[becomes[i]] + CLOSE_MARGIN
+        return not becomes[i], not sufficient[i], costs, sum(map(area_of, patches[i]))
 
     ranked = sorted(flips, key=rank)
-    surest = min(flips, key=lambda i: (_rival(after[i], conf) == 0, margins[i], -sum(map(area_of, patches[i]))))
+    surest = min(flips, key=lambda i: (not becomes[i], margins[i], -sum(map(area_of, patches[i]))))
     for best in dict.fromkeys((*ranked[:PATCHES_CHECKED], surest)):
         controls = propose_controls(frame, patches[best], len(proposed))
         if not controls:
@@ -96,7 +95,7 @@ def find_evidence(
             continue
         placed = [_in_whole(whole, frame, patch) for patch in patches[best]]
         final = after[best]
-        if frame.image.shape != whole.image.shape:
+        if frame is not whole:
             scores = [_scores_without(whole, [placed], [fill])[0, 0] for fill in fills[:1]]
             if is_gone(scores[0], conf):
                 scores += [_scores_without(whole, [placed], [fill])[0, 0] for fill in fills[1:]]
@@ -123,7 +122,7 @@ def _lost_first(frame: Frame, proposed: Sequence[Sequence[Rectangle]], fill: str
 
 def _least_without(frame: Frame, controls: Sequence[Sequence[Rectangle]], fill: str, conf: float) -> float | None:
     """The least score without one of the controls; None as soon as the box is gone without one."""
-    least = float("inf")
+    least = math.inf
     for first in range(0, len(controls), CONTROLS_AT_ONCE):
         scores = _scores_without(frame, controls[first : first + CONTROLS_AT_ONCE], [fill])[:, 0]
         if any(is_gone(one, conf) for one in scores):
@@ -171,7 +170,7 @@ def _bring_back(frame: Frame, sets: Sequence[Sequence[Rectangle]], conf: float) 
     Always so for patches inside the box. Of patches without which a box is lost some hold but a corner of its cause:
     what brings it back holds the whole.
     """
-    box = tuple(round(side) for side in frame.box.tolist())
+    box = clip_to_frame(frame, [round(side) for side in frame.box.tolist()])
     beyond = [i for i, patches in enumerate(sets) if all(is_outside(patch, box) for patch in patches)]
     enough = [i not in beyond for i in range(len(sets))]
     if beyond:
@@ -217,21 +216,19 @@ def _scores_without(frame: Frame, sets: Sequence[Sequence[Rectangle]], fills: Se
     return frame.class_scores(images).float().view(len(fills), len(sets), -1).transpose(0, 1).cpu()
 
 
-def _masks(frame: Frame, sets: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-    """Sets of rectangles as masks, bool (set, h, w)."""
+def _masks(frame: Frame, sets: Sequence[Sequence[Rectangle]]) -> Tensor:
+    """Sets of rectangles within the frame as masks, bool (set, h, w)."""
     masks = torch.zeros(len(sets), *frame.inside.shape, dtype=torch.bool, device=frame.inside.device)
     for mask, patches in zip(masks, sets, strict=True):
         for left, top, right, bottom in patches:
-            mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+            mask[top:bottom, left:right] = True
     return masks
 
 
 def _in_whole(whole: Frame, frame: Frame, patch: Rectangle) -> Rectangle:
     """A patch of a frame in the pixels of the whole input, outwards to whole ones."""
-    height, width = whole.inside.shape
     x1, y1, x2, y2 = frame.box_to_input(patch)
-    return (max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0), min(int(np.ceil(x2)), width),
-            min(int(np.ceil(y2)), height))  # fmt: skip
+    return clip_to_frame(whole, (math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)))
 
 
 def _evidence(
