@@ -141,6 +141,7 @@ def test_the_control_is_the_worst_of_as_many_random_patches_as_were_proposed():
         return torch.stack([own, torch.where(stands, 0.3 - 0.3 * own, 0.0)], 1)
 
     frame = Pictured(judge)
+    frame.fills["mean"] += 0.2  # controls are blurred, the first fill
     evidence = find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9)
     (patch,) = [tuple(one) for one in evidence.patches.tolist()]
     controls = propose_controls(frame, [patch], len(propose_patches(frame, hot_at(CAUSE))))
@@ -169,6 +170,12 @@ def test_scores_without_the_patch_are_means_over_the_fills():
     evidence = find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9)
     assert evidence.after == pytest.approx((0.02 + 0.06) / 2, abs=1e-3)
     assert evidence.confidence == pytest.approx((0.6 + 0.68) / 2, abs=2e-3)
+    size = (2 * SIZE[0], 2 * SIZE[1])  # of the whole image, where it is tried once more
+    whole, heat = Pictured(judge, size), torch.nn.functional.pad(hot_at(CAUSE), (0, SIZE[1], 0, SIZE[0]))
+    whole.fills["mean"] = torch.full((3, *size), 0.4)
+    again = find_evidence(whole, frame, heat, Letterbox(size, size, size, (0, 0)), 0.25, 0.9)
+    assert again.after == pytest.approx(evidence.after, abs=1e-3)
+    assert again.confidence == pytest.approx(evidence.confidence, abs=2e-3)
     frame.fills["mean"] = torch.full((3, *SIZE), 0.6)  # a fill under which the box stands
     assert find_evidence(frame, frame, hot_at(CAUSE), LETTERBOX, 0.25, 0.9) is None
 
@@ -234,6 +241,7 @@ def test_rings_around_the_box_are_four_rectangles_at_twice_its_size_and_up_to_th
     [
         ((40, 10, 56, 50), [[18, 0, 78, 9], [18, 51, 78, 64], [18, 9, 39, 51], [57, 9, 78, 51]]),
         ((20, 20, 70, 44), [[0, 0, 96, 19], [0, 45, 96, 64], [0, 19, 19, 45], [71, 19, 96, 45]]),
+        ((37, 30, 47, 36), [[30, 23, 54, 29], [30, 37, 54, 43], [30, 29, 36, 37], [48, 29, 54, 37]]),
         ((50, 30, 58, 34), [[44, 24, 64, 29], [44, 35, 64, 40], [44, 29, 49, 35], [59, 29, 64, 35]]),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from detcam.attribution.evidence import find_evidence
-from detcam.attribution.patches import area_of, propose_controls
+from detcam.attribution.patches import area_of, propose_controls, propose_patches
 from detcam.geometry import Letterbox
 from support.known_frames import LETTERBOX, SIZE, Pictured, found_by, hot_at, left_of
 
@@ -83,6 +83,19 @@ def test_what_a_patch_costs_is_the_distance_to_the_best_other_class(without_core
     assert (area_of(evidence.patches[0].tolist()) >= 300) == wide
 
 
+def test_what_makes_it_something_else_is_compared_with_others_that_do():
+    def judge(images):
+        core, rest = left_of(images, (44, 31, 46, 33)) < 0.3, left_of(images, WIDE) < 0.4
+        scores = torch.tensor([0.9, 0.0]).expand(len(images), 2)
+        scores = torch.where((left_of(images, BELOW) < 0.3)[:, None], torch.tensor([0.0, 0.24]), scores)  # only lost
+        scores = torch.where(core[:, None], torch.tensor([0.29, 0.3]), scores)
+        return torch.where(rest[:, None], torch.tensor([0.1, 0.3]), scores)
+
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, torch.maximum(hot_core(), hot_at(BELOW)), LETTERBOX, 0.25, 0.9)
+    assert (evidence.becomes, evidence.after) == ("gem", pytest.approx(0.29))
+
+
 def test_where_the_best_patch_is_not_borne_out_on_the_whole_image_the_next_is_tried():
     whole = Pictured(lambda images: torch.where(left_of(images, WIDE) < 0.4, 0.05, 0.9)[:, None], (128, 192))
     frame = Pictured(lambda images: torch.where(left_of(images, (44, 31, 46, 33)) < 0.3, 0.05, 0.9)[:, None])
@@ -107,6 +120,23 @@ def test_where_a_patch_has_no_place_for_controls_the_next_is_tried():
     assert propose_controls(frame, [most], 20) == []
     evidence = find_evidence(frame, frame, heat, LETTERBOX, 0.25, 0.9)
     assert evidence.after == pytest.approx(0.24)
+
+
+@pytest.mark.parametrize("number", [0, 3, 4])  # four are asked at once
+def test_where_one_control_costs_the_box_as_well_the_next_patch_is_tried(number):
+    cause = (70, 8, 82, 20)
+    whole = Pictured(None)
+    controls = propose_controls(whole, [cause], len(propose_patches(whole, hot_at(cause, INSIDE))))
+    assert len(controls) == 5
+    (control,) = controls[number]
+
+    def judge(images):
+        gone = (left_of(images, cause) < 0.3) | (left_of(images, control) < 0.1)
+        return torch.where(gone, 0.05, 0.9)[:, None]
+
+    alone = found_by(lambda images: torch.where(left_of(images, cause) < 0.3, 0.05, 0.9)[:, None], cause, INSIDE)
+    assert alone.patches.tolist() == [list(cause)]
+    assert area_of(found_by(judge, cause, INSIDE).patches[0].tolist()) > area_of(cause)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +189,44 @@ def test_where_the_smaller_patches_fail_the_one_that_costs_most_is_told():
     heat[: SIZE[0], : SIZE[1]] = hot_core()
     evidence = find_evidence(whole, frame, heat, Letterbox((128, 192), (128, 192), (128, 192), (0, 0)), 0.25, 0.9)
     assert area_of(evidence.patches[0].tolist()) >= 300
+
+
+def test_the_one_that_costs_most_is_one_of_those_that_make_it_something_else():
+    """The same, and without a place beside it the box is lost, in the frame alone, to no other class."""
+    whole = Pictured(lambda images: torch.where(left_of(images, WIDE) < 0.4, 0.05, 0.9)[:, None], (128, 192))
+
+    def judge(images):
+        core, below = left_of(images, (44, 31, 46, 33)) < 0.3, left_of(images, BELOW) < 0.3
+        own = torch.where(core, 0.2 * left_of(images, WIDE), torch.where(below, 0.05, 0.9))
+        return torch.stack([own, torch.where(core, 0.3, 0.0)], 1)
+
+    frame = Pictured(judge)
+    heat = torch.zeros(128, 192)
+    heat[: SIZE[0], : SIZE[1]] = torch.maximum(hot_core(), hot_at(BELOW))
+    evidence = find_evidence(whole, frame, heat, Letterbox((128, 192), (128, 192), (128, 192), (0, 0)), 0.25, 0.9)
+    assert area_of(evidence.patches[0].tolist()) >= 300
+
+
+@pytest.mark.parametrize(
+    ("cause", "asked"),
+    [
+        (None, [2]),  # both that lie in no other, without which the box stands: what lies in them is not tried
+        (BELOW, [2, 5]),  # all that lie in the one
+        ((57, 30, 59, 32), [2]),  # in the other lies none
+    ],
+)
+def test_what_lies_in_a_patch_without_which_the_box_stands_is_not_tried(cause, asked, monkeypatch):
+    most_of_it, less_of_it = (48, 30, 58, 40), (49, 30, 59, 40)  # 0.8 and 0.7 in WIDE
+    proposed = [[CORE], [most_of_it], [BELOW], [WIDE], [less_of_it], [CORE, BELOW], [WIDE, BELOW]]
+    monkeypatch.setattr("detcam.attribution.evidence.propose_patches", lambda *_: proposed)
+    counts = []
+
+    def judge(images):
+        counts.append(len(images))
+        gone = left_of(images, cause) < 0.3 if cause else torch.zeros(len(images), dtype=torch.bool)
+        return torch.where(gone, 0.05, 0.9)[:, None]
+
+    frame = Pictured(judge)
+    evidence = find_evidence(frame, frame, hot_core(), LETTERBOX, 0.25, 0.9)
+    assert counts[1 : len(asked) + 1] == asked  # the first is the frame as it is
+    assert (evidence is None) == (cause is None) == (len(counts) == 1 + len(asked))

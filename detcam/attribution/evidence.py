@@ -192,7 +192,7 @@ def is_gone(scores: Tensor, conf: float) -> bool:
     >>> is_gone(torch.tensor([0.6, 0.1]), 0.25), is_gone(torch.tensor([0.3, 0.5]), 0.25)
     (False, True)
     """
-    return bool(scores[0] < conf or (len(scores) > 1 and scores[0] < scores[1:].max()))
+    return bool(scores[0] < conf or scores[0] < scores.max())
 
 
 def _margin(after: Tensor) -> float:
