@@ -30,7 +30,8 @@ def result(demo_detector, scene_image):
 @pytest.fixture(scope="module")
 def crowded():
     """Sixteen explanations of an image that no JPEG makes small."""
-    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    noise = noise.repeat(5, 0).repeat(5, 1)  # which is noise at 300 pixels, too
     made = detcam.explain(FakeDetector(), IMAGE, method="layercam", conf=0)
     explanations = [replace(one, image=noise, heatmap=_at(one, noise)) for one in made for _ in range(4)]
     return ImageResult("<noise> & more", noise, made.detections, tuple(explanations))
