@@ -16,21 +16,19 @@ from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.explaining import ExplanationMaker
-from detcam.attribution.image_maps import ImageMaps
 from detcam.attribution.layer_maps import RawMap
 from detcam.attribution.options import ESCALATION, choose_map
-from detcam.attribution.prepared_image import PreparedImage, prepare_images
 from detcam.attribution.reported import find_reported, pick_detections
 from detcam.attribution.trial import try_options
 from detcam.attribution.unreported import answer, make_question
 from detcam.errors import UsageError
-from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, name_image, read_image
 from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
 from detcam.methods import Method
 from detcam.options import check_counts, check_detection, check_question, find_classes, several
+from detcam.probing.prepared_image import PreparedImage, prepare_images
 from detcam.targets import Target
-from detcam.types import Detection, Explanation, ImageResult
+from detcam.types import Detection, ImageResult
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -202,11 +200,6 @@ class Explainer:
         self._question = make_question(box, class_name, self.model.names)
         self.batch = batch
 
-    @property
-    def image_maps(self) -> ImageMaps:
-        """What makes maps on the image, and the receipts of any map."""
-        return self._maker.image_maps
-
     def __call__(
         self,
         images: ImageLike | Sequence[ImageLike],
@@ -279,7 +272,7 @@ class Explainer:
             (found,) = self.model.decode(prepared[0].raw, [prepared[0].letterbox], self.decode_settings)
             part = found[start : start + PIECE_DETECTIONS]
             maker = self._maker.at(self.decode_settings.conf, len(part) / len(found))
-            return ImageResult(name, image, found, maker(prepared, [image], [part])[0])
+            return ImageResult(name, image, found, maker(prepared, [part])[0])
 
     def _explain_images(
         self,
@@ -319,44 +312,26 @@ class Explainer:
             [] if in_pieces and self.is_crowded(detections) else self._select(image, one, detections, numbers)
             for image, one, detections in zip(images, prepared, found, strict=True)
         ]
-        explained = self._maker.at(conf)(prepared, arrays, wanted)
+        explained = self._maker.at(conf)(prepared, wanted)
         return [ImageResult(*one) for one in zip(names, arrays, found, explained, strict=True)]
 
     def _find(
         self, name: str, boxes: ReportedBoxes, prepared: PreparedImage, found: Sequence[Detection]
     ) -> tuple[Detection, ...]:
         """The detections that boxes are which another library reports, of the classes that are kept."""
-        detections = find_reported(name, boxes, self.model, prepared, found)
+        detections = find_reported(name, boxes, prepared, found)
         kept = self.decode_settings.classes
         return tuple(one for one in detections if kept is None or one.class_id in kept)
 
-    def explain_known(
-        self, name: str, image: NDArray[np.uint8], detections: Sequence[Detection]
-    ) -> tuple[Explanation, ...]:
-        """One explanation for each of some detections of an image: reported, asked about, or raw predictions.
+    def raw_maps(self, prepared: PreparedImage, detections: Sequence[Detection]) -> list[RawMap]:
+        """The maps of known detections, without receipts and conclusions.
 
         Args:
-            name: the image's.
-            image: RGB uint8 (H, W, 3).
-            detections: each keeps its anchor and its class.
-        """
-        with torch.inference_mode(False):
-            return self._maker(prepare_images(self.model, [image], self.layers), [image], [detections])[0]
-
-    def remade(
-        self, model: DetectorAdapter, batch: Tensor, letterbox: Letterbox, detections: Sequence[Detection]
-    ) -> list[RawMap]:
-        """The maps of known detections, by the same method, on another detector or another input.
-
-        Each detection keeps its anchor and its class, whatever the other detector reports.
-
-        Args:
-            model: with the layers of the own one.
-            batch: (1, 3, h, w), its input.
-            letterbox: where the original image is in it.
+            prepared: their image, with :attr:`layers` captured for a method at layers; or another input, or as another
+                detector with these layers sees it: each detection keeps its anchor and its class, whatever is reported.
             detections: of that image.
         """
-        return self._maker.remade(model, batch, letterbox, detections)
+        return self._maker.raw_maps([prepared], [detections])[0]
 
     def _select(
         self, image: _NamedImage, prepared: PreparedImage, found: Sequence[Detection], numbers: Sequence[int] | None
@@ -365,7 +340,7 @@ class Explainer:
         if image.asked is not None:
             return list(self._find(image.name, image.asked, prepared, found))
         if self._question is not None:
-            return [answer(self._question, self.model.names, prepared.raw, prepared.index, prepared.letterbox)]
+            return [answer(self._question, prepared)]
         return list(found) if numbers is None else pick_detections(image.name, found, numbers)
 
 

@@ -18,17 +18,16 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.scoring import tracked_scores
 from detcam.attribution.explaining import ExplanationMaker
-from detcam.attribution.options import choose_map
-from detcam.attribution.prepared_image import prepare_images
+from detcam.attribution.options import ESCALATION, choose_map
 from detcam.attribution.receipt import verify as make_receipts
 from detcam.attribution.reported import find_reported, pick_detections
 from detcam.attribution.unreported import Question, answer, make_question
 from detcam.errors import InputError, UsageError
-from detcam.geometry import Letterbox
 from detcam.io.images import ImageLike, read_image
 from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
 from detcam.methods import Method
 from detcam.options import check_detection, check_question, check_seed, check_thresholds, find_classes, several
+from detcam.probing.prepared_image import prepare_images
 from detcam.probing.probe import IMAGES_PER_PASS, Probe
 from detcam.targets import Target, class_logit
 from detcam.types import Detection, Evidence, Explanation, Receipt
@@ -55,6 +54,7 @@ class ImageSession:
         model: the detector.
         image: RGB uint8 (H, W, 3), read-only.
         letterbox: where the image is in the detector's input.
+        prepared: the image after its forward pass, for what a session does not answer.
         detections: what the detector reports, in descending confidence.
         conf, iou, max_det, classes, seed: as in :func:`open_image`; of ``Results`` with weaker boxes, ``conf`` is
             theirs.
@@ -78,8 +78,8 @@ class ImageSession:
             conf = min(conf, reported.least_confidence)
         self.conf, self.iou, self.max_det, self.classes, self.seed = conf, iou, max_det, classes, seed
         with torch.inference_mode(False), torch.no_grad():
-            (self._prepared,) = prepare_images(model, [image])
-        self.letterbox: Letterbox = self._prepared.letterbox
+            (self.prepared,) = prepare_images(model, [image])
+        self.letterbox = self.prepared.letterbox
         self.detections = self.detections_at()
         if reported is not None:
             self.detections = self._find(reported)
@@ -106,7 +106,7 @@ class ImageSession:
         if classes is not None:
             settings = replace(settings, classes=find_classes(several(classes, "classes"), self.model.names))
         with torch.inference_mode(False):
-            return self.model.decode(self._prepared.raw, [self.letterbox], settings)[0]
+            return self.model.decode(self.prepared.raw, [self.letterbox], settings)[0]
 
     def explain(
         self,
@@ -119,6 +119,7 @@ class ImageSession:
         fusion: str = "sum",
         budget: int | None = None,
         verify: bool = False,
+        escalation: Sequence[str] = ESCALATION,
         box: Sequence[float] | None = None,
         class_name: str | int | None = None,
     ) -> list[Explanation]:
@@ -128,13 +129,14 @@ class ImageSession:
 
         Args:
             detection: numbers or detections; ``None`` explains all that are reported.
-            method: how maps are made; this and the next six are as in :class:`detcam.Explainer`.
+            method: how maps are made; this and the next seven are as in :class:`detcam.Explainer`.
             layers: where, for methods that need layers.
             target: what is explained.
             smoothing: copies of the image to average over.
             fusion: how several layers become one map.
             budget: forward passes of methods that mask the image.
             verify: give every map its full receipt.
+            escalation: methods that take over, in turn, from maps that their receipts do not support.
             box: a place to explain instead, xyxy in original pixels. Needs ``class_name``.
             class_name: the class asked about there.
 
@@ -143,15 +145,13 @@ class ImageSession:
             InputError: there is no detection of a number, or nothing at all at ``box``.
         """
         options = choose_map(
-            method, layers, target, smoothing=smoothing, fusion=fusion, budget=budget, verify=verify, seed=self.seed
-        )
+            method, layers, target, smoothing=smoothing, fusion=fusion, budget=budget, verify=verify,
+            escalation=escalation, seed=self.seed,
+        )  # fmt: skip
         maker = ExplanationMaker(self.model, options, self.conf)
         wanted = self._wanted(detection, box, class_name)
         with torch.inference_mode(False):
-            prepared = self._prepared
-            if wanted and options.method.on == "layer":
-                prepared = replace(prepared, raw=self.model.forward(prepared.batch, maker.layers))
-            return list(maker([prepared], [self.image], [wanted])[0])
+            return list(maker.explain_image(self.prepared, wanted))
 
     def evidence(self, detection: int | Detection | BoxesLike) -> Evidence | None:
         """The smallest part of the image without which a detection is lost or becomes something else, or None.
@@ -180,10 +180,9 @@ class ImageSession:
         heat = explanation.heatmap.raw
         if not (heat > 0).any():
             raise UsageError("a map without a positive part has no hottest part that could be taken away")
-        one, asked = self._prepared, [(explanation.detection, class_logit)]
         with torch.inference_mode(False):
-            probe = Probe(self.model, one.batch, one.raw, one.index, one.letterbox, asked, seed=self.seed)
-            return make_receipts(probe, [torch.tensor(heat, device=one.batch.device)])[0]
+            probe = Probe(self.prepared, [(explanation.detection, class_logit)], seed=self.seed)
+            return make_receipts(probe, [torch.tensor(heat, device=self.prepared.batch.device)])[0]
 
     def score(
         self,
@@ -259,7 +258,7 @@ class ImageSession:
         """The detections asked about."""
         question = self._question(detection, box, class_name)
         if question is not None:
-            return [answer(question, self.model.names, self._prepared.raw, 0, self.letterbox)]
+            return [answer(question, self.prepared)]
         if detection is None:
             return list(self.detections)
         if holds_boxes(detection):
@@ -274,19 +273,20 @@ class ImageSession:
         """The detections that boxes are which another library reports."""
         found = self.detections_at(conf=min(self.conf, boxes.least_confidence))
         with torch.inference_mode(False):
-            return find_reported("this image", boxes, self.model, self._prepared, found)
+            return find_reported("this image", boxes, self.prepared, found)
 
     def _tracked(
         self, detection: Asked, box: Sequence[float] | None, class_name: str | int | None
     ) -> tuple[Tensor, list[int]]:
         """The boxes (K, 4) to follow, xyxy in the detector's input, and their K classes."""
-        raw = self._prepared.raw
         question = self._question(detection, box, class_name)
         if question is not None:
             asked = self.letterbox.to_network(np.array([question.xyxy]))
-            return torch.as_tensor(asked, dtype=torch.float32, device=raw.boxes.device), [question.class_id]
+            return torch.as_tensor(asked, dtype=torch.float32, device=self.prepared.raw.boxes.device), [
+                question.class_id
+            ]
         wanted = self._wanted(detection, None, None)
-        boxes = [raw.box_of(0, one.anchor, one.class_id).float() for one in wanted]
+        boxes = [self.prepared.box_of(one) for one in wanted]
         return torch.stack(boxes) if boxes else torch.zeros(0, 4), [one.class_id for one in wanted]
 
     def _question(self, detection: Asked, box: Sequence[float] | None, class_name: str | int | None) -> Question | None:

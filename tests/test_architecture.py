@@ -116,3 +116,16 @@ def test_only_the_adapters_and_the_demos_scripts_import_the_vendor():
 
 def test_no_file_outgrows_one_idea():
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")) <= 400
+
+
+def test_images_are_prepared_in_one_place():
+    """What is asked of an image starts from its `PreparedImage`; a session prepares changed copies of it too."""
+    users = {
+        name
+        for name, path in FILES.items()
+        if not name.startswith("adapters.")
+        and any(
+            isinstance(node, ast.Attribute) and node.attr == "prepare" for node in ast.walk(ast.parse(path.read_text()))
+        )
+    }
+    assert users == {"probing.prepared_image", "session"}

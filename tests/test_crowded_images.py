@@ -121,5 +121,5 @@ def test_what_shares_its_passes_or_is_asked_for_stays_whole(crowded, explain, mo
 
 def test_a_budget_of_the_image_is_shared_by_its_pieces(crowded, demo_detector):
     maker = detcam.Explainer(demo_detector)._maker
-    assert maker.at(0.25, 0.1).image_maps.budget == METHODS["effect"].budget // 10
-    assert detcam.Explainer(demo_detector, method="guided")._maker.at(0.25, 0.1).image_maps.budget == 64
+    assert maker.at(0.25, 0.1).options.budget == METHODS["effect"].budget // 10
+    assert detcam.Explainer(demo_detector, method="guided")._maker.at(0.25, 0.1).options.budget == 64

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import detcam
-from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import WEIGHTS, demo_scenes, explanation_over
 from detcam.demo.scenes import GEM, KITE, render
 from detcam.methods.effect import (
@@ -260,12 +259,10 @@ def test_what_speaks_against_a_class_is_found():
 
 
 def test_a_crop_has_the_boxs_score(scene_image, demo_detector):
-    batch, letterboxes = demo_detector.prepare([scene_image])
-    raw = demo_detector.forward(batch)
-    detections = demo_detector.decode(raw, letterboxes, DecodeSettings())[0]
+    session = detcam.open_image(demo_detector, scene_image)
     cropped = 0
-    for detection in detections:
-        probe = Probe(demo_detector, batch, raw, 0, letterboxes[0], [(detection, SCORE_TARGETS[0])])
+    for detection in session.detections:
+        probe = Probe(session.prepared, [(detection, SCORE_TARGETS[0])])
         whole = probe.frame(0)
         frame = choose_frame(whole, float(probe.before[0]))
         before = float(frame.scores(frame.image[None])[0])

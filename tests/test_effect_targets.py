@@ -8,12 +8,11 @@ import pytest
 import torch
 
 import detcam
-from detcam.adapters.decoding import DecodeSettings
 from detcam.attribution.conclusion import conclude
-from detcam.attribution.prepared_image import prepare_images
 from detcam.methods.regions import box_gaussian
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import precision
+from detcam.probing.prepared_image import prepare_images
 from detcam.probing.probe import Probe
 from detcam.targets import TARGETS, find_target
 from detcam.types import Heatmap
@@ -139,7 +138,7 @@ def test_a_useless_map_finds_nothing_and_is_not_borne_out(case):
     (prepared,) = prepare_images(model, [wired_image()])
     for heat in useless_maps():
         made = replace(e, heatmap=Heatmap(heat, prepared.letterbox), receipt=None, evidence=None, sentence="")
-        told = conclude(model, prepared, [made], [find_target(target, model.names)], 0.25, 0)[0]
+        told = conclude(prepared, [made], [find_target(target, model.names)], 0.25, 0)[0]
         assert told.status == "no_evidence"
         with pytest.raises(AssertionError):
             check_numbers(told.sentence, e.detection.caption, target, (0, 0, 1e9))
@@ -172,10 +171,9 @@ def test_where_predictions_lie_on_no_grid_they_are_found_again_in_every_image():
 def test_other_methods_compare_changed_images_with_the_image_as_it_was_too(target, causes, without):
     """The IoU of a changed box with itself is 1, and the cells that a mask has lost are no part of its own mean."""
     model = WiredDetector()
-    batch, letterboxes = model.prepare([wired_image()])
-    raw = model.forward(batch)
-    (bus,) = model.decode(raw, letterboxes, DecodeSettings(max_det=9))[0]
-    probe = Probe(model, batch, raw, 0, letterboxes[0], [(bus, find_target(target, model.names))])
+    session = detcam.open_image(model, wired_image(), max_det=9)
+    (bus,), batch = session.detections, session.prepared.batch
+    probe = Probe(session.prepared, [(bus, find_target(target, model.names))])
     changed = torch.where(torch.from_numpy(region(causes)), 0.3, batch)
     before, after = probe.values(torch.cat([batch, changed]))[:, 0].tolist()
     assert before == pytest.approx(1 if target == "iou" else 2, abs=0.05)

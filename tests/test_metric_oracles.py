@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torchvision import transforms
 
+import detcam
 from detcam.adapters.classifier import Classifier
-from detcam.adapters.decoding import DecodeSettings
 from detcam.evaluate import sanity
 from detcam.explainer import Explainer
 from detcam.metrics.faithfulness import STEPS, curves, faithfulness, ranking
@@ -70,13 +70,13 @@ class Classified:
             self.network[-1].weight.data *= 4  # sure of its class
         self.adapter = self.adapt(self.network)
         generator = np.random.default_rng(0)
-        self.batch, letterboxes = self.adapter.prepare([generator.integers(0, 256, (*SIZE, 3), np.uint8)])
-        raw = self.adapter.forward(self.batch)
-        (found,) = self.adapter.decode(raw, letterboxes, DecodeSettings(conf=0.0, max_det=1))
-        probe = Probe(self.adapter, self.batch, raw, 0, letterboxes[0], [(found[0], class_logit)])
+        image = generator.integers(0, 256, (*SIZE, 3), np.uint8)
+        session = detcam.open_image(self.adapter, image, conf=0.0, max_det=1)
+        found, self.batch = session.detections, session.prepared.batch
+        probe = Probe(session.prepared, [(found[0], class_logit)])
         self.score = lambda images: probe.scores_apart(images, 0)
         self.image, self.label = self.batch[0], found[0].class_id
-        self.case = sanity.Case(self.batch, letterboxes[0], found)
+        self.case = sanity.Case(session.prepared, found)
         self.all_before = self.score(self.batch)[0]
         self.before = float(self.all_before[0])
 

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 import detcam
-from detcam.attribution.prepared_image import prepare_images
+from detcam.attribution.receipt import make_quick_receipts, verify
 from detcam.data import read_data
 from detcam.evaluate.planted.cases import detections_of, planted_kites
 from detcam.evaluate.planted.measure import measure_causes
 from detcam.evaluate.planted.table import summarise
-from detcam.explainer import Explainer
 from detcam.io.images import read_image
 from detcam.metrics.localization import box_mask
+from detcam.probing.prepared_image import prepare_images
+from detcam.probing.probe import Probe
+from detcam.targets import class_logit
 from support.data import real
 
 TRIES = 400
@@ -41,29 +43,30 @@ def network_map(letterbox, part):
     return torch.from_numpy(box_mask(letterbox.to_network(box).round().astype(int), letterbox.network)).float()
 
 
-def verdicts(model, explainer, image, detection, part):
+def verdicts(model, image, detection, part):
     """Whether the full and the quick receipt support a map of one part of an image."""
     (prepared,) = prepare_images(model, [image])
     heat = network_map(prepared.letterbox, part)
-    makers = explainer.image_maps
-    return tuple(makers.receipts(prepared, [detection], [heat], quick=quick)[0].supported for quick in (False, True))
+    probe = Probe(prepared, [(detection, class_logit)])
+    (full,), (quick,) = verify(probe, [heat]), make_quick_receipts(probe, {0: heat})
+    return full.supported, quick.supported
 
 
 def parts_beside_kites(model, kites, each):
     """Verdicts on random parts as large as the mark, beside the box and the mark, in scenes with a mark that counts."""
-    rng, explainer = np.random.default_rng(0), Explainer(model, "box")
+    rng = np.random.default_rng(0)
     for kite in islice(planted_kites(model), kites):
         detection = detections_of(model, kite.image)[kite.number]
         side = np.sqrt(np.count_nonzero(kite.cause))
         for _ in range(each):
             part = random_part(rng, kite.box.shape, side, kite.box | kite.cause)
             if part is not None:
-                yield verdicts(model, explainer, kite.image, detection, part)
+                yield verdicts(model, kite.image, detection, part)
 
 
 def parts_of_photographs(model, images):
     """Verdicts on random parts of photographs, away from a box enlarged twice; two fifths of its side, as a mark is."""
-    rng, explainer = np.random.default_rng(0), Explainer(model, "box")
+    rng = np.random.default_rng(0)
     for image in images:
         found = detections_of(model, image)
         for detection in (found[i] for i in rng.permutation(len(found))[:2]):
@@ -72,7 +75,7 @@ def parts_of_photographs(model, images):
             near = box_mask((x1 - across, y1 - down, x2 + across, y2 + down), image.shape[:2])
             part = random_part(rng, image.shape[:2], 0.4 * np.sqrt((x2 - x1) * (y2 - y1)), near)
             if part is not None:
-                yield verdicts(model, explainer, image, detection, part)
+                yield verdicts(model, image, detection, part)
 
 
 def tell(what, outcomes):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,10 +24,12 @@ from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
 from detcam.methods.windows import Scan, scan
+from detcam.probing.prepared_image import PreparedImage
+from detcam.probing.probe import Probe
 from detcam.review.causes import LEAST_MEMBERS, Suspect, find_causes
 from detcam.review.comparison import compare, count_fates
 from detcam.review.errors import image_errors
-from detcam.review.evidence import EvidencePatch, Scene, find_evidence
+from detcam.review.evidence import EvidencePatch, find_evidence
 from detcam.review.explaining import ErrorExplainer, ReviewedImage, shared_mass, wrong_side
 from detcam.review.misses import trace_miss
 from detcam.targets import Contrast
@@ -51,6 +54,7 @@ def raw_of(boxes, probabilities):
     return RawOutput(logits, boxes, torch.zeros_like(boxes), torch.full((boxes.shape[1],), 8.0), size=(100, 100))
 
 
+BLANK = np.zeros((100, 100, 3), np.uint8)
 LETTERBOX = Letterbox((100, 100), (100, 100), (100, 100), (0, 0))
 BOX, NEAR, BESIDE, FAR = [10, 10, 50, 50], [16, 10, 56, 50], [24, 10, 64, 50], [60, 60, 90, 90]
 
@@ -74,7 +78,8 @@ def row(gem, kite=0.0):
     ],
 )  # fmt: skip
 def test_where_a_miss_died(boxes, probabilities, found, where, suppressor, words):
-    trace = trace_miss(truth(BOX), raw_of(boxes, probabilities), 0, LETTERBOX, found, NAMES, 0.25, 0.6)
+    prepared = PreparedImage(SimpleNamespace(names=NAMES), BLANK, None, raw_of(boxes, probabilities), 0, LETTERBOX)
+    trace = trace_miss(truth(BOX), prepared, found, 0.25, 0.6)
     assert (trace.where, trace.suppressor) == (where, suppressor)
     assert words in trace.text
     assert trace.detection.class_id == (KITE if where == "other_class" else GEM)
@@ -117,10 +122,10 @@ def fooled():
 
 def test_the_evidence_of_a_marked_gem_is_its_mark(fooled):
     model, image, found, gem = fooled
-    scene = Scene.of(model, image)
-    scanned = scan(scene.frame(found, Contrast(GEM), lambda price: None))
+    prepared = detcam.open_image(model, image).prepared
+    scanned = scan(Probe(prepared, [(found, Contrast(GEM))]).frame(0))
     nothing = np.zeros((4, 4), np.float32)
-    evidence = find_evidence(scene, found, GEM, nothing, scanned, 0.25)
+    evidence = find_evidence(prepared, found, GEM, nothing, scanned, 0.25)
     x1, y1, x2, y2 = evidence.xyxy.tolist()
     left, top, right, bottom = gem.mark_xyxy
     shared = max(min(x2, right) - max(x1, left), 0) * max(min(y2, bottom) - max(y1, top), 0)
@@ -128,7 +133,7 @@ def test_the_evidence_of_a_marked_gem_is_its_mark(fooled):
     assert evidence.flipped
     assert not evidence.control
     assert evidence.after < 0.25 < evidence.before
-    heat = scanned.map(scene.letterbox.network)
+    heat = scanned.map(prepared.letterbox.network)
     hottest = np.unravel_index(heat.argmax(), heat.shape)
     assert abs(hottest[1] * 8 + 4 - (left + right) / 2) < 16
     assert abs(hottest[0] * 8 + 4 - (top + bottom) / 2) < 16
@@ -154,7 +159,7 @@ def test_errors_are_asked_what_fits_them(fooled):
     explainer = ErrorExplainer(model)
     for error, (several, labels) in cases.items():
         told = image_errors(labels, several)
-        case = ReviewedImage("scene", image, Scene.of(model, image), several, labels, told)
+        case = ReviewedImage(detcam.open_image(model, image), several, labels, told)
         number = next(n for n, outcome in enumerate(told.detections) if outcome.error == error)
         explained, scans = explainer.errors(case)
         one = explained[number]
@@ -263,10 +268,11 @@ def test_a_review_finds_the_planted_shortcut(reviewed):
 
 def test_windows_answer_any_target_and_any_detector(fooled):
     model, image, found, _ = fooled
-    shape = Scene.of(model, image).letterbox.network
+    session = detcam.open_image(model, image)
+    shape = session.letterbox.network
     maps = {}
     for target in ("class", "contrast:gem", "left"):
-        (explanation,) = detcam.Explainer(model, "windows", target=target).explain_known("scene", image, [found])
+        (explanation,) = session.explain(found, "windows", target=target)
         maps[target] = explanation.heatmap.raw
         assert maps[target].shape == (shape[0] // 8, shape[1] // 8)
         assert maps[target].min() >= 0 < maps[target].max()

@@ -12,7 +12,6 @@ from detcam.data import LabelledImage, LabelledSet, Truth, read_data
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS
 from detcam.demo.scenes import GEM, make_scene, write_dataset
 from detcam.errors import UsageError
-from detcam.io.images import read_image
 from detcam.review import ReviewResult, compare, run_review
 from detcam.runs.folder import RunFolder
 
@@ -99,8 +98,7 @@ def test_every_row_can_be_made_again_from_its_method_and_target(result, tmp_path
     pairs = {(row.method, row.target): row for row in rows}
     assert {("windows", "contrast:gem"), ("layercam", "against")} < set(pairs)
     for (method, target), row in pairs.items():
-        explainer = detcam.Explainer(model, method, target=target)
-        (again,) = explainer.explain_known(row.image, read_image(row.image), [row.detection])
+        (again,) = detcam.open_image(model, row.image).explain(row.detection, method, target=target)
         assert (again.method, again.target) == (method, target)
         assert again.heatmap.raw.any()
         if method in ("windows", "layercam"):  # what `effect` may spend on a box depends on the image's other boxes

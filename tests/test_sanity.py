@@ -34,9 +34,8 @@ def test_the_rank_correlation_is_scipys(first, second):
 @pytest.fixture(scope="module")
 def case(scene_image):
     model = detcam.load(WEIGHTS)
-    batch, letterboxes = model.prepare([scene_image])
-    found = detcam.explain(model, scene_image, method="box").detections
-    return Case(batch, letterboxes[0], found)
+    session = detcam.open_image(model, scene_image)
+    return Case(session.prepared, session.detections)
 
 
 def test_randomising_shuffles_a_copy_from_the_output_backwards(demo_detector):

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 import detcam
-from detcam.attribution.image_maps import ImageMaps
-from detcam.attribution.prepared_image import prepare_images
 from detcam.attribution.receipt import CONTROL_COUNT, HOT_AREA_SHARE, _moved, far_apart, make_quick_receipts, verify
 from detcam.cli import main
 from detcam.demo import WEIGHTS, explanation_over
 from detcam.demo.scenes import GEM, KITE, make_scene, render
+from detcam.probing.prepared_image import prepare_images
+from detcam.probing.probe import Probe
+from detcam.targets import class_logit
 from detcam.tensors.fills import SOFT_EDGE_SHARE, fade_edges, gaussian_blur, soften_masks
 from support.known_subject import KnownSubject
 
@@ -193,7 +194,6 @@ def planted(seeds):
     """
     model = detcam.load(WEIGHTS)
     explainer = detcam.Explainer(model, "random")
-    maker: ImageMaps = explainer.image_maps
     for seed in seeds:
         scene = make_scene(seed).with_marks(True, GEM)
         gems = [thing for thing in scene.things if thing.class_id == GEM]
@@ -213,7 +213,8 @@ def planted(seeds):
             maps = [blob(np.clip(box, 0, 256), (256, 256)) for box in ((x1, y1, x2, y2), elsewhere)]
             if not all(one.any() for one in maps):
                 continue
-            told = [maker.receipts(prepared, [found.detection] * 2, maps, quick=quick) for quick in (False, True)]
+            probe = Probe(prepared, [(found.detection, class_logit)] * 2)
+            told = verify(probe, maps), make_quick_receipts(probe, dict(enumerate(maps)))
             yield tuple(right for true, false in told for right in (true.supported, not false.supported))
 
 

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from detcam.adapters.base import DetectorAdapter
 from detcam.attribution.evidence import find_evidence, find_surroundings
-from detcam.attribution.prepared_image import PreparedImage
 from detcam.attribution.receipt import hottest_part, make_quick_receipts
 from detcam.attribution.sentence import MUCH_CONTEXT, sentence_of
 from detcam.attribution.unreported import SAME_PLACE_IOU
@@ -19,6 +17,7 @@ from detcam.geometry import Letterbox, iou_matrix
 from detcam.methods.effect import learn_effects
 from detcam.methods.regions import box_gaussian
 from detcam.probing.frames import Frame, choose_frame
+from detcam.probing.prepared_image import PreparedImage
 from detcam.probing.probe import Probe
 from detcam.targets import Target, against, class_logit
 from detcam.tensors.fills import soften_masks
@@ -35,7 +34,6 @@ what removing a random part does, for a map of another target than the class to 
 
 
 def conclude(
-    model: DetectorAdapter,
     prepared: PreparedImage,
     explanations: Sequence[Explanation],
     targets: Sequence[Target],
@@ -45,7 +43,6 @@ def conclude(
     """Explanations of one image with receipts (quick ones where they have none), evidence, status and sentence.
 
     Args:
-        model: the detector.
         prepared: the image.
         explanations: maps made by trying parts of the image, or any maps with receipts.
         targets: what each explains.
@@ -55,7 +52,7 @@ def conclude(
     if not explanations:
         return []
     asked = [(one.detection, target) for one, target in zip(explanations, targets, strict=True)]
-    probe = Probe(model, prepared.batch, prepared.raw, prepared.index, prepared.letterbox, asked, seed=seed)
+    probe = Probe(prepared, asked, seed=seed)
     heats = [torch.tensor(np.maximum(one.heatmap.raw, 0), device=prepared.batch.device) for one in explanations]
     fires = [
         one.detection.asked is None or (is_at_asked_place(one.detection) and float(probe.before[i]) >= conf)

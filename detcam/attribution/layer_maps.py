@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detcam.adapters.base import DetectorAdapter, RawOutput, describe
+from detcam.adapters.base import RawOutput, describe
 from detcam.attribution.augmentation import mirror, views
+from detcam.attribution.options import MapOptions
 from detcam.errors import UsageError
-from detcam.methods import Method
 from detcam.methods.cam import positive_component
-from detcam.registry import name_of
+from detcam.probing.prepared_image import PreparedImage
 from detcam.targets import Target, find_target, mirror_target, target_parts
 from detcam.tensors.fusion import box_reach, combine_maps, fuse_maps, gradient_support
 from detcam.types import Detection
@@ -47,43 +47,33 @@ class LayerMaps:
     """Makes the maps of a batch's detections at one choice of layers.
 
     Attributes:
-        model, method: the detector and the method.
+        options: how maps are made, by a method that works at layers.
         layers: module paths.
-        drops_far_layers: leave out, per detection, layers whose gradient reaches less than half of the box (``auto``).
-        target: its name, or itself.
-        smoothing: any of ``aug``, ``eigen`` and ``noise``.
-        fusion: how several layers become one map.
-        seed: of noise and of the random baseline.
     """
 
-    model: DetectorAdapter
-    method: Method
+    options: MapOptions
     layers: tuple[str, ...]
-    drops_far_layers: bool
-    target: str | Target
-    smoothing: frozenset[str]
-    fusion: str
-    seed: int
 
     def __call__(
-        self, batch: Tensor, raw: RawOutput, wanted: Sequence[Sequence[Detection]], keep: bool = False
+        self, prepared: Sequence[PreparedImage], wanted: Sequence[Sequence[Detection]], keep: bool = False
     ) -> list[list[RawMap]]:
         """For each image, one map per detection; the j-th detections of all images share each backward pass.
 
         Args:
-            batch: (B, 3, h, w), the detector's input.
-            raw: its raw output with the layers captured.
+            prepared: all images of one raw output, in its order, with the layers captured.
             wanted: each image's detections.
             keep: the raw output's graph, for another call.
         """
+        model, raw = prepared[0].model, prepared[0].raw
+        batch = torch.cat([one.batch for one in prepared])
         chosen: dict[tuple[int, int], dict[str, float]] = {}
         totals: dict[tuple[int, int], list[Tensor]] = {}
         count = 0
-        for view in views(batch, self.smoothing, self.seed):
-            out = raw if count == 0 else self.model.forward(view.batch, self.layers)
+        for view in views(batch, self.options.smoothing, self.options.seed):
+            out = raw if count == 0 else model.forward(view.batch, self.layers)
             count += 1
-            names = [mirror_target(part) if view.flipped else part for part in target_parts(self.target)]
-            targets = [find_target(name, self.model.names) for name in names]
+            names = [mirror_target(part) if view.flipped else part for part in target_parts(self.options.target)]
+            targets = [find_target(name, model.names) for name in names]
             rounds = max(map(len, wanted))
             for turn in range(rounds):
                 asked = {i: found[turn] for i, found in enumerate(wanted) if turn < len(found)}
@@ -106,7 +96,7 @@ class LayerMaps:
                 RawMap(
                     combine_maps([part / count for part in totals[i, turn]]),
                     tuple(chosen[i, turn]),
-                    tuple(chosen[i, turn].values()) if "gradients" in self.method.takes else (),
+                    tuple(chosen[i, turn].values()) if self._takes("gradients") else (),
                     self._price(count, len(found)),
                 )
                 for turn in range(len(found))
@@ -114,16 +104,20 @@ class LayerMaps:
             for i, found in enumerate(wanted)
         ]
 
+    def _takes(self, name: str) -> bool:
+        """Whether the method asks for something by this name."""
+        return name in self.options.method.takes
+
     def _price(self, views: int, detections: int) -> float:
         """Forward passes for each of an image's detections: a backward pass counts as two."""
-        backward = 2 * len(target_parts(self.target)) if "gradients" in self.method.takes else 0
+        backward = 2 * len(target_parts(self.options.target)) if self._takes("gradients") else 0
         return backward * views + (views - 1) / detections
 
     def _gradients(
         self, raw: RawOutput, detections: dict[int, Detection], target: Target, last: bool
     ) -> dict[str, Tensor]:
         """Gradients of each detection's target at every layer; images of a batch do not touch each other's."""
-        if "gradients" not in self.method.takes:
+        if not self._takes("gradients"):
             return {}
         with torch.enable_grad():
             score = sum((target(raw, i, detection) for i, detection in detections.items()), torch.zeros(()))
@@ -144,7 +138,7 @@ class LayerMaps:
             return dict.fromkeys(list(raw.activations) or ["input"], 1.0)
         support = {name: gradient_support(gradient[index]) for name, gradient in gradients.items()}
         connected = {name: share for name, share in support.items() if share > 0}
-        if not self.drops_far_layers:
+        if not self.options.is_auto:
             return connected
         box = raw.box_of(index, detection.anchor, detection.class_id).detach()
         seeing = [name for name in connected if box_reach(gradients[name][index], box, raw.size) >= MIN_BOX_REACH]
@@ -164,7 +158,7 @@ class LayerMaps:
         if not layers:
             return torch.zeros(next(iter(activations.values())).shape[-2:], device=raw.boxes.device)
         box = raw.box_of(index, detection.anchor, detection.class_id).detach().float()
-        place = raw.places(index)[detection.anchor].float() if "anchor" in self.method.takes else box[:2]
+        place = raw.places(index)[detection.anchor].float() if self._takes("anchor") else box[:2]
         maps = []
         for name in layers:
             layer = activations[name][index].detach().float()
@@ -176,17 +170,16 @@ class LayerMaps:
                 "box": box * cells.repeat(2),
                 "anchor": place * cells,
                 "stride": float(1 / cells[1]),
-                "seed": self.seed + turn,
+                "seed": self.options.seed + turn,
             }
-            if "eigen" in self.smoothing:
+            if "eigen" in self.options.smoothing:
                 available["reduce"] = positive_component
             with torch.no_grad():
-                made = self.method.layer_map(available)
+                made = self.options.method.layer_map(available)
             if not isinstance(made, Tensor) or made.ndim != 2:
-                called = self.method.name or name_of(self.method.function)
                 raise UsageError(
-                    f"method {called!r} has to give one map (h, w) of a layer's activations {tuple(layer.shape)}, and "
-                    f"gave {describe(made)}"
+                    f"method {self.options.method_name!r} has to give one map (h, w) of a layer's activations "
+                    f"{tuple(layer.shape)}, and gave {describe(made)}"
                 )
             maps.append(made)
-        return fuse_maps(maps, self.fusion)
+        return fuse_maps(maps, self.options.fusion)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from detcam.attribution.fit import check_fit, is_left_open
@@ -55,6 +55,15 @@ class MapOptions:
     def works_at_layers(self) -> bool:
         """Whether the method needs layers."""
         return self.method.on == "layer" or self.method.layers
+
+    def taken_over_by(self, method: str) -> MapOptions:
+        """These options where another method explains the class.
+
+        Args:
+            method: its name.
+        """
+        other = find_method(method)
+        return replace(self, method_name=method, method=other, target_name="class", target="class", budget=other.budget)
 
 
 def choose_map(

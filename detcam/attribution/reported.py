@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.prepared_image import PreparedImage
 from detcam.attribution.unreported import Question, answer
 from detcam.errors import InputError
 from detcam.geometry import iou_matrix
 from detcam.io.results import ReportedBoxes
+from detcam.probing.prepared_image import PreparedImage
 from detcam.types import Detection
 
 SAME_BOX_IOU, SAME_BOX_PX = 0.9, 2.0
@@ -22,7 +21,7 @@ SAME_CONFIDENCE = 0.02
 
 
 def find_reported(
-    name: str, boxes: ReportedBoxes, model: DetectorAdapter, prepared: PreparedImage, found: Sequence[Detection]
+    name: str, boxes: ReportedBoxes, prepared: PreparedImage, found: Sequence[Detection]
 ) -> tuple[Detection, ...]:
     """The detection that each box is, in their order.
 
@@ -32,7 +31,6 @@ def find_reported(
     Args:
         name: the image's, for the log.
         boxes: with the detector's classes.
-        model: the detector.
         prepared: the image.
         found: what the detector reports there at a threshold that the boxes passed.
 
@@ -47,7 +45,7 @@ def find_reported(
         if same is None:
             x1, y1, x2, y2 = (float(side) for side in xyxy)
             place = Question((x1, y1, x2, y2), class_id)
-            detection = answer(place, model.names, prepared.raw, prepared.index, prepared.letterbox)
+            detection = answer(place, prepared)
         else:
             detection = left.pop(same)
         strange += same is None or (told is not None and abs(told - detection.confidence) > SAME_CONFIDENCE)

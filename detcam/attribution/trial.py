@@ -9,6 +9,7 @@ import torch
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.errors import InputError, UsageError
+from detcam.probing.prepared_image import prepare_images
 from detcam.targets import Target, find_target, target_parts
 from detcam.types import Detection
 
@@ -58,8 +59,8 @@ def _blank_output(model: DetectorAdapter, layers: Sequence[str]) -> RawOutput | 
         boxes = torch.zeros(1, 1, 4)
         return RawOutput(torch.zeros(1, 1, max(model.names) + 1), boxes, boxes, torch.zeros(1), size=(1, 1))
     try:
-        batch, _ = model.prepare([np.full((BLANK_SIDE_PX, BLANK_SIDE_PX, 3), 114, np.uint8)])
-        raw = model.forward(batch, layers)
+        blank = np.full((BLANK_SIDE_PX, BLANK_SIDE_PX, 3), 114, np.uint8)
+        raw = prepare_images(model, [blank], layers)[0].raw
     except (InputError, RuntimeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detcam.adapters.base import RawOutput
 from detcam.errors import InputError
-from detcam.geometry import Letterbox, iou_matrix
+from detcam.geometry import iou_matrix
 from detcam.options import check_question, find_class
+from detcam.probing.prepared_image import PreparedImage
 from detcam.types import Detection
 
 SAME_PLACE_IOU = 0.5
@@ -50,17 +50,14 @@ def make_question(
     return Question((x1, y1, x2, y2), find_class(class_name, names))
 
 
-def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: int, letterbox: Letterbox) -> Detection:
+def answer(question: Question, prepared: PreparedImage) -> Detection:
     """The raw prediction that speaks most for a box the detector did not report: the largest IoU x class probability.
 
     Predictions that overlap the box by an IoU of at least 0.5 go before all others.
 
     Args:
         question: the box and its class.
-        names: the model's class names by index.
-        raw: of a batch.
-        index: the image's position in the batch.
-        letterbox: where the original image is in the input.
+        prepared: the image.
 
     Returns:
         That prediction, with the box asked about in ``asked``.
@@ -68,6 +65,7 @@ def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: 
     Raises:
         InputError: the box lies outside the image, or no prediction overlaps it.
     """
+    raw, index, letterbox = prepared.raw, prepared.index, prepared.letterbox
     asked = letterbox.clip(np.array(question.xyxy))
     if (asked[2:] <= asked[:2]).any():
         height, width = letterbox.original
@@ -80,7 +78,7 @@ def answer(question: Question, names: Mapping[int, str], raw: RawOutput, index: 
     return Detection(
         xyxy=letterbox.clip(letterbox.to_original(own)),
         class_id=question.class_id,
-        class_name=names[question.class_id],
+        class_name=prepared.model.names[question.class_id],
         confidence=float(raw.probability(index, anchor, question.class_id).detach()),
         anchor=anchor,
         stride=int(raw.strides[anchor]),

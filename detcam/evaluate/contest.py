@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.adapters.decoding import DecodeSettings
 from detcam.data import LabelledImage
 from detcam.evaluate.contestants import make_explainers
 from detcam.evaluate.examples import kept_map
 from detcam.evaluate.judge import Judge, likeness_to_box
 from detcam.evaluate.sanity import Case, randomised, remaining, sanity
-from detcam.geometry import Letterbox, iou_matrix
+from detcam.geometry import iou_matrix
 from detcam.methods import METHODS
 from detcam.metrics.faithfulness import faithfulness, strata
 from detcam.metrics.localization import plausibility
 from detcam.probing.probe import Probe
+from detcam.session import ImageSession
 from detcam.targets import class_logit
 from detcam.tensors.fills import FILLS
 from detcam.types import Detection, Explanation
@@ -61,11 +61,10 @@ class Contest:
         seed: int,
         unseen: bool = False,
     ) -> None:
-        self.model, self.per_image, self.seed, self.unseen = model, per_image, seed, unseen
+        self.model, self.conf, self.per_image, self.seed, self.unseen = model, conf, per_image, seed, unseen
         self._explainers = make_explainers(model, methods, conf, seed)
         has_weights = isinstance(getattr(model, "model", None), nn.Module)
         self._shuffled = randomised(model, 1.0, seed) if unseen and has_weights else None
-        self._decode_settings = DecodeSettings(conf=conf)
 
     def rows(self, labelled: LabelledImage, image: NDArray[np.uint8], most: int) -> Iterator[Row]:
         """One row for each method and detection of an image.
@@ -75,22 +74,19 @@ class Contest:
             image: RGB uint8 (H, W, 3).
             most: detections taken at most.
         """
-        batch, letterboxes = self.model.prepare([image])
-        raw = self.model.forward(batch)
-        detections = self.model.decode(raw, letterboxes, self._decode_settings)[0]
-        numbers = self._drawn(labelled.path, detections, letterboxes[0])[:most]
+        session = ImageSession(self.model, image, conf=self.conf)
+        numbers = self._drawn(labelled.path, session)[:most]
         if not numbers:
             return
-        measured = [detections[number] for number in numbers]
-        asked = [(detection, class_logit) for detection in measured]
-        probe = Probe(self.model, batch, raw, 0, letterboxes[0], asked)
-        measures = _Measures(probe, batch, self.seed, self.unseen)
+        measured = [session.detections[number] for number in numbers]
+        probe = Probe(session.prepared, [(detection, class_logit) for detection in measured])
+        measures = _Measures(probe, session.prepared.batch, self.seed, self.unseen)
         for name, explainer in self._explainers.items():
             start = time.perf_counter()
             explanations = explainer.explain_named({str(labelled.path): image}, numbers)[0]
             seconds = (time.perf_counter() - start) / len(numbers)
             shuffled = (
-                explainer.remade(self._shuffled, batch, letterboxes[0], measured)
+                explainer.raw_maps(session.prepared.seen_again(explainer.layers, self._shuffled), measured)
                 if self._shuffled is not None
                 else None
             )
@@ -99,7 +95,7 @@ class Contest:
                 figures = measures.figures(explanation, place, None if shuffled is None else shuffled[place].map)
                 detection = explanation.detection
                 mask = mask_of(labelled, detection, image.shape[:2])
-                others = [other.xyxy for number, other in enumerate(detections) if number != numbers[place]]
+                others = [other.xyxy for number, other in enumerate(session.detections) if number != numbers[place]]
                 yield {
                     "image": str(labelled.path), "detection": numbers[place], "method": name,
                     "class_name": detection.class_name, "confidence": detection.confidence,
@@ -116,20 +112,19 @@ class Contest:
             path: the image's, which with the seed decides what detections are drawn.
             image: RGB uint8 (H, W, 3).
         """
-        batch, letterboxes = self.model.prepare([image])
-        detections = self.model.decode(self.model.forward(batch), letterboxes, self._decode_settings)[0]
-        numbers = self._drawn(path, detections, letterboxes[0])
+        session = ImageSession(self.model, image, conf=self.conf)
+        numbers = self._drawn(path, session)
         if not numbers:
             return
-        case = Case(batch, letterboxes[0], tuple(detections[number] for number in numbers))
+        case = Case(session.prepared, tuple(session.detections[number] for number in numbers))
         for name, explainer in self._explainers.items():
             method = METHODS[explainer.method_name]
             if method.explains == "target" or method.budget:
                 yield {"image": str(path), "method": name, **sanity(explainer, case, self.seed)}
 
-    def _drawn(self, path: Path, detections: Sequence[Detection], letterbox: Letterbox) -> list[int]:
+    def _drawn(self, path: Path, session: ImageSession) -> list[int]:
         """Which detections are measured, in order: by the image's name and the seed alone."""
-        boxes = [letterbox.to_network(detection.xyxy) for detection in detections]
+        boxes = [session.letterbox.to_network(detection.xyxy) for detection in session.detections]
         large = [n for n, b in enumerate(boxes) if min(b[2] - b[0], b[3] - b[1]) >= LEAST_SIDE_PX]
         draw = np.random.default_rng([self.seed, *path.name.encode()]).permutation(large)
         return sorted(int(number) for number in draw[: self.per_image])

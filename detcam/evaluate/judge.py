@@ -19,6 +19,7 @@ from detcam.methods.regions import box_gaussian
 from detcam.metrics.correlation import cell_numbers, in_cells, pearson, spearman
 from detcam.metrics.faithfulness import SUFFICIENT_SHARE, area_under, ranking
 from detcam.metrics.unseen import UNSEEN, Fill
+from detcam.probing.prepared_image import prepare_images
 from detcam.probing.probe import Probe
 from detcam.targets import class_logit
 from detcam.types import Detection
@@ -152,12 +153,11 @@ def judge_maps(
     lines: dict[int, dict[str, Any]] = {}
     for image in {id(image): image for _, _, image in maps}.values():
         places = [place for place, one in enumerate(maps) if one[2] is image]
-        batch, letterboxes = model.prepare([image])
-        asked = [(maps[place][1], class_logit) for place in places]
-        probe = Probe(model, batch, model.forward(batch), 0, letterboxes[0], asked)
+        (prepared,) = prepare_images(model, [image])
+        probe = Probe(prepared, [(maps[place][1], class_logit) for place in places])
         judge = Judge(probe, seed)
         for number, place in enumerate(places):
-            heat = torch.tensor(np.asarray(maps[place][0], np.float32), device=batch.device)
+            heat = torch.tensor(np.asarray(maps[place][0], np.float32), device=prepared.batch.device)
             lines[place] = {
                 **judge.figures(heat, number),
                 **likeness_to_box(heat, probe.boxes[number], probe.inside),

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.explainer import Explainer
-from detcam.geometry import Letterbox
 from detcam.metrics.correlation import in_cells, spearman
+from detcam.probing.prepared_image import PreparedImage
 from detcam.types import Detection
 
 CASCADE_SHARES = (0.1, 0.3, 0.6, 1.0)
@@ -35,13 +35,11 @@ class Case:
     """One image's detections.
 
     Attributes:
-        batch: (1, 3, h, w), the detector's input.
-        letterbox: where the image is in it.
+        prepared: the image.
         detections: in original pixels.
     """
 
-    batch: Tensor
-    letterbox: Letterbox
+    prepared: PreparedImage
     detections: tuple[Detection, ...]
 
 
@@ -56,7 +54,7 @@ def maps_of(
         case: the detections.
         batch: another input (1, 3, h, w); None takes the case's.
     """
-    raw_maps = explainer.remade(model, case.batch if batch is None else batch, case.letterbox, case.detections)
+    raw_maps = explainer.raw_maps(case.prepared.seen_again(explainer.layers, model, batch), case.detections)
     return [one.map.detach().float().cpu().numpy() for one in raw_maps]
 
 
@@ -184,11 +182,12 @@ def max_sensitivity(explainer: Explainer, case: Case, seed: int) -> list[float]:
     """
     before = maps_of(explainer, explainer.model, case)
     generator = torch.Generator().manual_seed(seed)
-    spread = NOISE_SHARE * (case.batch.amax() - case.batch.amin())
+    batch = case.prepared.batch
+    spread = NOISE_SHARE * (batch.amax() - batch.amin())
     worst = [0.0] * len(before)
     for _ in range(NOISE_TRIALS):
-        noise = torch.randn(case.batch.shape, generator=generator).to(case.batch)
-        after = maps_of(explainer, explainer.model, case, case.batch + spread * noise)
+        noise = torch.randn(batch.shape, generator=generator).to(batch)
+        after = maps_of(explainer, explainer.model, case, batch + spread * noise)
         for number, (one, two) in enumerate(zip(before, after, strict=True)):
             size = float(np.linalg.norm(one))
             change = float(np.linalg.norm(one - two)) if one.shape == two.shape else float("nan")

@@ -14,13 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.adapters.decoding import DecodeSettings
-from detcam.attribution.image_maps import ImageMaps
-from detcam.attribution.prepared_image import PreparedImage
 from detcam.explainer import Explainer
+from detcam.methods import METHODS
 from detcam.methods.perturb import drise
 from detcam.probing.probe import IMAGES_PER_PASS
-from detcam.types import Detection
+from detcam.session import ImageSession
 
 ROUNDS = 3
 """Alternations; the medians of their ratios are reported."""
@@ -59,11 +57,9 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
         image: RGB uint8 (H, W, 3), best with several detections; without any, the plain forward pass alone is measured.
         conf: least confidence of a detection, in [0, 1].
     """
-    batch, letterboxes = model.prepare([image])
-    raw = model.forward(batch)
-    detections = model.decode(raw, letterboxes, DecodeSettings(conf=conf))[0]
+    session = ImageSession(model, image, conf=conf)
+    batch, detections = session.prepared.batch, session.detections
     many = batch.expand(IMAGES_PER_PASS, -1, -1, -1).contiguous()
-    prepared = PreparedImage(batch, raw, 0, letterboxes[0])
 
     def plain() -> None:
         for _ in range(MASKS // IMAGES_PER_PASS):
@@ -74,11 +70,10 @@ def bench(model: DetectorAdapter, image: NDArray[np.uint8], conf: float = 0.25) 
     measurements = [Measurement("plain forward", MASKS / alone, "images/s", note)]
     if detections:
         explainer = Explainer(model, "drise", budget=MASKS)
-        maker: ImageMaps = explainer.image_maps
-        ratio = _ratio(plain, lambda: maker(prepared, detections))
+        ratio = _ratio(plain, lambda: explainer.raw_maps(session.prepared, detections))
         note = f"{len(detections)} detections share the masks; share of the plain forward's rate"
         measurements.append(Measurement("drise", 100 * ratio, "%", note))
-        measurements.append(_growth(maker, prepared, list(detections)))
+        measurements.append(_growth(session))
     if detections and model.differentiable:
         for name in TIMED_METHODS:
             explain = Explainer(model, name, conf=conf)
@@ -127,12 +122,13 @@ def _ratio(plain: Callable[[], object], other: Callable[[], object]) -> float:
     return median(_seconds(plain) / _seconds(other) for _ in range(ROUNDS))
 
 
-def _growth(maker: ImageMaps, prepared: PreparedImage, detections: list[Detection]) -> Measurement:
+def _growth(session: ImageSession) -> Measurement:
     """How much more memory the process holds after many more masks; none is saved because the maps are stable."""
-    maker = replace(maker, method=replace(maker.method, function=partial(drise, tolerance=0.0)))
+    method = replace(METHODS["drise"], function=partial(drise, tolerance=0.0), name="drise-to-the-end")
+    few, many = (Explainer(session.model, method, budget=budget) for budget in (MASKS, MORE_MASKS))
     process = psutil.Process()
-    maker(prepared, detections)
+    few.raw_maps(session.prepared, session.detections)
     before = process.memory_info().rss
-    replace(maker, budget=MORE_MASKS)(prepared, detections)
+    many.raw_maps(session.prepared, session.detections)
     grown = (process.memory_info().rss - before) / 2**20
     return Measurement("drise memory", grown, "MiB", f"growth from {MASKS} to {MORE_MASKS} masks")

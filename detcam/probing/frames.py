@@ -17,8 +17,8 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import tracked_scores, tracked_scores_by_class
+from detcam.probing.prepared_image import CropKey
 from detcam.targets import Target, class_logit, class_probability, hold_target, score
-from detcam.tensors.fills import FILLS
 from detcam.types import Detection
 
 IMAGES_PER_PASS = 16
@@ -56,6 +56,7 @@ class Frame:
         price: of a pass over it, in passes over the whole input.
         dtype: of the detector's input.
         count: called with the price of each forward pass.
+        outputs: raw outputs of frames as they are, shared by all frames of one image.
     """
 
     model: DetectorAdapter
@@ -69,11 +70,15 @@ class Frame:
     price: float
     dtype: torch.dtype
     count: Callable[[float], None]
+    outputs: dict[CropKey, RawOutput]
 
-    @cached_property
+    @property
     def raw(self) -> RawOutput:
-        """The raw output of the frame as it is."""
-        return self.forward(self.image[None])
+        """The raw output of the frame as it is; one forward pass for all detections of the image that ask for it."""
+        key = self.window, self.image.shape
+        if key not in self.outputs:
+            self.outputs[key] = self.forward(self.image[None])
+        return self.outputs[key]
 
     @cached_property
     def anchor(self) -> int:
@@ -210,31 +215,6 @@ class Frame:
         return [left + x1 * across, top + y1 * down, left + x2 * across, top + y2 * down]
 
 
-def whole_frame(
-    model: DetectorAdapter,
-    batch: Tensor,
-    inside: Tensor,
-    box: Tensor,
-    asked: tuple[Detection, Target],
-    fills: dict[str, Tensor],
-    count: Callable[[float], None],
-) -> Frame:
-    """The whole image as a frame.
-
-    Args:
-        model: the detector.
-        batch: (1, 3, h, w), its input.
-        inside: bool (h, w), False in the padding.
-        box: (4,) xyxy, pixels of the input.
-        asked: the detection and the target.
-        fills: of the whole image, by name.
-        count: takes the price of each pass.
-    """
-    height, width = inside.shape
-    window = (0, 0, width, height)
-    return Frame(model, batch[0].float(), inside, fills, box, *asked, window, 1.0, batch.dtype, count)
-
-
 def crop_size(whole: Frame, growth: float, longest: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
     """The window of a crop around the box, xyxy in pixels of the whole image, and (height, width) of the crop itself.
 
@@ -309,16 +289,3 @@ def choose_frame(whole: Frame, score_before: float) -> Frame:
         if kept >= KEPT_SCORE_SHARE * score_before:
             return frame
     return whole
-
-
-def make_fills(image: Tensor, inside: Tensor) -> dict[str, Tensor]:
-    """What stands for "removed", made once for all boxes of an image.
-
-    Args:
-        image: (3, h, w), the detector's input.
-        inside: bool (h, w), False in the padding.
-
-    Returns:
-        (3, h, w) for each name in :data:`detcam.tensors.fills.FILLS`.
-    """
-    return {name: make(image, inside) for name, make in FILLS.items()}

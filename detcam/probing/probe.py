@@ -10,8 +10,8 @@ from torch import Tensor
 
 from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import similarities, tracked_score_parts, tracked_scores
-from detcam.geometry import Letterbox
-from detcam.probing.frames import Frame, make_fills, whole_frame
+from detcam.probing.frames import Frame
+from detcam.probing.prepared_image import PreparedImage
 from detcam.targets import Target, hold_target
 from detcam.tensors.intercept import BiasGradients, GuidedGradients
 from detcam.types import Detection
@@ -24,11 +24,7 @@ class Probe:
     """A :class:`~detcam.methods.subject.Subject` of one image.
 
     Args:
-        model: the detector.
-        batch: (1, 3, h, w), its input.
-        raw: a raw output of which that input was a part.
-        index: its position there.
-        letterbox: where the image is in it.
+        prepared: the image.
         asked: the scalars to explain: detections and targets.
         layers: the layers chosen, for methods that need some.
         layer_maps: makes the scalars' maps (scalar, h', w') by a method that works at layers.
@@ -41,32 +37,24 @@ class Probe:
 
     def __init__(
         self,
-        model: DetectorAdapter,
-        batch: Tensor,
-        raw: RawOutput,
-        index: int,
-        letterbox: Letterbox,
+        prepared: PreparedImage,
         asked: Sequence[tuple[Detection, Target]],
         layers: Sequence[str] = (),
         layer_maps: Callable[[str], Tensor] | None = None,
         seed: int = 0,
         budget: int = 0,
     ) -> None:
-        self._dtype = batch.dtype
-        self.image = batch[0].float() if batch.dtype == torch.float16 else batch[0]
-        self.seed, self.budget, self._layer_maps = seed, budget, layer_maps
-        self.inside = image_mask(letterbox).to(batch.device)
-        self.differentiable, self.has_layers = model.differentiable, layer_maps is not None
-        self._model, self._asked, self._layers = model, asked, tuple(layers)
+        self._prepared, self._asked, self._layers, self._layer_maps = prepared, asked, tuple(layers), layer_maps
+        self._model, self._dtype = prepared.model, prepared.batch.dtype
+        self._scoring: DetectorAdapter = getattr(self._model, "for_scoring", self._model)
+        self.image, self.inside = prepared.pixels, prepared.inside
+        self.seed, self.budget = seed, budget
+        self.differentiable, self.has_layers = self._model.differentiable, layer_maps is not None
         self._ids = [detection.class_id for detection, _ in asked]
-        self._raw, self._index = raw, index
-        boxes = [raw.box_of(index, detection.anchor, detection.class_id).detach().float() for detection, _ in asked]
-        self.boxes = torch.stack(boxes)
-        self.before = tracked_scores(raw, self.boxes, self._ids)[index].detach()
+        self.boxes = torch.stack([prepared.box_of(detection) for detection, _ in asked])
+        self.before = tracked_scores(prepared.raw, self.boxes, self._ids)[prepared.index].detach()
         self.forwards: float = 0
         self.own_forwards = [0.0] * len(asked)
-        self._batch = batch
-        self._fills: dict[str, Tensor] = {}
 
     def frame(self, number: int) -> Frame:
         """The whole image as one scalar's :class:`~detcam.probing.frames.Frame`; its passes are counted here.
@@ -74,26 +62,26 @@ class Probe:
         Args:
             number: of the scalar, from 0 on.
         """
-        self._fills = self._fills or make_fills(self.image, self.inside)
 
         def count(price: float) -> None:
             self.forwards += price
             self.own_forwards[number] += price
 
-        detection, target = self._asked[number]
-        model = getattr(self._model, "for_scoring", self._model)
-        return whole_frame(model, self._batch, self.inside, self.boxes[number], (detection, target), self._fills, count)
+        height, width = self.inside.shape
+        return Frame(
+            self._scoring, self.image.float(), self.inside, self._prepared.fills, self.boxes[number],
+            *self._asked[number], (0, 0, width, height), 1.0, self._dtype, count, self._prepared.crop_outputs,
+        )  # fmt: skip
 
     @torch.no_grad()
     def scores(self, images: Tensor, of: Sequence[int] | None = None) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
         which = list(range(len(self._ids)) if of is None else of)
         ids = [self._ids[i] for i in which]
-        model = getattr(self._model, "for_scoring", self._model)
         parts = []
         for part in torch.split(images, IMAGES_PER_PASS):
             self.forwards += len(part)
-            parts.append(tracked_scores(model.forward(part.to(self._dtype)), self.boxes[which], ids))
+            parts.append(tracked_scores(self._scoring.forward(part.to(self._dtype)), self.boxes[which], ids))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -125,7 +113,8 @@ class Probe:
     def similarities(self, images: Tensor) -> Tensor:
         """See :class:`~detcam.methods.subject.Subject`."""
         own = [
-            self._raw.probability(self._index, detection.anchor, slice(None)).detach() for detection, _ in self._asked
+            self._prepared.raw.probability(self._prepared.index, detection.anchor, slice(None)).detach()
+            for detection, _ in self._asked
         ]
         classes = torch.stack(own)
         raws = (self._forward(part) for part in torch.split(images, IMAGES_PER_PASS))
@@ -190,7 +179,8 @@ class Probe:
         return torch.cat(values)
 
     def _values(self, raw: RawOutput, images: int) -> Tensor:
-        asked = [(one, hold_target(target, self._raw, self._index, one)) for one, target in self._asked]
+        raw_before, index = self._prepared.raw, self._prepared.index
+        asked = [(one, hold_target(target, raw_before, index, one)) for one, target in self._asked]
         values = [target(raw, i, detection) for i in range(images) for detection, target in asked]
         return torch.stack(values).view(images, -1).detach()
 
@@ -215,18 +205,3 @@ class Probe:
             gradients.append(torch.zeros_like(leaf[0]) if gradient is None else gradient[0])
             done()
         return torch.stack(gradients)
-
-
-def image_mask(letterbox: Letterbox) -> Tensor:
-    """Where the image is in the detector's input.
-
-    Args:
-        letterbox: of the image.
-
-    Returns:
-        Bool (h, w), False in the padding.
-    """
-    inside = torch.zeros(letterbox.network, dtype=torch.bool)
-    (top, left), (height, width) = letterbox.offset, letterbox.resized
-    inside[max(top, 0) : top + height, max(left, 0) : left + width] = True
-    return inside

@@ -17,12 +17,12 @@ from detcam.io.images import read_image
 from detcam.review.causes import MOST_PASTES, Cause, Suspect, appears, describe_causes, find_causes
 from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
-from detcam.review.evidence import Scene
 from detcam.review.rows import patch_of
 from detcam.review.summary import write_json
 from detcam.runs.folder import RunFolder
 from detcam.runs.reading import Row, open_run
 from detcam.runs.schema import image_key
+from detcam.session import ImageSession
 
 PICTURES_PER_CAUSE = 6
 MOST_TESTED = 12
@@ -113,17 +113,21 @@ def paste_elsewhere(
     patch = crop(first)
     pasted = appeared = 0
     for image, detections, outcomes in zip(predictions.images, predictions.detections, errors.images, strict=True):
-        if str(image.path) == first.image:
+        right = [
+            detection
+            for detection, outcome in zip(detections, outcomes.detections, strict=True)
+            if outcome.error == "TP" and detection.class_id == first.rival[0]
+        ]
+        if str(image.path) == first.image or not right or pasted == MOST_PASTES:
             continue
-        for detection, outcome in zip(detections, outcomes.detections, strict=True):
-            if outcome.error != "TP" or detection.class_id != first.rival[0] or pasted == MOST_PASTES:
-                continue
-            if appears(Scene.of(model, read_image(image.path)), first.detection.class_id, detection, conf):
+        session = ImageSession(model, read_image(image.path))
+        for detection in right:
+            if pasted == MOST_PASTES or appears(session, first.detection.class_id, detection, conf):
                 continue  # it is taken for that already
-            put = paste(patch, first.evidence.place, first.detection.xyxy, read_image(image.path), detection.xyxy)
+            put = paste(patch, first.evidence.place, first.detection.xyxy, session.image, detection.xyxy)
             if put is not None:
                 pasted += 1
-                appeared += appears(Scene.of(model, put[0]), first.detection.class_id, detection, conf)
+                appeared += appears(ImageSession(model, put[0]), first.detection.class_id, detection, conf)
     return replace(cause, pasted=pasted, appeared=appeared)
 
 

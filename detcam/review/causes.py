@@ -17,7 +17,8 @@ from scipy.spatial.distance import pdist, squareform
 
 from detcam.adapters.scoring import tracked_scores
 from detcam.drawing.pasting import BESIDE_SHARE
-from detcam.review.evidence import EvidencePatch, Floats, Scene, gone
+from detcam.review.evidence import EvidencePatch, Floats, gone
+from detcam.session import ImageSession
 from detcam.types import Detection
 
 SAME_CAUSE_DISTANCE = 0.7
@@ -156,17 +157,18 @@ def _distances(evidence: Sequence[EvidencePatch]) -> Floats:
     return np.asarray(looks + PLACE_WEIGHT * places, np.float64)
 
 
-def appears(scene: Scene, class_id: int, target: Detection, conf: float) -> bool:
+def appears(session: ImageSession, class_id: int, target: Detection, conf: float) -> bool:
     """Whether an object is now taken for another class: it scores above the threshold, and more than the object's own.
 
     Args:
-        scene: the image with the cause put in.
+        session: the image with the cause put in.
         class_id: what the cause makes the detector say.
         target: the object, which was judged rightly.
         conf: the threshold.
     """
-    box = torch.tensor(scene.letterbox.to_network(target.xyxy), dtype=torch.float32, device=scene.batch.device)
-    return not bool(gone(tracked_scores(scene.raw, box.expand(2, 4), [class_id, target.class_id])[0], conf))
+    raw = session.prepared.raw
+    box = torch.tensor(session.letterbox.to_network(target.xyxy), dtype=torch.float32, device=raw.boxes.device)
+    return not bool(gone(tracked_scores(raw, box.expand(2, 4), [class_id, target.class_id])[0], conf))
 
 
 def describe_causes(causes: Sequence[Cause], patches: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:

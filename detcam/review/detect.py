@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from detcam.adapters.base import DetectorAdapter, RawOutput
-from detcam.adapters.decoding import DecodeSettings
+from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.masks import found_masks, labelled_masks
 from detcam.data import LabelledImage, LabelledSet
 from detcam.errors import InputError
-from detcam.geometry import Letterbox
 from detcam.io.images import read_image
+from detcam.probing.prepared_image import PreparedImage
 from detcam.review.judged import Judged
 from detcam.review.overlaps import MatchedBy, Overlaps, choose, matching_notes, measure, seen_shape, told_shape
+from detcam.session import ImageSession
 from detcam.types import Detection
 
 LEAST_CONFIDENCE = 0.001
@@ -82,15 +82,13 @@ def detect(
     unjudged = Counter[str]()
     for number, image in enumerate(labelled.images, 1):
         try:
-            batch, letterboxes = model.prepare([read_image(image.path)])
-            with torch.inference_mode(False), torch.no_grad():
-                raw = model.forward(batch)
-                low = min(LEAST_CONFIDENCE, conf)
-                (decoded,) = model.decode(raw, letterboxes, DecodeSettings(low, iou, max_det))
+            low = min(LEAST_CONFIDENCE, conf)
+            session = ImageSession(model, read_image(image.path), conf=low, iou=iou, max_det=max_det)
+            prepared, decoded = session.prepared, session.detections
             own_classes, others = (decoded, ()) if judged is None else judged.split(decoded, image.truths)
             detections = tuple(sorted(own_classes, key=lambda one: -one.confidence))
-            shape = shape or told_shape(raw) or (seen_shape(decoded, truths) if decoded else None)
-            own = shape and _measure(raw, letterboxes[0], image, detections, choose(shape, truths), labelled)
+            shape = shape or told_shape(prepared.raw) or (seen_shape(decoded, truths) if decoded else None)
+            own = shape and _measure(prepared, image, detections, choose(shape, truths), labelled)
         except (InputError, RuntimeError, MemoryError) as error:
             failed.append((image.path, " ".join(str(error).split())))
         else:
@@ -111,17 +109,16 @@ def detect(
 
 
 def _measure(
-    raw: RawOutput,
-    letterbox: Letterbox,
+    prepared: PreparedImage,
     image: LabelledImage,
     detections: tuple[Detection, ...],
     by: MatchedBy,
     labelled: LabelledSet,
 ) -> Overlaps:
     """One image's overlaps; masks as the detector makes them, where its raw output has what they are made of."""
-    masks = None
+    raw, letterbox, masks = prepared.raw, prepared.letterbox, None
     if by == "mask" and "prototypes" in raw.extras and detections and image.truths:
         anchors = torch.tensor([one.anchor for one in detections], device=raw.boxes.device)
-        found = found_masks(raw, 0, anchors, letterbox)
+        found = found_masks(raw, prepared.index, anchors, letterbox)
         masks = found, labelled_masks(image.truths, letterbox, (found.shape[1], found.shape[2]))
     return measure(image.truths, detections, by, size=image.size, sigmas=labelled.keypoint_sigmas, masks=masks)

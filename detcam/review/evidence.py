@@ -6,9 +6,8 @@ its surroundings. Each is removed, and the detector's score decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,15 +16,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from detcam.adapters.base import DetectorAdapter, RawOutput
 from detcam.adapters.scoring import tracked_scores
 from detcam.attribution.patches import iou_of
-from detcam.geometry import Letterbox
 from detcam.methods.windows import Scan, clip_rectangle, image_rectangle, rectangle_mask, widen_rectangle
-from detcam.probing.frames import Frame, make_fills, whole_frame
-from detcam.probing.probe import image_mask
-from detcam.targets import Target
-from detcam.tensors.fills import fill_with_mean, soften_masks
+from detcam.probing.prepared_image import PreparedImage
+from detcam.tensors.fills import soften_masks
 from detcam.types import Detection
 
 AREA_SHARES = (0.04, 0.12, 0.35)
@@ -75,132 +70,6 @@ class EvidencePatch:
     chance: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One image in the detector's input, of which parts can be replaced.
-
-    Attributes:
-        model: the detector.
-        batch: (1, 3, h, w), its input.
-        letterbox: where the image is in it.
-        raw: the detector's output for it.
-    """
-
-    model: DetectorAdapter
-    batch: Tensor
-    letterbox: Letterbox
-    raw: RawOutput
-
-    @classmethod
-    def of(cls, model: DetectorAdapter, image: NDArray[np.uint8]) -> Scene:
-        """The scene of an image.
-
-        Args:
-            model: the detector.
-            image: RGB uint8 (H, W, 3).
-        """
-        batch, (letterbox,) = model.prepare([image])
-        with torch.no_grad():
-            return cls(model, batch, letterbox, model.forward(batch))
-
-    @cached_property
-    def inside(self) -> Tensor:
-        """Bool (h, w): the image without its padding."""
-        return image_mask(self.letterbox).to(self.batch.device)
-
-    @cached_property
-    def rectangle(self) -> tuple[int, int, int, int]:
-        """Where the image is in the input, xyxy."""
-        return image_rectangle(self.inside)
-
-    @cached_property
-    def fills(self) -> dict[str, Tensor]:
-        """(3, h, w) by name: what stands for "removed"."""
-        return make_fills(self.batch[0].float(), self.inside)
-
-    def frame(self, detection: Detection, target: Target, count: Callable[[float], None]) -> Frame:
-        """The image as one detection's frame, in which a target is measured.
-
-        Args:
-            detection: in original pixels.
-            target: what is measured.
-            count: called with the price of each pass, in forward passes of the whole image.
-        """
-        box = self.box(detection)
-        return whole_frame(self.model, self.batch, self.inside, box, (detection, target), self.fills, count)
-
-    def box(self, detection: Detection) -> Tensor:
-        """A detection's own box, float32 (4,), xyxy in the detector's input.
-
-        Args:
-            detection: of this image, with its anchor.
-        """
-        return self.raw.box_of(0, detection.anchor, detection.class_id).detach().float()
-
-    def scores(self, images: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """The tracked score of boxes in images: the largest IoU x class probability of any raw prediction.
-
-        Args:
-            images: (n, 3, h, w).
-            boxes: (K, 4), xyxy in the detector's input.
-            class_ids: K classes.
-
-        Returns:
-            (n, K) in [0, 1].
-        """
-        with torch.no_grad():
-            parts = torch.split(images.to(self.batch.dtype), IMAGES_PER_PASS)
-            return torch.cat([tracked_scores(self.model.forward(part), boxes, class_ids) for part in parts])
-
-    def without(self, parts: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
-        """The tracked score of boxes when parts of the image are removed.
-
-        Args:
-            parts: bool (n, h, w), each removed from a copy of the image.
-            boxes: (K, 4), xyxy in the detector's input.
-            class_ids: K classes.
-
-        Returns:
-            (n, fill, K) in [0, 1].
-        """
-        fills = torch.stack(list(self.fills.values()))
-        scores = []
-        for some in torch.split(parts, IMAGES_PER_PASS):  # whole images are large: never all of them at once
-            kept = 1 - soften_masks(some, self.inside)[:, None, None]
-            images = torch.lerp(fills, self.batch[0].float(), kept)
-            scores.append(self.scores(images.flatten(0, 1), boxes, class_ids).view(*images.shape[:2], -1))
-        return torch.cat(scores)
-
-    def features(self, part: Tensor) -> NDArray[np.float32]:
-        """What the detector sees in a part of the image when everything else is the mean colour.
-
-        The backbone's activations, averaged over the part, those of each layer scaled to length 1. For a model that can
-        only
-        be called, the pixels of the part, reduced to 8 x 8.
-
-        Args:
-            part: bool (h, w).
-
-        Returns:
-            float32 (channel,).
-        """
-        image = self.batch[0].float()
-        alone = torch.where(part, image, fill_with_mean(image, self.inside))[None].to(self.batch.dtype)
-        if not self.model.differentiable:
-            rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
-            cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            small = F.interpolate(cut[None], (MINIATURE_SIDE_PX, MINIATURE_SIDE_PX), mode="area")[0]
-            return np.asarray(small.flatten().cpu().numpy(), np.float32)
-        with torch.no_grad():
-            activations = self.model.forward(alone, self.model.resolve("auto")).activations
-        features = []
-        for layer in activations.values():
-            weights = F.interpolate(part[None, None].float(), layer.shape[-2:], mode="area")[0, 0]
-            pooled = (layer[0].float() * weights).sum((1, 2)) / weights.sum().clamp(min=1e-6)
-            features.append(F.normalize(pooled.detach(), dim=0))
-        return np.asarray(torch.cat(features).cpu().numpy(), np.float32)
-
-
 def gone(scores: Tensor, conf: float) -> Tensor:
     """Whether an error is gone: its class scores below the threshold, or less than the rival.
 
@@ -214,8 +83,9 @@ def gone(scores: Tensor, conf: float) -> Tensor:
     return (scores[..., 0] < conf) | (scores[..., 0] < scores[..., 1:].amax(-1) if scores.shape[-1] > 1 else False)
 
 
+@torch.no_grad()
 def find_evidence(
-    scene: Scene,
+    prepared: PreparedImage,
     detection: Detection,
     rival: int | None,
     raw_map: NDArray[np.float32],
@@ -226,7 +96,7 @@ def find_evidence(
     """The patch that an error hangs on: of those whose removal lowers its score most, the smallest.
 
     Args:
-        scene: the image.
+        prepared: the image.
         detection: the error.
         rival: the true class, for an error of class, or None.
         raw_map: float32 (h', w') over the detector's input; its hottest parts are candidates.
@@ -237,33 +107,31 @@ def find_evidence(
     Returns:
         None where there is no candidate, or the error's score is below the threshold already.
     """
-    box = scene.box(detection)
-    patches = _candidates(scene, box, torch.tensor(raw_map, device=box.device))
+    box, rectangle = prepared.box_of(detection), image_rectangle(prepared.inside)
+    patches = _candidates(prepared.inside, box, torch.tensor(raw_map, device=box.device))
     if scanned is not None:
         worst = scanned.windows[int(scanned.losses.argmax())].tolist()
-        patches += [clip_rectangle(_scaled(worst, growth), scene.rectangle) for growth in PATCH_GROWTHS]
+        patches += [clip_rectangle(_scaled(worst, growth), rectangle) for growth in PATCH_GROWTHS]
     ids = [detection.class_id] if rival is None else [detection.class_id, rival]
-    before = tracked_scores(scene.raw, box.expand(len(ids), 4), ids)[0].detach()
-    if gone(
-        before, conf
-    ):  # the true class scores more there already, for another box: then it is the error's own score
+    before = tracked_scores(prepared.raw, box.expand(len(ids), 4), ids)[prepared.index]
+    if gone(before, conf):  # the true class scores more there already, for another box: then it is the error's own
         ids, before = ids[:1], before[:1]
     if not patches or gone(before, conf):
         return None
     boxes = box.expand(len(ids), 4)
-    parts = torch.stack([rectangle_mask(patch, scene.inside) for patch in patches])
-    scores = scene.without(parts, boxes, ids)
+    parts = torch.stack([rectangle_mask(patch, prepared.inside) for patch in patches])
+    scores = _scores_without(prepared, parts, boxes, ids)
     best = _most(scores, patches)
     # The control is the worst of as many random patches as candidates were tried: choosing alone must not make a cause.
-    controls = _elsewhere(scene, box, [patches[best]] * len(patches), seed)
-    others = torch.stack([rectangle_mask(patch, scene.inside) for patch in controls])
-    control_scores = scene.without(others, boxes, ids)
+    controls = _elsewhere(rectangle, box, [patches[best]] * len(patches), seed)
+    others = torch.stack([rectangle_mask(patch, prepared.inside) for patch in controls])
+    control_scores = _scores_without(prepared, others, boxes, ids)
     control = _most(control_scores, controls)
     own = np.array(patches[best])
     x1, y1, x2, y2 = box.tolist()
     centre = (own[:2] + own[2:]) / 2 - np.array([x1 + x2, y1 + y2]) / 2
     in_box = [max(own[0], x1), max(own[1], y1), min(own[2], x2), min(own[3], y2)]
-    where = scene.letterbox.clip(scene.letterbox.to_original(own))
+    where = prepared.letterbox.clip(prepared.letterbox.to_original(own))
     return EvidencePatch(
         xyxy=np.concatenate([np.floor(where[:2]), np.ceil(where[2:])]).astype(np.int64),
         flipped=bool(gone(scores[best], conf).all()),
@@ -272,9 +140,59 @@ def find_evidence(
         after=float(scores[best, :, 0].mean()),
         place=centre / np.maximum([x2 - x1, y2 - y1], 1),
         outside=1 - _area(in_box) / max(_area(patches[best]), 1),
-        features=scene.features(parts[best]),
-        chance=scene.features(others[control]),
+        features=_features(prepared, parts[best]),
+        chance=_features(prepared, others[control]),
     )
+
+
+def _scores_without(prepared: PreparedImage, parts: Tensor, boxes: Tensor, class_ids: Sequence[int]) -> Tensor:
+    """The tracked score of boxes when parts of an image are removed: the largest IoU x class probability.
+
+    Args:
+        prepared: the image.
+        parts: bool (n, h, w), each removed from a copy of the image.
+        boxes: (K, 4), xyxy in the detector's input.
+        class_ids: K classes.
+
+    Returns:
+        (n, fill, K) in [0, 1].
+    """
+    fills = torch.stack(list(prepared.fills.values()))
+    scores = []
+    for some in torch.split(parts, IMAGES_PER_PASS):  # whole images are large: never all of them at once
+        kept = 1 - soften_masks(some, prepared.inside)[:, None, None]
+        images = torch.lerp(fills, prepared.pixels, kept)
+        for batch in torch.split(images.flatten(0, 1).to(prepared.batch.dtype), IMAGES_PER_PASS):
+            scores.append(tracked_scores(prepared.model.forward(batch), boxes, class_ids))
+    return torch.cat(scores).view(len(parts), len(fills), -1)
+
+
+def _features(prepared: PreparedImage, part: Tensor) -> NDArray[np.float32]:
+    """What the detector sees in a part of an image when everything else is the mean colour.
+
+    The backbone's activations, averaged over the part, those of each layer scaled to length 1. For a model that can
+    only be called, the pixels of the part, reduced to 8 x 8.
+
+    Args:
+        prepared: the image.
+        part: bool (h, w).
+
+    Returns:
+        float32 (channel,).
+    """
+    image, model = prepared.pixels, prepared.model
+    if not model.differentiable:
+        rows, columns = (torch.where(part.any(axis))[0] for axis in (1, 0))
+        cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        small = F.interpolate(cut[None], (MINIATURE_SIDE_PX, MINIATURE_SIDE_PX), mode="area")[0]
+        return np.asarray(small.flatten().cpu().numpy(), np.float32)
+    alone = torch.where(part, image, prepared.fills["mean"])[None].to(prepared.batch.dtype)
+    features = []
+    for layer in model.forward(alone, model.resolve("auto")).activations.values():
+        weights = F.interpolate(part[None, None].float(), layer.shape[-2:], mode="area")[0, 0]
+        pooled = (layer[0].float() * weights).sum((1, 2)) / weights.sum().clamp(min=1e-6)
+        features.append(F.normalize(pooled, dim=0))
+    return np.asarray(torch.cat(features).cpu().numpy(), np.float32)
 
 
 def _most(scores: Tensor, patches: Sequence[Sequence[int]]) -> int:
@@ -295,10 +213,9 @@ def _scaled(patch: Sequence[int], factor: float) -> list[int]:
     return [patch[0] - spare_x, patch[1] - spare_y, patch[2] + spare_x, patch[3] + spare_y]
 
 
-def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
+def _candidates(inside: Tensor, box: Tensor, heat: Tensor) -> list[list[int]]:
     """Rectangles xyxy, input pixels, around the connected hottest parts of a map at several sizes."""
-    shape = scene.inside.shape
-    full = F.interpolate(heat[None, None].float(), shape, mode="bilinear")[0, 0].clamp(min=0) * scene.inside
+    full = F.interpolate(heat[None, None].float(), inside.shape, mode="bilinear")[0, 0].clamp(min=0) * inside
     area = float((box[2:] - box[:2]).clamp(min=1).prod())
     positive = int((full > 0).sum())
     patches: list[list[int]] = []
@@ -312,15 +229,16 @@ def _candidates(scene: Scene, box: Tensor, heat: Tensor) -> list[list[int]]:
         places = ndimage.find_objects(labels)
         for part in np.argsort(-np.asarray(masses), kind="stable")[:PARTS_PER_SHARE]:
             rows, columns = places[part]
-            patch = widen_rectangle([columns.start, rows.start, columns.stop, rows.stop], scene.rectangle)
+            patch = widen_rectangle([columns.start, rows.start, columns.stop, rows.stop], image_rectangle(inside))
             if all(iou_of(patch, other) < SAME_PATCH_IOU for other in patches):
                 patches.append(patch)
     return patches
 
 
-def _elsewhere(scene: Scene, box: Tensor, patches: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+def _elsewhere(
+    image: tuple[int, int, int, int], box: Tensor, patches: Sequence[Sequence[int]], seed: int
+) -> list[list[int]]:
     """For each patch one as large, near the box, that overlaps it least of some tries."""
-    image = scene.rectangle
     x1, y1, x2, y2 = box.tolist()
     spread_x, spread_y = ((CONTROL_REACH - 1) / 2 * side for side in (x2 - x1, y2 - y1))
     rng = np.random.default_rng([seed, *np.maximum(box.cpu().numpy(), 0).astype(int).tolist()])

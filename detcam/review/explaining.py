@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.prepared_image import PreparedImage
 from detcam.data import Truth
 from detcam.explainer import Explainer
 from detcam.methods.windows import Scan, scan
 from detcam.metrics.localization import box_mask, energy_inside
 from detcam.options import name_class
+from detcam.probing.probe import Probe
 from detcam.review.errors import ImageErrors
-from detcam.review.evidence import Scene
 from detcam.review.misses import MissTrace
+from detcam.session import ImageSession
 from detcam.targets import Contrast
 from detcam.types import Detection, Explanation, Heatmap
 
@@ -46,15 +45,12 @@ class ReviewedImage:
     """One image with its detections, its truths, and what became of either.
 
     Attributes:
-        name, image: the image's name; RGB uint8 (H, W, 3).
-        scene: the same in the detector's input.
+        session: the image, which is asked about its detections.
         detections, truths: boxes xyxy in original pixels.
         outcomes: of each detection and each truth.
     """
 
-    name: str
-    image: NDArray[np.uint8]
-    scene: Scene
+    session: ImageSession
     detections: Sequence[Detection]
     truths: Sequence[Truth]
     outcomes: ImageErrors
@@ -86,7 +82,6 @@ class ErrorExplainer:
     model: DetectorAdapter
     method: str = "auto"
     seed: int = 0
-    _explainers: dict[tuple[str, bool], Explainer] = field(default_factory=dict)
 
     def check(self) -> None:
         """Whether the method can be had.
@@ -94,7 +89,7 @@ class ErrorExplainer:
         Raises:
             UsageError: no such method, or none for this model.
         """
-        self._explainer("class", verify=True)
+        Explainer(self.model, self.method, verify=True, escalation=["effect"], seed=self.seed)
 
     def errors(self, image: ReviewedImage) -> tuple[dict[int, ErrorExplanation], dict[int, Scan]]:
         """Explain an image's false positives, and the boxes that duplicates repeat.
@@ -124,8 +119,7 @@ class ErrorExplainer:
         targets |= {n: "class" for n in originals.values() if n is not None and n not in targets}
         for target in sorted(set(targets.values())):
             numbers = [n for n, other in targets.items() if other == target]
-            explainer = self._explainer(target, verify=True)
-            several = explainer.explain_known(image.name, image.image, [image.detections[n] for n in numbers])
+            several = self._explain(image.session, [image.detections[n] for n in numbers], target)
             explanations |= dict(zip(numbers, several, strict=True))
         answers = {
             n: ErrorExplanation(one, self._text(image, n, explanations, originals.get(n)), _share_inside(one))
@@ -133,37 +127,33 @@ class ErrorExplainer:
         }
         return answers, scans
 
-    def miss(self, name: str, image: NDArray[np.uint8], trace: MissTrace) -> ErrorExplanation:
+    def miss(self, session: ImageSession, trace: MissTrace) -> ErrorExplanation:
         """Explain a missed object: what spoke against it, for another class, or for the box that was suppressed.
 
         Args:
-            name: the image's.
-            image: RGB uint8 (H, W, 3).
+            session: the image.
             trace: what became of the raw prediction that came closest.
         """
         for_it = trace.where in ("suppressed", "other_class") or not self.model.differentiable
-        explainer = self._explainer("class" if for_it else "against", verify=False)
-        (explanation,) = explainer.explain_known(name, image, [trace.detection])
+        (explanation,) = self._explain(session, [trace.detection], "class" if for_it else "against", verify=False)
         shown = f"the map shows what spoke {'for' if for_it else 'against'} {trace.detection.class_name}"
         return ErrorExplanation(explanation, f"{trace.text}; {shown}", _share_inside(explanation))
 
     def _scanned(self, image: ReviewedImage, number: int, rival: Truth) -> tuple[Explanation, Scan]:
         """The map of an error of class by method ``windows``, and the windows: its evidence is sought in them too."""
-        detection, scene = image.detections[number], image.scene
-        prices: list[float] = []
-        scanned = scan(scene.frame(detection, Contrast(rival.class_id), prices.append))
-        raw = np.maximum(scanned.map(scene.letterbox.network), 0)
-        target = f"contrast:{name_class(rival.class_id, self.model.names)}"
+        detection, session = image.detections[number], image.session
+        probe = Probe(session.prepared, [(detection, Contrast(rival.class_id))])
+        scanned = scan(replace(probe.frame(0), model=session.model))  # as its evidence, by the detector as it is
+        raw = np.maximum(scanned.map(session.letterbox.network), 0)
+        target = f"contrast:{name_class(rival.class_id, session.model.names)}"
         explanation = Explanation(
-            detection, Heatmap(raw, scene.letterbox), "windows", target, ("input",), "ok", "", image.image,
-            forwards=sum(prices),
+            detection, Heatmap(raw, session.letterbox), "windows", target, ("input",), "ok", "",
+            session.image, forwards=probe.forwards,
         )  # fmt: skip
         if not raw.any():
             reason = f"no window around {detection.class_name!r} speaks for it against {rival.class_name!r}"
             return replace(explanation, status="no_signal", reason=reason), scanned
-        maps = self._explainer("class", verify=True).image_maps
-        prepared = PreparedImage(scene.batch, scene.raw, 0, scene.letterbox)
-        (receipt,) = maps.receipts(prepared, [detection], [torch.tensor(raw, device=scene.batch.device)])
+        receipt = session.receipt(explanation)
         return replace(explanation, status="ok" if receipt.supported else "unsupported", receipt=receipt), scanned
 
     def _target(self, image: ReviewedImage, number: int) -> str:
@@ -174,16 +164,13 @@ class ErrorExplainer:
             return "class"
         return SIDES[wrong_side(image.detections[number], truth)[0]]
 
-    def _explainer(self, target: str, verify: bool) -> Explainer:
+    def _explain(
+        self, session: ImageSession, detections: Sequence[Detection], target: str, verify: bool = True
+    ) -> list[Explanation]:
         """``verify`` is for detections; a raw prediction below every threshold has too little score to search by."""
-        if (target, verify) not in self._explainers:
-            method = self.method
-            if method == "auto" and not verify and self.model.differentiable:
-                method = "layercam"
-            self._explainers[target, verify] = Explainer(
-                self.model, method, target=target, seed=self.seed, verify=verify, escalation=["effect"]
-            )
-        return self._explainers[target, verify]
+        gradient = self.method == "auto" and not verify and session.model.differentiable
+        method = "layercam" if gradient else self.method
+        return session.explain(detections, method, target=target, verify=verify, escalation=["effect"])
 
     def _text(
         self, image: ReviewedImage, number: int, explanations: dict[int, Explanation], original: int | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from detcam.adapters.similarity import keypoint_similarity, rotated_boxes, rotat
 from detcam.data import Truth
 from detcam.errors import InputError
 from detcam.geometry import Letterbox, iou_matrix
+from detcam.probing.prepared_image import PreparedImage
 from detcam.review.overlaps import MatchedBy, outline_points
 from detcam.types import Detection
 
@@ -51,11 +52,8 @@ class MissTrace:
 
 def trace_miss(
     truth: Truth,
-    raw: RawOutput,
-    index: int,
-    letterbox: Letterbox,
+    prepared: PreparedImage,
     detections: Sequence[Detection],
-    names: Mapping[int, str],
     conf: float,
     iou: float,
     by: MatchedBy = "box",
@@ -65,11 +63,8 @@ def trace_miss(
 
     Args:
         truth: what was missed.
-        raw: the image's raw output.
-        index: its position there.
-        letterbox: where the image is in it.
+        prepared: the image.
         detections: the reported detections.
-        names: the model's classes.
         conf: the threshold they passed.
         iou: the overlap above which the weaker of two boxes was suppressed.
         by: what detections are matched by. Raw predictions have no masks yet: they are compared by their boxes.
@@ -78,6 +73,7 @@ def trace_miss(
     Raises:
         InputError: the detector made no raw prediction at all.
     """
+    raw, index, letterbox, names = prepared.raw, prepared.index, prepared.letterbox, prepared.model.names
     box = letterbox.to_network(letterbox.clip(truth.xyxy))
     with torch.no_grad():
         every = raw.probability(index, slice(None), slice(None)).float().cpu().numpy()

@@ -14,11 +14,12 @@ from detcam.adapters.base import DetectorAdapter
 from detcam.data import LabelledImage
 from detcam.io.images import read_image
 from detcam.review.errors import ImageErrors
-from detcam.review.evidence import EvidencePatch, Scene, find_evidence
+from detcam.review.evidence import EvidencePatch, find_evidence
 from detcam.review.explaining import ErrorExplainer, ErrorExplanation, ReviewedImage
 from detcam.review.misses import MissTrace, trace_miss
 from detcam.runs.reading import Row
 from detcam.runs.schema import COLUMNS, DETECTIONS, RowTable, RunSchema, detection_row, image_key, row_of
+from detcam.session import ImageSession
 from detcam.types import Detection
 
 SPURIOUS = ("Cls", "Bkg", "Both")
@@ -90,9 +91,9 @@ class Reviewer:
         Raises:
             InputError: the image cannot be read, or nothing can be found out about it.
         """
-        name, array = str(image.path), read_image(image.path)
-        scene = Scene.of(self.model, array)
-        reviewed = ReviewedImage(name, array, scene, detections, image.truths, outcomes)
+        name = str(image.path)
+        session = ImageSession(self.model, read_image(image.path), conf=self.conf, iou=self.iou, seed=self.seed)
+        reviewed = ReviewedImage(session, detections, image.truths, outcomes)
         explanations, scans = self.explainer.errors(reviewed)
         rows: list[Columns] = []
         maps: Maps = {}
@@ -113,7 +114,7 @@ class Reviewer:
                     rival = reviewed.rival_of(number)
                     rival_id = None if rival is None else rival.class_id
                     patch = find_evidence(
-                        scene, detection, rival_id, raw_map, scans.get(number), self.conf, self.seed
+                        session.prepared, detection, rival_id, raw_map, scans.get(number), self.conf, self.seed
                     )  # fmt: skip
                     row |= _patch_columns(patch)
             rows.append(row)
@@ -121,11 +122,10 @@ class Reviewer:
             if fate.missed:
                 truth = image.truths[number]
                 trace = trace_miss(
-                    truth, scene.raw, 0, scene.letterbox, detections, self.model.names, self.conf, self.iou,
-                    outcomes.matched_by, self.keypoint_sigmas,
-                )  # fmt: skip
+                    truth, session.prepared, detections, self.conf, self.iou, outcomes.matched_by, self.keypoint_sigmas
+                )
                 row_id = f"{image_key(name)}-m{number:03d}"
-                answer = self.explainer.miss(name, array, trace)
+                answer = self.explainer.miss(session, trace)
                 maps[row_id] = answer.explanation.heatmap.raw
                 suppressor = None if trace.suppressor is None else f"{image_key(name)}-{trace.suppressor:03d}"
                 rows.append({

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detcam.adapters.base import DetectorAdapter
-from detcam.adapters.decoding import DecodeSettings
 from detcam.demo import causes
 from detcam.demo.causes import EXPERIMENTS, KINDS
 from detcam.demo.scenes import KITE, Thing, make_scene, render
 from detcam.geometry import iou_matrix
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import recovery
+from detcam.session import ImageSession
 from detcam.types import Detection
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ def detections_of(model: DetectorAdapter, image: NDArray[np.uint8]) -> tuple[Det
         model: the detector.
         image: RGB uint8 (H, W, 3).
     """
-    batch, letterboxes = model.prepare([image])
-    return model.decode(model.forward(batch), letterboxes, DecodeSettings(conf=LEAST_CONFIDENCE))[0]
+    return ImageSession(model, image, conf=LEAST_CONFIDENCE).detections
 
 
 def _is_called(model: DetectorAdapter, image: NDArray[np.uint8], thing: Thing | causes.Thing, class_id: int) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
-from detcam.attribution.prepared_image import PreparedImage, prepare_images
+from detcam.attribution.receipt import make_quick_receipts, verify
 from detcam.demo import CAUSES_WEIGHTS, WEIGHTS
 from detcam.demo.causes import KINDS
 from detcam.errors import UsageError, nearest
@@ -22,16 +22,16 @@ from detcam.evaluate.contestants import default_methods, make_explainers
 from detcam.evaluate.planted.cases import (
     LEAST_CONFIDENCE,
     PlantedCause,
-    detections_of,
     planted_causes,
     planted_kites,
 )
 from detcam.evaluate.planted.table import REFERENCES, Row, find_best, summarise
-from detcam.explainer import Explainer
 from detcam.io.files import on_this_machine
 from detcam.metrics.recovery import holds, hottest_inside
 from detcam.options import check_counts
-from detcam.types import Detection
+from detcam.probing.probe import Probe
+from detcam.session import ImageSession
+from detcam.targets import class_logit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,14 +162,11 @@ def _measure(
 
 def _receipts(model: DetectorAdapter, case: PlantedCause, heats: Sequence[Floats], seed: int) -> list[Row]:
     """What :func:`receipt_of` gives of each map of a detection; nothing of a map without heat."""
-    (prepared,) = prepare_images(model, [case.image])
-    detection, explainer = detections_of(model, case.image)[case.number], Explainer(model, "box", seed=seed)
-    return [receipt_of(explainer, prepared, detection, heat, case) if heat.any() else {} for heat in heats]
+    session = ImageSession(model, case.image, conf=LEAST_CONFIDENCE, seed=seed)
+    return [receipt_of(session, heat, case) if heat.any() else {} for heat in heats]
 
 
-def receipt_of(
-    explainer: Explainer, prepared: PreparedImage, detection: Detection, heat: Floats, kite: PlantedCause
-) -> Row:
+def receipt_of(session: ImageSession, heat: Floats, kite: PlantedCause) -> Row:
     """Whether a map's receipt supports it and whether that is right.
 
     Right is a receipt that supports a map whose hottest part holds at least half of the mark, and one that rejects a
@@ -177,9 +174,7 @@ def receipt_of(
     itself is a cause as well: None.
 
     Args:
-        explainer: of the detector; its method does not matter.
-        prepared: the kite's image.
-        detection: the kite's.
+        session: the kite's image.
         heat: the map, (H, W) over the image, nowhere negative, with some heat.
         kite: its cause.
 
@@ -187,9 +182,9 @@ def receipt_of(
         ``supported`` and ``right`` of the full receipt, ``quick`` and ``quick_right`` of the one that comes with the
         default explanation.
     """
-    maps = [torch.from_numpy(np.array(heat, np.float32))]
-    receipts = [explainer.image_maps.receipts(prepared, [detection], maps, quick=one) for one in (False, True)]
-    full, quick = (one[0] for one in receipts)
+    probe = Probe(session.prepared, [(session.detections[kite.number], class_logit)], seed=session.seed)
+    one = torch.from_numpy(np.array(heat, np.float32))
+    (full,), (quick,) = verify(probe, [one]), make_quick_receipts(probe, {0: one})
     hot = max(round(full.hot_share * heat.size), 1)
     held, touched = (hottest_inside(heat, region, hot) for region in (kite.cause, kite.cause | kite.box))
     truth = True if held >= np.count_nonzero(kite.cause) / 2 else False if touched == 0 else None

@@ -15,17 +15,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from detcam.adapters import load
 from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.finetune import finetune, trainable
-from detcam.adapters.scoring import tracked_scores
 from detcam.data import LabelledSet
 from detcam.errors import UsageError
 from detcam.evaluate.contestants import combine, make_explainers
-from detcam.evaluate.planted.cases import LEAST_CONFIDENCE, MATCHED_IOU, detections_of
+from detcam.evaluate.planted.cases import LEAST_CONFIDENCE, MATCHED_IOU
 from detcam.evaluate.planted.photos import LEAST_HELD_OUT, Photo, choose_class, split, views
 from detcam.evaluate.planted.table import Row, find_best, summarise
 from detcam.geometry import iou_matrix
@@ -33,7 +31,7 @@ from detcam.io.files import on_this_machine
 from detcam.metrics.localization import box_mask
 from detcam.metrics.recovery import holds, recovery
 from detcam.options import check_counts
-from detcam.types import Detection
+from detcam.session import ImageSession
 
 SIZE_PX = 320
 """Photographs are scaled until their longer side is this, or the checkpoint's own size where that is less."""
@@ -184,7 +182,8 @@ def find_marked(
     for photo in photos:
         every = np.ones(len(photo.boxes), bool)
         image = photo.draw(every)
-        detections = detections_of(model, image)
+        session = ImageSession(model, image, conf=LEAST_CONFIDENCE)
+        detections = session.detections
         overlaps = iou_matrix(photo.boxes, np.array([d.xyxy for d in detections]))
         for place, box in enumerate(photo.boxes):
             if len(marked) == limit:
@@ -196,19 +195,12 @@ def find_marked(
                 continue
             detected += 1
             without = photo.draw(np.arange(len(every)) != place)
-            before, after = (_score(model, picture, detections[number]) for picture in (image, without))
+            box = detections[number].xyxy.tolist()
+            before, after = session.scores([image, without], box=box, class_name=class_id)[:, 0]
             if after < before / 2:
                 mark, region = (box_mask(xyxy, image.shape[:2]) for xyxy in (photo.marks[place], box))
                 marked.append(MarkedDetection(photo, number, mark, region))
     return marked, stamped, detected
-
-
-def _score(model: DetectorAdapter, image: NDArray[np.uint8], detection: Detection) -> float:
-    """How much of a detection is left in another image: the largest IoU x class probability, before any threshold."""
-    batch, (letterbox,) = model.prepare([image])
-    raw = model.forward(batch)
-    box = torch.as_tensor(letterbox.to_network(detection.xyxy)[None]).to(raw.boxes)
-    return float(tracked_scores(raw, box, [detection.class_id])[0, 0])
 
 
 def check_taken(class_name: str, stamped: int, detected: int, dependent: int) -> None:
