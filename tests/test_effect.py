@@ -279,6 +279,26 @@ def test_a_crop_has_the_boxs_score(scene_image, demo_detector):
     assert cropped >= 1
 
 
+def test_a_crop_is_looked_at_once_for_an_images_explanations(scene_image, demo_detector, monkeypatch):
+    looked, forward = [], Frame.forward
+
+    def watched(frame, images):
+        if len(images) == 1 and torch.equal(images[0], frame.image):
+            looked.append((frame.window, frame.image.shape))
+        return forward(frame, images)
+
+    monkeypatch.setattr(Frame, "forward", watched)
+    session = detcam.open_image(demo_detector, scene_image)
+    explained = session.explain()
+    assert len(looked) == len(set(looked)) > 1
+    assert any(one.evidence is not None for one in explained)
+    looked.clear()
+    again = session.explain()  # another question pays for itself, so that its price does not hang on the first
+    assert [one.forwards for one in again] == [one.forwards for one in explained]
+    assert looked
+    assert not session.prepared.crop_outputs
+
+
 def test_a_quicker_copy_gives_the_same_scores(scene_image, demo_detector):
     batch, _ = demo_detector.prepare([scene_image])
     quick = demo_detector.for_scoring

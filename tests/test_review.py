@@ -173,6 +173,15 @@ def test_errors_are_asked_what_fits_them(fooled):
             assert "100% of its evidence" in one.text  # the same box twice
 
 
+def test_errors_are_explained_by_the_reviews_own_threshold(fooled):
+    """A box that scores less than the threshold is lost already, and nothing can cost it."""
+    model, image, found, _ = fooled
+    for conf, stands in ((found.confidence - 0.01, True), (found.confidence + 0.02, False)):
+        case = ReviewedImage(detcam.open_image(model, image, conf=conf), [found], [], image_errors([], [found]))
+        explained, _ = ErrorExplainer(model).errors(case)
+        assert (explained[0].explanation.evidence is not None) == stands
+
+
 def suspect(number, place, features, flipped=True, control=False, class_id=KITE):
     evidence = EvidencePatch(
         np.array([0, 0, 10, 10]), flipped, control, 0.9, 0.1, np.array(place, float), 1.0,

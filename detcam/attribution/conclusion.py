@@ -221,7 +221,7 @@ def _conclude_unreported(
         box = torch.tensor(letterbox.to_network(detection.asked), dtype=torch.float32, device=whole.box.device)
         whole = replace(whole, box=box)
     logit = float(class_logit(whole.raw, 0, detection))
-    scores = whole.class_scores(whole.image[None])[0]
+    scores = whole.own_class_scores
     best = int(scores.argmax())
     text = f"no {detection.class_name} here: it scores {float(scores[0]):.2f} of the {conf:.2f} it would need"
     if best and float(scores[best]) >= conf:
