@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -70,7 +70,7 @@ class Frame:
     price: float
     dtype: torch.dtype
     count: Callable[[float], None]
-    outputs: dict[CropKey, RawOutput]
+    outputs: dict[CropKey, RawOutput] = field(default_factory=dict)
 
     @property
     def raw(self) -> RawOutput:
