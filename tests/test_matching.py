@@ -49,6 +49,7 @@ def test_one_detection(box, class_id, error, partner, iou):
         assert fate.explained_by == (0 if index == explained else None)
         assert fate.missed == (fate.found_by is None and fate.explained_by is None)
     assert errors.counts == {**dict.fromkeys(TYPES, 0), error: 1, "Miss": sum(fate.missed for fate in image.truths)}
+    assert len(errors.confusions) == (error == "Cls")
 
 
 def test_a_truth_is_found_once():
@@ -205,6 +206,7 @@ def test_each_image_needs_its_detections():
     for images, detections in (([labelled()], [[], []]), ([labelled(), labelled()], [[]])):
         with pytest.raises(ValueError, match=f"got {len(images)} images and {len(detections)} sequences"):
             average_precision(images, detections)
+    assert math.isnan(average_precision([labelled()] * 300, [[]] * 300).map)
 
 
 def test_only_a_hundred_detections_to_an_image_and_class_count_in_average_precision():

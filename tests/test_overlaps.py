@@ -96,6 +96,14 @@ def test_masks_overlap_by_their_pixels(mask, error, iou):
     assert (one.error, one.iou) == (error, pytest.approx(iou))
 
 
+@pytest.mark.parametrize("sides", [(90, 20), (20, 90)])
+def test_masks_are_compared_whole_where_the_images_size_is_not_told(sides):
+    width, height = sides
+    whole, half = ([(0, 0), (end, 0), (end, height), (0, height), (0, height / 2)] for end in (width, width / 2))
+    (one,) = image_errors([outlined(whole)], [found_outline(half)]).detections
+    assert one.iou == pytest.approx(1 / 2)
+
+
 def test_a_mask_of_run_lengths_keeps_its_hole_and_one_of_several_polygons_all_its_parts():
     ring = np.zeros((100, 100), np.uint8)
     ring[0:40, 0:40], ring[10:30, 10:30] = 1, 0
@@ -114,6 +122,13 @@ def coco_lengths(mask):
     flat = mask.T.ravel()
     runs = np.diff(np.flatnonzero(np.concatenate([[1], np.diff(flat), [1]]))).tolist()
     return [0, *runs] if flat[0] else runs
+
+
+@pytest.mark.parametrize("points", [[(70, 70)], [(60, 60), (90, 90)]])
+def test_a_point_or_a_line_among_a_masks_polygons_adds_nothing(points):
+    for polygons in ([TOP_LEFT, points], [points, TOP_LEFT]):
+        (one,) = image_errors([outlined(TOP_LEFT)], [found_outline(*polygons)]).detections
+        assert one.iou == pytest.approx(1)
 
 
 def test_run_lengths_have_a_rotated_box_too():
@@ -152,6 +167,8 @@ def test_a_truth_without_the_shape_is_left_out_and_takes_what_lies_in_its_box():
     detections = [found_outline(TOP_LEFT), found_outline([(62, 62), (88, 62), (88, 88)])]
     assert types_of([outline, bare], detections) == (["TP", "ignored"], 0, "mask")
     assert average_precision([labelled(outline, bare)], [detections]).map50 == pytest.approx(1)
+    (note,) = matching_notes([labelled(outline, bare)], "mask", "mask")
+    assert note.startswith("1 of 2 truths have no labelled mask: they count neither as found nor as missed")
     errors = find_errors([labelled(outline, bare)], [detections[:1]])
     assert (errors.precision.map50, errors.tide_map50) == pytest.approx((1, 1))
     assert [(row.truths, row.counts["TP"], row.counts["Miss"]) for row in errors.per_class] == [(1, 1, 0)]

@@ -205,6 +205,12 @@ def test_in_a_frame_lower_than_the_least_side_a_patch_is_as_high_as_the_frame():
     assert tight_only(proposed) == [(623, 0, 661, 32)]
 
 
+def test_in_a_small_frame_no_patch_is_narrower_than_three_pixels():
+    size = (64, 96)
+    frame = frame_of((30, 20, 70, 44), (0, 0, size[1], size[0]), size)
+    assert singles(propose_patches(frame, heat_of((50, 30, 51, 31, 1.0), size=size)))[0] == (49, 29, 52, 32)
+
+
 def test_the_tenth_of_a_frames_side_is_not_rounded():
     size = (100, 205)  # 20.5 x 20.5 pixels, twice that outside the box
     frame = frame_of((80, 40, 84, 44), (0, 0, size[1], size[0]), size)
@@ -231,6 +237,11 @@ def test_for_a_tiny_box_a_patch_may_have_a_tenth_of_the_frame_on_a_side():
         propose_patches(frame_of(box), heat_of((130, 20, 160, 46, 1.0)))
     )  # 780 of 800 pixels
     assert propose_patches(frame_of(box), heat_of((130, 20, 160, 48, 1.0))) == []
+
+
+def test_of_a_tiny_box_the_hottest_pixel_is_tried_alone():
+    heat = heat_of((80, 40, 81, 41, 3.0), (81, 40, 82, 41, 2.0))
+    assert singles(propose_patches(frame_of((80, 40, 84, 44)), heat))[0] == (77, 37, 83, 43)
 
 
 def test_a_box_that_reaches_out_of_the_frame_has_parts_too():

@@ -28,6 +28,7 @@ GUARDS = {
     "detcam/methods/cam.py": ("tests/test_methods.py",),
     "detcam/review/matching.py": ("tests/test_matching.py", "tests/test_matching_oracles.py"),
     "detcam/review/errors.py": ("tests/test_matching.py", "tests/test_matching_oracles.py"),
+    "detcam/review/overlaps.py": ("tests/test_overlaps.py", "tests/test_matching.py", "tests/test_overlap_oracles.py"),
     "detcam/attribution/evidence.py": ("tests/test_evidence.py", "tests/test_evidence_ranking.py"),
     "detcam/attribution/patches.py": ("tests/test_patches.py", "tests/test_evidence.py"),
 }
@@ -88,6 +89,8 @@ class Namespace(dict):
                 delattr(old, key)
             for key in set(vars(new)) - {"__dict__", "__weakref__"}:
                 setattr(old, key, vars(new)[key])
+            for cell in [cell for value in vars(new).values() for cell in getattr(value, "__closure__", None) or ()]:
+                cell.cell_contents = old if cell.cell_contents is new else cell.cell_contents  # which super() reads
         else:
             for names in [vars(other) for other in sys.modules.values()] if not (old is None or old is new) else []:
                 if names.get(name) is old:
