@@ -10,8 +10,6 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 import detcam
 from detcam.adapters.base import RawOutput
@@ -19,7 +17,6 @@ from detcam.cli import main
 from detcam.data import Truth, read_data
 from detcam.demo import WEIGHTS
 from detcam.demo.scenes import CLASSES, GEM, KITE, SIZE, make_scene, render
-from detcam.drawing.pasting import paste
 from detcam.errors import UsageError
 from detcam.export import export
 from detcam.geometry import Letterbox
@@ -205,25 +202,6 @@ def test_patches_that_look_alike_and_lie_alike_are_one_cause():
     assert len(find_causes(several[: LEAST_MEMBERS - 1])) == 0
     everywhere = [suspect(n, (0.5, -0.7), looks[0] + rng.normal(0, 0.1, 32), control=True) for n in range(6)]
     assert not find_causes(everywhere)[0].confirmed  # any patch would do
-
-
-@given(st.integers(4, 30), st.integers(4, 30), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
-def test_a_pasted_patch_lies_as_it_lay(width, height, across, down):
-    patch = np.full((6, 6, 3), 200, np.uint8)
-    image = np.zeros((200, 200, 3), np.uint8)
-    target = np.array([80.0, 80, 80 + width, 80 + height])
-    changed, where = paste(patch, np.array([across, down]), np.array([0.0, 0, 10, 10]), image, target)
-    assert not image.any()
-    rows, columns = np.nonzero(changed.any(2))
-    assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == where.tolist()
-    centre = (where[:2] + where[2:]) / 2
-    expected = np.array([80 + width / 2 + across * width, 80 + height / 2 + down * height])
-    assert np.abs(centre - expected).max() <= 1
-
-
-def test_a_patch_that_would_leave_the_image_is_not_pasted():
-    patch, image = np.zeros((6, 6, 3), np.uint8), np.zeros((50, 50, 3), np.uint8)
-    assert paste(patch, np.array([0, -3.0]), np.array([0, 0, 10, 10]), image, np.array([10, 10, 20, 20])) is None
 
 
 def write_set(folder, seeds, name="data.yaml"):
