@@ -47,7 +47,7 @@ class _Evaluation(COCOeval):  # type: ignore[misc]
     def computeIoU(self, image: int, class_id: int) -> Any:  # noqa: N802, its name there
         """Of the detections of one class in descending confidence, with the truths of that class."""
         truths, answers = self._gts[image, class_id], self._dts[image, class_id]
-        order = np.argsort([-one["score"] for one in answers], kind="stable")[: self.params.maxDets[-1]]
+        order = np.argsort([-one["score"] for one in answers], kind="stable")[:MAX_DETECTIONS]
         places = [answers[number]["place"] for number in order], [truth["place"] for truth in truths]
         return self.overlaps[image].iou[np.ix_(*places)] if all(places) else []
 
@@ -78,12 +78,12 @@ def average_precision(
         raise ValueError(f"each image needs its detections: got {len(images)} images and {len(detections)} sequences")
     overlaps = measure_set(images, detections) if overlaps is None else overlaps
     truths: list[dict[str, Any]] = [
-        {"image_id": number, "category_id": truth.class_id, "iscrowd": int(out), "area": 1, "place": place}
+        {"image_id": number, "category_id": truth.class_id, "iscrowd": int(out), "place": place}
         for number, (image, own) in enumerate(zip(images, overlaps, strict=True))
         for place, (truth, out) in enumerate(zip(image.truths, own.left_out, strict=True))
     ]
     answers: list[dict[str, Any]] = [
-        {"image_id": number, "category_id": one.class_id, "score": one.confidence, "area": 1, "place": place}
+        {"image_id": number, "category_id": one.class_id, "score": one.confidence, "place": place}
         for number, several in enumerate(detections)
         for place, one in enumerate(several)
     ]
@@ -93,12 +93,12 @@ def average_precision(
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress there
         evaluation = _Evaluation(_index(len(images), classes, truths), _index(len(images), classes, answers), overlaps)
         evaluation.params.areaRng = evaluation.params.areaRng[:1]  # objects of all sizes
-        evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0, 0].mean(1)  # (threshold, class); -1 for a class without truths
-    labelled = precision[0] >= 0
+    # (threshold, recall, class, size, limit) -> (threshold, class); -1 for a class without truths
+    precision = evaluation.eval["precision"].squeeze((3, 4)).mean(1)
+    labelled = (precision >= 0).all(0)
     if not labelled.any():
         return AveragePrecision(math.nan, math.nan, dict.fromkeys(classes, math.nan))
     ap50 = {name: float(value) if value >= 0 else math.nan for name, value in zip(classes, precision[0], strict=True)}
@@ -111,7 +111,7 @@ def _index(images: int, classes: Iterable[int], marks: Sequence[dict[str, Any]])
     coco.dataset = {
         "images": [{"id": number} for number in range(images)],
         "categories": [{"id": class_id} for class_id in classes],
-        "annotations": [{"id": number, **mark} for number, mark in enumerate(marks, 1)],
+        "annotations": [{"id": number, "area": 1, **mark} for number, mark in enumerate(marks, 1)],
     }
     coco.createIndex()
     return coco
