@@ -7,6 +7,7 @@ from hypothesis import given
 
 from detcam.review.errors import ERRORS, TYPES, find_errors
 from detcam.review.matching import average_precision
+from detcam.review.overlaps import measure_set
 from support.labelled_boxes import CAT, COW, DOG, crammed, found, labelled, sets, truth
 
 
@@ -207,6 +208,15 @@ def test_each_image_needs_its_detections():
         with pytest.raises(ValueError, match=f"got {len(images)} images and {len(detections)} sequences"):
             average_precision(images, detections)
     assert math.isnan(average_precision([labelled()] * 300, [[]] * 300).map)
+
+
+def test_overlaps_of_another_set_are_refused():
+    images, detections = [labelled(A_CAT)], [[RIGHT]]
+    (own,) = measure_set(images, detections)
+    assert average_precision(images, detections, [own]).map50 == pytest.approx(1)
+    for overlaps in ([], [own, own], measure_set([labelled()], [[]]), measure_set([labelled(A_CAT, SECOND)], [[]])):
+        with pytest.raises(ValueError, match=r"zip\(\) argument"):
+            average_precision(images, detections, overlaps)
 
 
 def test_only_a_hundred_detections_to_an_image_and_class_count_in_average_precision():
