@@ -123,7 +123,7 @@ def test_what_is_missing_is_named_with_what_to_do(result, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(detcam.UsageError, match=r"needs pandas: pip install pandas, or take to_polars\(\)"):
         result.to_pandas()
-    with pytest.raises(detcam.UsageError, match=r"needs supervision: pip install 'detcam\[supervision\]'"):
+    with pytest.raises(detcam.UsageError, match=r"needs supervision: pip install supervision"):
         result.to_supervision()
 
 

@@ -205,5 +205,5 @@ def test_a_broken_file_of_verdicts_is_not_overwritten(reviewed):
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "detcam.report.serve")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(UsageError, match=r"needs uvicorn: pip install 'detcam\[serve\]'"):
+    with pytest.raises(UsageError, match=r"needs uvicorn: pip install starlette uvicorn"):
         import detcam.report.serve  # noqa: F401
