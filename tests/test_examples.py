@@ -102,7 +102,7 @@ def test_own_data(image, tmp_path, capsys, doors):
     run_example("own_data.py", WEIGHTS, labels, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mAP50 0.00"
-    assert len(lines) == 5
+    assert len(lines) == 4  # the fourth thing found there is of a class that these labels do not have
     assert all(re.fullmatch(r"\w+ 0\.\d\d \w+ (no map|\(\d+, \d+\))", line) for line in lines[1:])
 
 

@@ -101,6 +101,7 @@ def test_boxes_from_a_file_are_those_of_predict(name, way, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`get_trial_id` is meant")
 @pytest.mark.parametrize(
     "name", [name for name in [*SMALL, *OTHERS] if not name.startswith(("yoloe", "yolov8s-world"))]
 )
@@ -108,5 +109,6 @@ def test_boxes_after_an_epoch_are_those_of_predict(name, tmp_path):
     answers_agree(name, "trained", tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:`get_trial_id` is meant")  # Ray's, where it is installed, about each training
 def test_a_training_leaves_a_checkpoint_that_is_read_sealed(tmp_path):
     answers_agree("yolov8n", "trained", tmp_path)

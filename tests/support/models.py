@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import detcam
+from detcam.attribution.layer_maps import LayerMaps
 from detcam.targets import find_target
 from support.images import photograph
 
@@ -80,4 +81,4 @@ def spread_logits(model: nn.Module, image: np.ndarray, seed: int = 0) -> None:
 def gradients_at_layers(explainer, raw, detection, last=True):
     """Of a detection's target, by layer: what the explainer itself takes."""
     target = find_target(explainer.target_name, explainer.model.names)
-    return explainer._maker._layer_maps._gradients(raw, {0: detection}, target, last=last)
+    return LayerMaps(explainer._maker.options, explainer.layers)._gradients(raw, {0: detection}, target, last=last)
