@@ -299,7 +299,7 @@ def test_files_that_cannot_be_run_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install onnxruntime"):
         onnx_detector(damaged)
     monkeypatch.undo()
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'detcam[onnx]'")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install '.[onnx]'")
     with pytest.raises(WeightsError, match=r"damaged\.onnx cannot be run"):
         onnx_detector(str(damaged))
 

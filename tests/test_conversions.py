@@ -128,7 +128,7 @@ def test_what_is_missing_is_named_with_what_to_do(result, monkeypatch):
 
 
 def test_supervision_has_the_detections_and_maps(result):
-    sv = pytest.importorskip("supervision", reason="supervision is not installed: pip install 'detcam[supervision]'")
+    sv = pytest.importorskip("supervision", reason="supervision is not installed: pip install '.[supervision]'")
     found = result.to_supervision()
     assert isinstance(found, sv.Detections)
     assert found.xyxy == pytest.approx(np.array([one.detection.xyxy for one in result]))
@@ -140,6 +140,6 @@ def test_supervision_has_the_detections_and_maps(result):
 
 
 def test_an_image_without_detections_for_supervision(demo_detector):
-    pytest.importorskip("supervision", reason="supervision is not installed: pip install 'detcam[supervision]'")
+    pytest.importorskip("supervision", reason="supervision is not installed: pip install '.[supervision]'")
     empty = detcam.explain(demo_detector, np.full((64, 96, 3), 114, np.uint8), conf=0.9)
     assert len(empty.to_supervision()) == 0

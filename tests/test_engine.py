@@ -137,7 +137,7 @@ def cluster():
     """Ray on two cores. Its workers have a thread each, and so has what they are compared with: sums of several threads
     differ in their last bits.
     """
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -203,7 +203,7 @@ sys.exit("no worker was found at work")
 @pytest.mark.cluster
 def test_each_worker_has_a_gpu_of_its_own(images, tmp_path):
     """On a cluster that counts two GPUs, though this machine has none: each worker sees the one Ray gives it."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     command = [sys.executable, "-W", "ignore", "-c", GPUS, str(tmp_path / "run"), *map(str, sorted(images.iterdir()))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout.splitlines()[-1])

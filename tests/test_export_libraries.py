@@ -49,7 +49,7 @@ def test_maps_in_the_files_for_supervision_need_no_pickle(reviewed, tmp_path):
 
 
 def test_supervision_has_the_detections_and_draws_them(reviewed, tmp_path):
-    sv = pytest.importorskip("supervision", reason="supervision is not installed: pip install 'detcam[supervision]'")
+    sv = pytest.importorskip("supervision", reason="supervision is not installed: pip install '.[supervision]'")
     run, path = read_run(reviewed), str(tmp_path / "one/=1.png")
     found = to_supervision(run, path)
     rows = run.detections.filter(pl.col("image") == path)

@@ -214,7 +214,7 @@ def test_supervisions_detections_are_boxes_to_ask_about(demo_detector, scene_ima
 
 
 def test_there_and_back_by_supervision(demo_detector, scene_image):
-    pytest.importorskip("supervision", reason="supervision is not installed: pip install 'detcam[supervision]'")
+    pytest.importorskip("supervision", reason="supervision is not installed: pip install '.[supervision]'")
     known = detcam.explain(demo_detector, scene_image, **FAST)
     asked = detcam.explain(demo_detector, scene_image, detection=known.to_supervision(), **FAST)
     assert [one.detection.anchor for one in asked] == [one.detection.anchor for one in known]

@@ -1,6 +1,6 @@
 """A run on Ray from and to an object store: an imitation of S3 on this machine, which is not on the network.
 
-Needs ``pip install 'moto[server]' s3fs 'detcam[ray]'``.
+Needs ``pip install 'moto[server]' s3fs '.[ray]'``.
 """
 
 import os
@@ -75,7 +75,7 @@ def test_the_same_bytes_in_s3(store, images, tmp_path):
 
 
 def test_ray_reads_images_from_s3_and_writes_there(store, images, tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     copy = "import s3fs, sys; s3fs.S3FileSystem().put(sys.argv[1] + '/', 'bucket/photographs/', recursive=True)"
     python(store, copy, images)
     here = explain(store, "s3://bucket/photographs", tmp_path / "local")
@@ -88,7 +88,7 @@ def test_ray_reads_images_from_s3_and_writes_there(store, images, tmp_path):
 
 def test_ray_goes_on_where_a_killed_run_stopped(store, images, tmp_path):
     """What the workers write is found though the store's listings are remembered."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'detcam[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     assert explain(store, images, tmp_path / "local").returncode == 0
     start = (
         "import sys; from detcam.runs.folder import RunFolder as R; from detcam.cli import main; add = R.add; n = []\n"

@@ -16,7 +16,7 @@ from detcam.errors import UsageError
 from support.reports import detection, images, kept, until, visit, write_run  # noqa: F401
 
 for name in ("starlette", "uvicorn"):
-    pytest.importorskip(name, reason="the server's tests need the serve extra: pip install 'detcam[serve]'")
+    pytest.importorskip(name, reason="the server's tests need the serve extra: pip install '.[serve]'")
 
 import uvicorn  # noqa: E402
 

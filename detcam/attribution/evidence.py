@@ -96,10 +96,9 @@ def find_evidence(
         placed = [_in_whole(whole, frame, patch) for patch in patches[best]]
         final = after[best]
         if frame is not whole:
-            scores = [_scores_without(whole, [placed], [fill])[0, 0] for fill in fills[:1]]
-            if is_gone(scores[0], conf):
-                scores += [_scores_without(whole, [placed], [fill])[0, 0] for fill in fills[1:]]
-            final = torch.stack(scores)
+            (final,) = _scores_without(whole, [placed], fills[:1])
+            if is_gone(final[0], conf):
+                final = torch.cat([final, _scores_without(whole, [placed], fills[1:])[0]])
         if all(is_gone(scores, conf) for scores in final):
             return _evidence(whole, placed, final, before, left, letterbox, conf)
     return None
