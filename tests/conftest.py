@@ -23,7 +23,7 @@ from detcam.targets import TARGETS
 from support.images import SCENE_WITH_TWO_ALIKE, photograph
 from support.models import spread_logits
 
-pytest_plugins = ["support.browser", "support.skips"]
+pytest_plugins = ["support.browser", "support.skips", "hostile.summary"]
 
 hypothesis.settings.register_profile("detcam", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("detcam")
