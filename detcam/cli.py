@@ -23,8 +23,9 @@ from detcam.commands.progress import shown_log
 from detcam.config import COMMANDS, keys_of
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
 from detcam.help_pages import command_page, overview
+from detcam.io.documents import read_yaml
 from detcam.options import check_seed
-from detcam.values import check_value, read_document, read_options, read_value
+from detcam.values import check_value, read_options, read_value
 from detcam.version import __version__
 
 HELP = ("-h", "--help", "--help-all")
@@ -92,7 +93,7 @@ def _help_page(words: Sequence[str], everything: bool) -> str:
     command = words[0] if words and not words[0].startswith("-") else None
     if command == "run" and len(words) > 1:
         with contextlib.suppress(UsageError):  # a file that cannot be read says nothing
-            document = read_document(words[1])
+            document = read_yaml(words[1], pipes=True)
             named = document.get("command") if isinstance(document, dict) else None
             command = named if isinstance(named, str) and named in COMMANDS else command
     return overview() if command is None else command_page(command, everything)
@@ -103,7 +104,7 @@ def _from_file(arguments: Sequence[str]) -> list[str]:
     if not arguments or arguments[0].startswith("-"):
         _refuse("detcam run", "usage: detcam run CONFIG.yaml [--key value ...]")
     try:
-        document = read_document(arguments[0])
+        document = read_yaml(arguments[0], pipes=True)
     except UsageError as error:
         _refuse("detcam run", str(error))
     command = document.get("command") if isinstance(document, dict) else None

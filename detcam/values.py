@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from detcam.config import COMMANDS, keys_of
 from detcam.errors import UsageError, nearest
+from detcam.io.documents import read_yaml
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 _MANY = {int: "whole numbers", float: "numbers", str: "texts"}
@@ -47,24 +46,6 @@ def check_value(key: str, hint: Any, value: Any) -> None:
         raise UsageError(f"{key} must be {type_in_words(hint)}, got {'null' if value is None else repr(value)}")
 
 
-def read_document(path: str) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        UsageError: it cannot be read, or is no YAML.
-    """
-    if Path(path).is_dir():
-        raise UsageError(f"{path}: a folder, not a file")
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file") from error
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-
-
 def read_options(path: str, command: str) -> dict[str, Any]:
     """The options of a command that a YAML file holds, by their keys; ``source: photos/`` is a list of one.
 
@@ -72,7 +53,7 @@ def read_options(path: str, command: str) -> dict[str, Any]:
         UsageError: the file cannot be read or holds no options, an unknown one, a value of another type, or another
             command.
     """
-    document = read_document(path)
+    document = read_yaml(path, pipes=True)
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no options")
     config = COMMANDS[command]

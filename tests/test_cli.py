@@ -284,7 +284,7 @@ def test_a_file_says_what_it_is_for(images, tmp_path, capsys):
         ("command: explain\nclass_name: x", "no option 'class_name'; did you mean 'class'?"),
         ("command: explain\nseed: 99999999999999999999", "seed must be a whole number from 0 to 4294967295, got 99"),
         ("command: explain\nclasses: {a: 1}", "classes must be text or a list of texts and whole numbers or null"),
-        ("[", "cannot be read"),
+        ("[", "broken YAML"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
@@ -300,8 +300,8 @@ def test_a_file_that_is_wrong_is_told_so(tmp_path, capsys, text, message):
     [
         (b"command: review", "detcam explain: the file says `command: review`; detcam run takes what it says"),
         (b"command: [1]", "detcam explain: command must be text, got [1]"),
-        (b"conf: \xff", "detcam explain: {file}: cannot be read: 'utf-8' codec can't decode"),
-        (b"conf: [", "detcam explain: {file}: cannot be read: while parsing"),
+        (b"conf: \xff", "detcam explain: {file}: not UTF-8 text: byte 6 is 0xff"),
+        (b"conf: [", "detcam explain: {file}: broken YAML: while parsing"),
         (b"", "detcam explain: {file} holds no options"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from detcam.data.classes import match_classes
 from detcam.data.fields import shortened
 from detcam.errors import InputError, UsageError
+from detcam.io.documents import read_json, read_yaml
 from detcam.io.images import read_image
 
 Polygons: TypeAlias = tuple[NDArray[np.float64], ...]  # each (n, 2)
@@ -303,20 +302,6 @@ def image_size(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def read_text(path: Path) -> str:
-    """A text file, with or without a byte-order mark.
-
-    Raises:
-        InputError: not UTF-8, or it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from error
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from error
-
-
 def read_document(path: Path) -> dict[str, Any]:
     """The mapping that a JSON or YAML file holds.
 
@@ -326,14 +311,7 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, is broken, or holds something other than a mapping.
     """
-    try:
-        document = json.loads(read_text(path)) if path.suffix.lower() == ".json" else yaml.safe_load(read_text(path))
-    except InputError as error:
-        raise UsageError(f"{path}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
+    document = read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
     if not isinstance(document, dict):
         raise UsageError(f"{path}: expected a mapping of names to values, got a {type(document).__name__}")
     return document

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
+
+from detcam.io.documents import read_json
 
 
 class ImageFolders:
@@ -128,7 +129,7 @@ def datasets_folder() -> Path | None:
     else:
         base = Path(os.environ.get("XDG_CONFIG_HOME", home / ".config"))
     try:
-        settings = json.loads((base / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))
+        settings = read_json(base / "Ultralytics" / "settings.json")
         return Path(settings["datasets_dir"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

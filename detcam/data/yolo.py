@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from detcam.data.fields import is_number, read_whole, shortened
-from detcam.data.labels import LabelledSet, Problem, Reader, read_document, read_text
+from detcam.data.labels import LabelledSet, Problem, Reader, read_document
 from detcam.data.places import first_place, roots_of
 from detcam.data.yolo_lines import guess_keypoints, label_lines, read_labels
 from detcam.errors import InputError, UsageError
+from detcam.io.documents import read_text
 from detcam.io.sources import find_images
 
 SPLITS = ("train", "val", "test", "minival")

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.data.fields import shortened
-from detcam.data.labels import Label, Problem, Reader, read_text
+from detcam.data.labels import Label, Problem, Reader
 from detcam.errors import InputError
+from detcam.io.documents import read_text
 
 COORDINATE_TOLERANCE = 0.01
 """How far a box's centre may lie outside [0, 1] and its sides may exceed 1, as in Ultralytics: shares of the image."""
