@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from detcam.adapters import load
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.yolov5 import YoloV5Detector, is_original, unwrap
 from detcam.adapters.yolov5_weights import read_original_checkpoint
@@ -279,6 +280,17 @@ def test_gradients_are_those_of_a_plain_backward(weights, folder):
                 assert (gradient - plain).abs().max() <= 1e-5 * plain.abs().max(), name
                 compared += bool(plain.any())
     assert compared >= 2 * (1 + 2 + 3 + 9)
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(("weights", "folder"), REAL)
+def test_a_photograph_is_explained_by_the_default_method(weights, folder):
+    detector = load(real(f"weights/{weights}"), imgsz=320)
+    assert detector.for_scoring is not detector
+    image = sorted(real(folder).glob("*.jpg"))[0]
+    explained = Explainer(detector, budget=1, conf=0.1, max_det=1)(image)[0][0]
+    assert explained.method == "effect"
+    assert explained.receipt is not None
 
 
 @pytest.mark.parametrize(("weights", "folder"), REAL)

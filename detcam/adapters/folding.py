@@ -25,4 +25,7 @@ def fold_normalisation(model: nn.Module) -> Any:
         if plain and isinstance(block.bn, nn.BatchNorm2d):
             block.conv = fuse_conv_and_bn(block.conv, block.bn)
             block.bn = nn.Identity()
-    return private.to(memory_format=torch.channels_last)
+    for weight in private.parameters():  # and nothing else: a model may hold tensors that are no images
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return private
