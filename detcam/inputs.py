@@ -52,14 +52,15 @@ def check_data(data: str | Path, images_dir: str | Path | None = None) -> None:
     known = "a COCO instances .json, an Ultralytics data.yaml, or a folder or glob of images"
     if formats := brought_names("detcam.data_formats"):
         known += f", or what a registered format takes ({', '.join(formats)})"
-    if not path.exists() and not glob.has_magic(str(path)):
+    if not _is_there(path) and not glob.has_magic(str(path)):
         raise UsageError(f"{path}: no such file or folder; expected {known}")
-    kind = path.suffix.lower() if path.is_file() else ""
-    if path.is_file() and kind not in DATA_SUFFIXES:
+    is_folder = _is_there(path) and path.is_dir()
+    kind = path.suffix.lower() if _is_there(path) and not is_folder else ""
+    if kind not in DATA_SUFFIXES and _is_there(path) and not is_folder:
         raise UsageError(f"{path}: not a labelled set; expected {known}")
     if images_dir is not None and kind != ".json":
         raise UsageError(f"images_dir={str(images_dir)!r} goes with a COCO .json, and {path} is none")
-    if images_dir is not None and not Path(images_dir).is_dir():
+    if images_dir is not None and not (_is_there(Path(images_dir)) and Path(images_dir).is_dir()):
         raise UsageError(f"images_dir={str(images_dir)!r}: no such folder")
 
 

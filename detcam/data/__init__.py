@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from detcam.data.labels import Problem, Reader
 from detcam.data.labels import Truth as Truth
 from detcam.data.labels import check_classes as check_classes
 from detcam.data.labels import image_size as image_size
+from detcam.data.places import is_root
 from detcam.data.yolo import read_yolo
 from detcam.errors import UsageError
 from detcam.inputs import check_data
-from detcam.io.sources import find_images
+from detcam.io.sources import find_images, mode_of
 
 
 def read_data(
@@ -50,13 +52,16 @@ def read_data(
         return registered
     path = Path(path)
     check_data(path, images_dir)
-    suffix = path.suffix.lower() if path.is_file() else ""
+    mode = mode_of(path)
+    suffix = path.suffix.lower() if mode and not stat.S_ISDIR(mode) else ""
     if suffix == ".json":
         return read_coco(path, names, rename, images_dir)
     if suffix:
         return read_yolo(path, split, names, rename)
     if rename:
         raise UsageError(f"rename={dict(rename)!r}: {path} holds images without labels, so it has no classes to rename")
+    if is_root(path):
+        raise UsageError(f"{path}: the root of the file system; name the folder of the images")
     images, missing = find_images([str(path)])
     problems = [Problem(Path(item.source), item.reason) for item in missing]
     return _without_labels(images, names, problems, str(path))

@@ -10,10 +10,23 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from detcam.data.fields import identity, is_number, read_flag, read_number, read_whole, shortened
-from detcam.data.labels import Label, LabelledSet, Polygons, Problem, Reader, decoded, read_document, uncompressed
+from detcam.data.fields import identity, is_number, read_flag, read_name, read_number, read_whole, shortened
+from detcam.data.labels import (
+    FARTHEST,
+    LARGEST_CLASS,
+    Label,
+    LabelledSet,
+    Problem,
+    Reader,
+    as_box,
+    read_document,
+)
+from detcam.data.outlines import Polygons, check_outline, check_runs, decoded
 from detcam.data.places import ImageFolders
 from detcam.errors import UsageError
+
+LONGEST_ID = 100
+"""Characters of an annotation's id; a longer one is named by its place in the list."""
 
 
 def read_coco(
@@ -36,9 +49,11 @@ def read_coco(
     document.setdefault("annotations", [])
     for key in ("images", "annotations", "categories"):
         value = document.get(key)
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        if not isinstance(value, list):
             raise UsageError(f"{path}: not COCO instances: {key!r} must be a list of objects, got {shortened(value)}")
-    reader = Reader(_categories(path, document["categories"]), names, rename)
+    own, faults = _categories(path, document["categories"])
+    reader = Reader(own, names, rename)
+    reader.problems += [Problem(path, fault) for fault in faults]
     folders = _image_folders(path, images_dir)
     for image, said, marks in _images_with_files(path, document, folders, reader):
         size = reader.size(image)
@@ -52,16 +67,30 @@ def read_coco(
     return reader.finish(path, labelled, f"; looked in {', '.join(map(str, folders))}, images_dir names another folder")
 
 
-def _categories(path: Path, entries: Sequence[dict[str, Any]]) -> dict[int, str]:
-    """The set's classes by their id."""
+def _categories(path: Path, entries: Sequence[Any]) -> tuple[dict[int, str], list[str]]:
+    """The set's classes by their id, and what is wrong with the others."""
     own: dict[int, str] = {}
-    for category in entries:
-        class_id, name = identity(category.get("id")), category.get("name")
-        if not isinstance(class_id, int) or name is None:
-            raise UsageError(f"{path}: a category must have a whole number as id and a name, got {shortened(category)}")
-        if own.setdefault(class_id, str(name)) != str(name):
-            raise UsageError(f"{path}: two categories have the id {class_id}: {own[class_id]!r} and {str(name)!r}")
-    return own
+    faults = []
+    for position, category in enumerate(entries):
+        try:
+            class_id, name = _category(category)
+        except ValueError as error:
+            faults.append(f"category {position}: {error}; its annotations are left out")
+            continue
+        if own.setdefault(class_id, name) != name:
+            both = f"{shortened(own[class_id])} and {shortened(name)}"
+            raise UsageError(f"{path}: two categories have the id {class_id}: {both}")
+    return own, faults
+
+
+def _category(entry: Any) -> tuple[int, str]:
+    """A category's id and name."""
+    class_id = identity(entry.get("id")) if isinstance(entry, dict) else None
+    if not isinstance(class_id, int) or entry.get("name") is None:
+        raise ValueError(f"a category must have a whole number as id and a name, got {shortened(entry)}")
+    if abs(class_id) > LARGEST_CLASS:
+        raise ValueError(f"a category's id must lie within {LARGEST_CLASS}, got {shortened(class_id)}")
+    return class_id, read_name(entry["name"])
 
 
 def _image_folders(path: Path, images_dir: str | Path | None) -> list[Path]:
@@ -92,39 +121,42 @@ def _images_with_files(
             height, width = (read_whole(entry.get(side), side) for side in ("height", "width"))
             image, by_name = finder.find(name)
         except ValueError as error:
-            reader.lose(path, f"image {entry['id']!r}, {name!r}: {error}", len(marks))
+            reader.lose(path, f"image {shortened(entry['id'])}, {shortened(name)}: {error}", len(marks))
             continue
         placed.append((name, image, (height, width), marks))
         moved += [(name, image)] if by_name else []
     if moved:
         name, image = moved[0]
-        reader.notes.append(f"images found by their base name: {len(moved)}, such as {image} for {name!r}")
+        reader.notes.append(f"images found by their base name: {len(moved)}, such as {image} for {shortened(name)}")
     claims = Counter(image for _, image, _, _ in placed)
     for name, image, said, marks in placed:
         if claims[image] == 1:
             yield image, said, marks
         else:
-            reader.lose(path, f"image {name!r}: {claims[image]} images would be {image}; left out", len(marks))
+            reader.lose(path, f"image {shortened(name)}: {claims[image]} images would be {image}; left out", len(marks))
 
 
 def _by_image(path: Path, document: Mapping[str, Any], reader: Reader) -> list[tuple[dict[str, Any], _Annotations]]:
     """The images of a COCO JSON, each with its annotations and their ids, which are made unique."""
     images: dict[int | str, tuple[dict[str, Any], _Annotations]] = {}
     for position, entry in enumerate(document["images"]):
-        key = identity(entry.get("id"))
+        key = identity(entry.get("id")) if isinstance(entry, dict) else None
         if key is None or not isinstance(entry.get("file_name"), str):
             reader.problems.append(
                 Problem(path, f"image {position} needs an id and a file_name, got {shortened(entry)}")
             )
         elif key in images:
-            reason = f"image {position} has the id {key!r} of another image: {shortened(entry)}"
+            reason = f"image {position} has the id {shortened(key)} of another image: {shortened(entry)}"
             reader.problems.append(Problem(path, reason))
         else:
             images[key] = (entry, [])
     names: set[str] = set()
     for position, annotation in enumerate(document["annotations"]):
+        if not isinstance(annotation, dict):
+            reader.lose(path, f"annotation #{position} must be an object, got {shortened(annotation)}")
+            continue
         own = identity(annotation.get("id"))
-        name = f"#{position}" if own is None else str(own)
+        name = f"#{position}" if own is None or len(str(own)) > LONGEST_ID else str(own)
         name = f"{name}#{position}" if name in names else name
         names.add(name)
         key = identity(annotation.get("image_id"))
@@ -181,12 +213,12 @@ def _coco_label(
         reader.tally["labels without a bbox, whose box is that of their segmentation"] += 1
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise ValueError(f"bbox must be four numbers x, y, width, height in pixels, got {shortened(box)}")
-    x, y, width, height = box
+    x, y, width, height = map(float, box)
     if width <= 0 or height <= 0:
-        raise ValueError(f"bbox has a negative size or none: {width} x {height} (width x height)")
+        raise ValueError(f"bbox has a negative size or none: {box[2]} x {box[3]} (width x height)")
     if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
         raise ValueError(f"bbox {box} lies outside its image, {size[0]} x {size[1]} (height x width)")
-    return Label(name, class_id, (x, y, x + width, y + height), outline, crowd, keypoints), faults
+    return Label(name, class_id, as_box([x, y, x + width, y + height]), outline, crowd, keypoints), faults
 
 
 def _bounds(outline: Polygons | Mapping[str, Any]) -> tuple[float, float, float, float]:
@@ -201,13 +233,25 @@ def _bounds(outline: Polygons | Mapping[str, Any]) -> tuple[float, float, float,
     return x1, y1, x2, y2
 
 
+def _as_numbers(value: object) -> NDArray[np.float64] | None:
+    """A list of finite numbers as an array; None for all else. Faster than to ask of each by itself."""
+    if not isinstance(value, list) or not set(map(type, value)) <= {int, float}:
+        return None
+    try:
+        numbers = np.array(value, np.float64)
+    except OverflowError:  # 401 digits
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
 def _coco_keypoints(value: object) -> NDArray[np.float32] | None:
     """An object's keypoints (n, 3), checked; None where not one of them is labelled, as in most crowds."""
     if not value:
         return None
-    if not isinstance(value, list) or len(value) % 3 or not all(map(is_number, value)):
+    numbers = _as_numbers(value)
+    if numbers is None or len(numbers) % 3 or (np.abs(numbers) > FARTHEST).any():
         raise ValueError(f"keypoints must be x1, y1, visibility1, x2, ..., got {shortened(value)}")
-    keypoints = np.array(value, np.float32).reshape(-1, 3)
+    keypoints = numbers.astype(np.float32).reshape(-1, 3)
     if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
         raise ValueError(f"a keypoint's visibility must be 0, 1 or 2, got {shortened(value)}")
     return keypoints if keypoints[:, 2].any() else None
@@ -219,27 +263,20 @@ def _coco_outline(value: object, size: tuple[int, int]) -> Polygons | Mapping[st
     if not value:
         return None
     if isinstance(value, list):
+        polygons = []
         for polygon in value:
-            if (
-                not isinstance(polygon, list)
-                or len(polygon) < 6
-                or len(polygon) % 2
-                or not all(map(is_number, polygon))
-            ):
+            numbers = _as_numbers(polygon)
+            if numbers is None or len(numbers) < 6 or len(numbers) % 2:
                 raise ValueError(f"a polygon must be x1, y1, x2, y2, x3, y3, ..., got {shortened(polygon)}")
-        polygons = tuple(np.array(polygon, np.float64).reshape(-1, 2) for polygon in value)
-        far = max(float(np.abs(polygon / (width, height) - 0.5).max()) for polygon in polygons)
-        if far > 1.5:
-            raise ValueError(f"a polygon reaches more than an image's size beyond its image: {shortened(value)}")
-        return polygons
+            polygons.append(numbers.reshape(-1, 2))
+        check_outline(tuple(polygons), size)
+        return tuple(polygons)
     if not isinstance(value, dict) or not {"size", "counts"} <= value.keys():
         raise ValueError(f"a segmentation must be polygons or run lengths (size, counts), got {shortened(value)}")
     if value["size"] != [height, width]:
         raise ValueError(f"run lengths of size {shortened(value['size'])} in an image of [{height}, {width}]")
     counts = value["counts"]
-    runs = uncompressed(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
+    if not isinstance(counts, str | list):
         raise ValueError(f"run lengths must be whole numbers from 0 on, got {shortened(counts)}")
-    if sum(runs) != height * width:
-        raise ValueError(f"run lengths must add up to the image's {height * width} pixels, not {sum(runs)}")
+    check_runs(size, counts)
     return {"size": [height, width], "counts": counts}

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import islice
+from typing import Any
 
-_WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]*))(?:\.0*)?\s*")
+_WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,400}))(?:\.0*)?\s*")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SHOWN = 80
+LONGEST_NAME = 1000
+"""Characters of a class's name."""
 _FLAGS = {"true": 1, "false": 0}
 
 
 def shortened(value: object) -> str:
-    """The ``repr`` of ``value``, cut to 80 characters, for messages."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    """The ``repr`` of ``value``, cut to 80 characters, for messages; no more of it is written than that takes."""
+    text = repr(_start_of(value))
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _start_of(value: Any) -> Any:
+    """So much of a value that its ``repr`` begins as the whole value's does for 80 characters."""
+    if isinstance(value, str):
+        return value[:_SHOWN]
+    if isinstance(value, list | tuple):
+        return type(value)(map(_start_of, value[:_SHOWN])) if type(value) in (list, tuple) else value
+    if isinstance(value, dict):
+        return {_start_of(key): _start_of(one) for key, one in islice(value.items(), _SHOWN)}
+    return value
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is a finite ``int`` or ``float``; ``True`` and ``False`` are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether ``value`` is a number that a ``float`` can be, and finite; ``True`` and ``False`` are not."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # 401 digits
+        return False
 
 
 def identity(value: object) -> int | str | None:
@@ -31,9 +53,31 @@ def identity(value: object) -> int | str | None:
     if isinstance(value, str):
         whole = _WHOLE.fullmatch(value)
         return int(whole[1]) if whole else value
-    if isinstance(value, int | float) and is_number(value) and value == int(value):
+    if isinstance(value, float) and is_number(value) and value == int(value):
         return int(value)
-    return None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_name(value: object) -> str:
+    """A class's name: text, or a number or truth value, which YAML makes of some names.
+
+    Args:
+        value: of the field.
+
+    Raises:
+        ValueError: something else; longer than :data:`LONGEST_NAME`; or with characters that are none, such as line
+            ends and a terminal's commands.
+    """
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"a class's name must be text, got {shortened(value)}")
+    if isinstance(value, str) and len(value) > LONGEST_NAME:
+        raise ValueError(
+            f"a class's name has at most {LONGEST_NAME:,} characters, got {len(value):,}: {shortened(value)}"
+        )
+    name = str(value)
+    if _CONTROL.search(name):
+        raise ValueError(f"a class's name has characters that cannot be written: {shortened(name)}")
+    return name
 
 
 def read_flag(value: object, name: str) -> bool:

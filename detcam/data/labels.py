@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,17 @@ from PIL import Image
 
 from detcam.data.classes import match_classes
 from detcam.data.fields import shortened
-from detcam.errors import InputError, UsageError
+from detcam.data.outlines import Polygons, check_outline, decoded
+from detcam.errors import InputError, UsageError, one_line
 from detcam.io.documents import read_json, read_yaml
 from detcam.io.images import read_image
+from detcam.io.sources import mode_of
 
-Polygons: TypeAlias = tuple[NDArray[np.float64], ...]  # each (n, 2)
 _ORIENTATION = 0x0112
+LARGEST_CLASS = 2**31
+"""Of a set's own numbers of classes."""
+FARTHEST = 2**24
+"""Pixels from an image's corner to which a box may reach: beyond, single pixels are lost in float32."""
 
 
 class Problem(NamedTuple):
@@ -83,7 +89,7 @@ class Truth:
             width: of the image, pixels.
 
         Raises:
-            UsageError: the labels are run lengths of an image of another size.
+            UsageError: the labels are run lengths or an outline of an image of another size.
         """
         if self.outline is None:
             return None
@@ -95,9 +101,16 @@ class Truth:
         else:
             from pycocotools import mask as coco  # only outlines need it
 
+            try:
+                check_outline(self.outline, (height, width))
+            except ValueError as error:
+                raise UsageError(f"the mask of {self.id}: {error}") from error
             flat = [polygon.ravel().tolist() for polygon in self.outline]
             counts = coco.merge(coco.frPyObjects(flat, height, width))["counts"].decode("ascii")
-        return decoded((height, width), counts)
+        try:
+            return decoded((height, width), counts)
+        except ValueError as error:
+            raise UsageError(f"the mask of {self.id}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +192,7 @@ class Label(NamedTuple):
 
     id: str
     class_id: int
-    xyxy: Sequence[float]
+    xyxy: NDArray[np.float32] | Sequence[float]
     outline: Polygons | Mapping[str, Any] | None
     crowd: bool = False
     keypoints: NDArray[np.float32] | None = None
@@ -229,6 +242,8 @@ class Reader:
     def size(self, image: Path) -> tuple[int, int] | None:
         """The image's (height, width) in pixels; None, and a noted problem, where the image cannot be read."""
         try:
+            if (mode := mode_of(image)) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise InputError("no regular file")
             return image_size(image)
         except InputError as error:
             self.problems.append(Problem(image, str(error).removeprefix(f"{image}: ")))
@@ -267,16 +282,16 @@ class Reader:
         if not self.images:
             first = f": {self.problems[0].path}: {self.problems[0].reason}" if self.problems else ""
             raise UsageError(f"{path}: no image that can be read{first}{hint}")
-        notes = (*self.notes, *(f"{text}: {count}" for text, count in self.tally.items()))
+        notes = map(one_line, (*self.notes, *(f"{text}: {count}" for text, count in self.tally.items())))
         return LabelledSet(
             tuple(self.images),
             self.names,
-            tuple(self.problems),
+            tuple(Problem(problem.path, one_line(problem.reason)) for problem in self.problems),
             labelled,
             self.unmapped,
             self.keypoint_sigmas,
             self.lost,
-            notes,
+            tuple(notes),
         )
 
 
@@ -317,42 +332,19 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def decoded(size: Sequence[int], counts: str | Sequence[int]) -> NDArray[np.bool_]:
-    """The pixels of run lengths, bool (height, width).
-
-    Not by pycocotools, which warns of NumPy 2 and hands out unset memory where run lengths fall short.
+def as_box(xyxy: Sequence[float]) -> NDArray[np.float32]:
+    """A box as it is kept, float32 (4,).
 
     Args:
-        size: (height, width), pixels.
-        counts: run lengths, as numbers or as COCO's compressed string.
-    """
-    height, width = size
-    runs = uncompressed(counts) if isinstance(counts, str) else counts
-    flags = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return np.asarray(flags.reshape(width, height).T, bool)
-
-
-def uncompressed(text: str) -> list[int]:
-    """The run lengths in COCO's compressed string: five bits a character; from the third length on, differences.
-
-    Args:
-        text: the ``counts`` of an annotation.
+        xyxy: x1, y1, x2, y2 in pixels.
 
     Raises:
-        ValueError: a character that the format does not have, or a string that breaks off.
+        ValueError: a corner farther than :data:`FARTHEST`, or nothing is left of its size.
     """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            raise ValueError(f"compressed run lengths with the character {character!r}: {shortened(text)}")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            value -= (code & 16 > 0) << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise ValueError(f"compressed run lengths that break off: {shortened(text)}")
-    return runs
+    corners = np.array(xyxy, np.float64)
+    if not (np.abs(corners) <= FARTHEST).all():
+        raise ValueError(f"its box reaches farther than {FARTHEST:,} pixels: {shortened(corners.tolist())}")
+    box = corners.astype(np.float32)
+    if not (box[2:] > box[:2]).all():
+        raise ValueError(f"its box has no size: {shortened(corners.tolist())}")
+    return box

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 
 from detcam.io.documents import read_json
+from detcam.io.sources import mode_of
 
 
 class ImageFolders:
@@ -37,10 +39,11 @@ class ImageFolders:
         """
         parts = PureWindowsPath(name).parts  # which splits at either slash
         exact = [folder / spelled for spelled in (name, "/".join(parts)) for folder in self.folders]
-        found = next((place for place in exact if place.is_file()), None)
+        found = next((place for place in exact if stat.S_ISREG(mode_of(place))), None)
         if found is not None or len(parts) < 2:
             return found or exact[0], False
-        alike = self._by_name.get(parts[-1], [])
+        files = {os.path.realpath(place): place for place in reversed(self._by_name.get(parts[-1], []))}
+        alike = list(reversed(files.values()))
         agreed = [_shared_end(place.parts, parts) for place in alike]
         likely = [place for place, shared in zip(alike, agreed, strict=True) if shared == max(agreed)]
         if len(likely) > 1:
@@ -50,15 +53,24 @@ class ImageFolders:
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
-        """Every file below the folders by its base name; each once."""
-        files: dict[str, dict[Path, Path]] = defaultdict(dict)
+        """Every file below the folders by its base name."""
+        files: dict[str, list[Path]] = defaultdict(list)
         for folder in self.folders:
-            for root, folders, names in os.walk(folder):
+            for root, folders, names in os.walk(folder if not is_root(folder) else ""):
                 folders.sort()
                 for name in names:
-                    place = Path(root, name)
-                    files[name].setdefault(place.resolve(), place)
-        return {name: list(places.values()) for name, places in files.items()}
+                    files[name].append(Path(root, name))
+        return dict(files)
+
+
+def is_root(folder: Path) -> bool:
+    """Whether a folder is that of the whole file system, which is no set of images.
+
+    Args:
+        folder: which may be written as many ``..``.
+    """
+    place = os.path.realpath(folder)
+    return place == os.path.dirname(place)  # noqa: PTH120  (of text, as `realpath` gives it)
 
 
 def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
@@ -89,7 +101,8 @@ def roots_of(file: Path, root: str, entries: Sequence[str]) -> tuple[list[Path],
     places = {"beside the file": file.parent / root, "in the working folder": Path(root)}
     if (datasets := datasets_folder()) is not None:
         places["in Ultralytics' datasets folder"] = datasets / root
-    folders = {place.resolve(): place for place in reversed([*places.values(), file.parent]) if place.is_dir()}
+    existing = [place for place in reversed([*places.values(), file.parent]) if stat.S_ISDIR(mode_of(place))]
+    folders = {place.resolve(): place for place in existing}
     bases = list(reversed(folders.values()))
     inside = [entry for entry in entries if not Path(entry).is_absolute()]
     holding: dict[Path, str] = {}
@@ -114,7 +127,7 @@ def first_place(name: str, folders: Sequence[Path]) -> Path | None:
         folders: where to look.
     """
     places = (folder / inside for folder in folders for inside in (name, name.removeprefix("../")))
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if mode_of(place)), None)
 
 
 def datasets_folder() -> Path | None:
@@ -131,5 +144,5 @@ def datasets_folder() -> Path | None:
     try:
         settings = read_json(base / "Ultralytics" / "settings.json")
         return Path(settings["datasets_dir"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RuntimeError):  # of a home folder that cannot be told, the last
         return None

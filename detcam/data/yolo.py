@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detcam.data.fields import is_number, read_whole, shortened
-from detcam.data.labels import LabelledSet, Problem, Reader, read_document
-from detcam.data.places import first_place, roots_of
+from detcam.data.fields import identity, is_number, read_name, read_whole, shortened
+from detcam.data.labels import LARGEST_CLASS, LabelledSet, Problem, Reader, read_document
+from detcam.data.places import first_place, is_root, roots_of
 from detcam.data.yolo_lines import guess_keypoints, label_lines, read_labels
 from detcam.errors import InputError, UsageError
 from detcam.io.documents import read_text
-from detcam.io.sources import find_images
+from detcam.io.sources import find_images, mode_of
 
+MOST_CLASSES = 100_000
+MOST_KEYPOINTS = 10_000
 SPLITS = ("train", "val", "test", "minival")
 
 
@@ -39,17 +43,19 @@ def read_yolo(path: Path, split: str, names: Mapping[int, str] | None, rename: M
     entries = document[split] if isinstance(document[split], list) else [document[split]]
     root = document.get("path") or "."
     if not all(isinstance(entry, str) for entry in [root, *entries]):
-        raise UsageError(f"{path}: 'path' and {split!r} must name folders or .txt lists, got {root!r}, {entries!r}")
+        given = f"{shortened(root)}, {shortened(entries)}"
+        raise UsageError(f"{path}: 'path' and {split!r} must name folders or .txt lists, got {given}")
     shape = _keypoint_shape(path, document.get("kpt_shape"))
-    own, note = _yolo_names(path, document, None if rename else names)
+    own, note, faults = _yolo_names(path, document, None if rename else names)
     reader = Reader(own, names, rename)
+    reader.problems += [Problem(path, fault) for fault in faults]
     reader.keypoint_sigmas = _yolo_sigmas(path, shape, document.get("kpt_oks_sigmas"))
     bases, where = roots_of(path, root, entries)
     reader.notes += filter(None, (note, where))
     images: dict[Path, None] = {}
-    for entry in entries:
+    for entry in dict.fromkeys(entries):
         images.update(dict.fromkeys(_yolo_images(entry, bases, reader.problems)))
-    labels = {image: label for image in images if (label := _label_file(image)).is_file()}
+    labels = {image: label for image in images if os.path.lexists(label := _label_file(image))}
     if shape is None and (guess := guess_keypoints(labels.values())) is not None:
         points, values = guess
         raise UsageError(
@@ -78,10 +84,10 @@ def _keypoint_shape(path: Path, given: object) -> tuple[int, int] | None:
         points, values = (read_whole(value, "kpt_shape") or 0 for value in given) if isinstance(given, list) else (0, 0)
     except ValueError:  # not numbers, or not two
         points = values = 0
-    if points < 1 or values not in (2, 3):
+    if not 1 <= points <= MOST_KEYPOINTS or values not in (2, 3):
         raise UsageError(
             f"{path}: 'kpt_shape' must be [points, values of each], got {shortened(given)}; "
-            "the values of each are 2 (x, y) or 3 (x, y, visible)"
+            f"at most {MOST_KEYPOINTS:,} points, and the values of each are 2 (x, y) or 3 (x, y, visible)"
         )
     return points, values
 
@@ -97,30 +103,50 @@ def _yolo_sigmas(path: Path, shape: tuple[int, int] | None, sigmas: object) -> t
     return tuple(map(float, sigmas))
 
 
-def _yolo_names(path: Path, document: Mapping[str, Any], model: Mapping[int, str] | None) -> tuple[dict[int, str], str]:
-    """The set's classes, and what to tell of them; without names they are the model's, as they are for ``yolo val``."""
+def _yolo_names(
+    path: Path, document: Mapping[str, Any], model: Mapping[int, str] | None
+) -> tuple[dict[int, str], str, list[str]]:
+    """The set's classes, what to tell of them, and what is wrong with others.
+
+    Without names they are the model's, as they are for ``yolo val``.
+    """
     names = document.get("names")
     try:
         number = read_whole(document.get("nc"), "nc")
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
+    if number is not None and number > MOST_CLASSES:
+        raise UsageError(f"{path}: nc must be a number of classes, at most {MOST_CLASSES:,}, got {shortened(number)}")
     if names is None and number is not None and number > 0:
         if model is not None and set(model) == set(range(number)):
-            return dict(model), f"nc: {number} without names: its classes are taken for the model's, by index"
+            return dict(model), f"nc: {number} without names: its classes are taken for the model's, by index", []
         note = f"nc: {number} without names, and the model has {len(model)} classes" if model is not None else ""
-        return {class_id: f"class_{class_id}" for class_id in range(number)}, note
-    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
-    try:
-        own = {int(class_id): str(name) for class_id, name in pairs}
-    except (TypeError, ValueError):
-        own = {}
-    if not own:
+        return {class_id: f"class_{class_id}" for class_id in range(number)}, note, []
+    pairs = [*(names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ())]
+    own: dict[int, str] = {}
+    faults = []
+    for key, name in pairs[: MOST_CLASSES + 1]:
+        try:
+            own |= _class(key, name, own)
+        except ValueError as error:
+            faults.append(f"names: {error}; labels of it are left out")
+    if not own or len(pairs) > MOST_CLASSES:
         raise UsageError(
             f"{path}: 'names' must be a list of class names, or map indices to them, got {shortened(names)}"
         )
-    if number is not None and number != len(own):
-        raise UsageError(f"{path}: 'names' has {len(own)} classes and nc is {number}; Ultralytics refuses that too")
-    return own, ""
+    if number is not None and number != len(pairs):
+        raise UsageError(f"{path}: 'names' has {len(pairs)} classes and nc is {number}; Ultralytics refuses that too")
+    return own, "", faults
+
+
+def _class(key: object, name: object, known: Mapping[int, str]) -> dict[int, str]:
+    """One class by its index."""
+    class_id = identity(key)
+    if not isinstance(class_id, int) or not 0 <= class_id < LARGEST_CLASS:
+        raise ValueError(f"a class's index must be a whole number from 0 on, got {shortened(key)}")
+    if class_id in known:
+        raise ValueError(f"two classes have the index {class_id}")
+    return {class_id: read_name(name)}
 
 
 def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> list[Path]:
@@ -129,14 +155,20 @@ def _yolo_images(entry: str, bases: Sequence[Path], problems: list[Problem]) -> 
     if listing is None:
         problems.append(Problem(bases[0] / entry, "no such file or folder"))
         return []
+    if is_root(listing):
+        problems.append(Problem(listing, "the root of the file system; name the folder of the images"))
+        return []
+    if not (stat.S_ISREG(mode := mode_of(listing)) or stat.S_ISDIR(mode)):
+        problems.append(Problem(listing, "no regular file"))
+        return []
     listing = listing.resolve()  # as Ultralytics does, so that labels lie beside the folder a link leads to
     if listing.suffix.lower() == ".txt" and listing.is_file():
         images = []
+        lines: Iterable[str] = ()
         try:
-            lines = [line.strip() for line in read_text(listing).splitlines()]
+            lines = map(str.strip, read_text(listing).splitlines())
         except InputError as error:
             problems.append(Problem(listing, str(error)))
-            lines = []
         for number, line in enumerate(lines, 1):
             image = first_place(line, [listing.parent, *bases]) if line else None
             if image is not None:

@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.data.fields import shortened
-from detcam.data.labels import Label, Problem, Reader
+from detcam.data.labels import FARTHEST, Label, Problem, Reader, as_box
+from detcam.data.outlines import check_outline
 from detcam.errors import InputError
 from detcam.io.documents import read_text
 
 COORDINATE_TOLERANCE = 0.01
 """How far a box's centre may lie outside [0, 1] and its sides may exceed 1, as in Ultralytics: shares of the image."""
+LARGEST_FILE = 2**24
+"""Bytes of an image's label file."""
+MOST_LABELS = 100_000
+"""Lines of an image's label file."""
+_TANGLED_AT_MOST = 1000  # points of an outline: keypoints are fewer
 KEYPOINT_MARGIN = 0.1
 """How far outside its box a keypoint may lie to be taken for one, as a share of the box's sides."""
 
@@ -23,7 +29,7 @@ KEYPOINT_MARGIN = 0.1
 def label_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbers, from 1 on, and values of the lines of a label file that are not empty; none of one that is no text."""
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path, LARGEST_FILE).splitlines()
     except InputError:
         return
     for number, line in enumerate(lines, 1):
@@ -77,7 +83,9 @@ def _may_be_keypoints(values: NDArray[np.float64], each: int) -> bool:
 
 
 def _crosses_itself(polygon: NDArray[np.float64]) -> bool:
-    """Whether two sides of a polygon cross."""
+    """Whether two sides of a polygon cross; of one with very many, nobody asks."""
+    if len(polygon) > _TANGLED_AT_MOST:
+        return False
     start, end = polygon, np.roll(polygon, -1, 0)
 
     def side(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,12 +109,16 @@ def read_labels(
         reader: has the set's classes, and is told of what cannot be used.
     """
     try:
-        read_text(path)
+        read_text(path, LARGEST_FILE)
     except InputError as error:
         reader.lose(path, str(error))
         return
     first_lines: dict[tuple[str, ...], int] = {}
-    for number, values in label_lines(path):
+    for counted, (number, values) in enumerate(label_lines(path), 1):
+        if counted > MOST_LABELS:
+            more = sum(1 for _ in label_lines(path)) - MOST_LABELS
+            reader.lose(path, f"line {number}: more than {MOST_LABELS:,} labels; the last {more:,} are left out", more)
+            return
         first = first_lines.setdefault(tuple(values), number)
         if first != number:
             reader.problems.append(Problem(path, f"line {number}: repeats line {first}; counted once"))
@@ -137,7 +149,7 @@ def _label(
             "larger odd number (class, x and y of each point); for keypoints kpt_shape is missing"
         )
     if len(points) == 4 and min(points[2:]) <= 0:
-        raise ValueError(f"a negative size or none: {values[3]} x {values[4]} (width x height)")
+        raise ValueError(f"a negative size or none: {points[2]:g} x {points[3]:g} (width x height)")
     polygon = points.reshape(-1, 2) if len(points) > 4 else None
     _check_shares(points, polygon)
     if polygon is None:
@@ -150,25 +162,31 @@ def _label(
         reader.tally["labels with a coordinate outside [0, 1] by what Ultralytics lets pass, kept as written"] += 1
     scale = np.array([size[1], size[0]], np.float64)
     outline = None if polygon is None else (polygon * scale,)
-    xyxy = (*(low * scale).tolist(), *(high * scale).tolist())
+    if outline is not None:
+        check_outline(outline, size)
+    xyxy = as_box([*(low * scale).tolist(), *(high * scale).tolist()])
     return Label(name, class_id, xyxy, outline, keypoints=parts)
 
 
 def _numbers(values: Sequence[str], own: Mapping[int, str]) -> tuple[int, NDArray[np.float64]]:
     """A line's class, and what follows it."""
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError as error:
-        raise ValueError(f"not a number: {str(error).partition(': ')[2]}") from None
+    numbers = []
+    for value in values:
+        try:
+            numbers.append(float(value))
+        except ValueError:
+            raise ValueError(f"not a number: {shortened(value)}") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"not a finite number in {shortened(' '.join(values))}")
     if numbers[0] not in own:  # 1.0 == 1
-        raise ValueError(f"class {values[0]} is not among the set's {len(own)} classes, {min(own)} .. {max(own)}")
+        raise ValueError(f"class {values[0][:80]} is not among the set's {len(own)} classes, {min(own)} .. {max(own)}")
     return int(numbers[0]), np.array(numbers[1:])
 
 
 def _keypoints(parts: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
     """Keypoints in pixels with their visibility, (n, 3); without one those at negative coordinates are missing."""
+    if (np.abs(parts) > FARTHEST / max(size)).any():
+        raise ValueError(f"keypoints are shares of the image, got {shortened(parts.ravel().tolist())}")
     labelled = parts[:, 2] if parts.shape[1] > 2 else 2 * (parts >= 0).all(1)
     return np.column_stack([parts[:, :2] * (size[1], size[0]), labelled]).astype(np.float32)
 
