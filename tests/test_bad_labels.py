@@ -210,7 +210,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(folder):
         with pytest.raises(UsageError, match="no regular file"):
             read_data(folder / name)
     for name in ("/", "a" * 5000, "a\0b", str(folder / ("b" * 300 + ".json"))):
-        with pytest.raises(UsageError, match="no such file|the root"):
+        with pytest.raises(UsageError, match=r"no such file|the root"):
             read_data(name)
 
 
