@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from detcam.data import labels, read_data
+from detcam.data import outlines, read_data
 from detcam.errors import UsageError
 from support.data import real
 from support.labelled_sets import SIZE, coco, draw, only, pycocotools_masks, reasons
@@ -55,7 +55,7 @@ def test_coco_boxes_and_masks_are_those_of_pycocotools(tmp_path):
 def test_compressed_run_lengths_are_read_as_pycocotools_writes_them(pixels):
     mask = np.array(pixels[: len(pixels) // 4 * 4], np.uint8).reshape(4, -1)
     text = coco_mask.encode(np.asfortranarray(mask))["counts"].decode()
-    runs = labels.uncompressed(text)
+    runs = outlines.uncompressed(text)
     np.testing.assert_array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.T.ravel())
 
 
