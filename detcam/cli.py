@@ -24,7 +24,8 @@ from detcam.config import COMMANDS, keys_of
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
 from detcam.help_pages import command_page, overview
 from detcam.io.documents import read_yaml
-from detcam.options import check_seed
+from detcam.io.limits import at_most_pixels
+from detcam.options import MAX_PIXELS, check_seed
 from detcam.values import check_value, read_options, read_value
 from detcam.version import __version__
 
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             config = to_config(COMMANDS[command], parsed[command])
             check_inputs(config)
-            return _action(command)(config, stdout)
+            with at_most_pixels(getattr(config, "max_pixels", MAX_PIXELS)):
+                return _action(command)(config, stdout)
         except DetcamError as error:
             _say(f"detcam {command}: {error}")
             return 3 if isinstance(error, WeightsError) else 1 if isinstance(error, InputError) else 2

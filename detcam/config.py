@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from detcam.errors import UsageError
 from detcam.options import (
+    MAX_PIXELS,
     brought_names,
     check_contestants,
     check_counts,
@@ -142,6 +143,7 @@ class ExplainConfig(ModelConfig):
     )
     opacity: float = option(0.6, "of the hottest pixels, 0 to 1", "SHARE", advanced=True)
     every: int = option(1, "of a video, take every Nth frame", "N", advanced=True)
+    max_pixels: int = option(MAX_PIXELS, "larger images are refused", "COUNT", advanced=True)
     engine: str = option("local", "local, or ray: many processes or machines", "NAME", advanced=True)
     ray_address: str | None = option(None, "of a Ray cluster (default: one on this machine)", "ADDRESS", advanced=True)
     workers: int = option(2, "threads that decode images; with --engine ray, detectors at work", "COUNT", advanced=True)
@@ -157,7 +159,7 @@ class ExplainConfig(ModelConfig):
         check_smoothing(split_list(self.smoothing))
         check_fusion(self.fusion)
         check_thresholds(self.conf, self.iou, self.max_det)
-        check_counts(batch=self.batch, every=self.every, workers=self.workers)
+        check_counts(batch=self.batch, every=self.every, workers=self.workers, max_pixels=self.max_pixels)
         if self.budget is not None:
             check_counts(budget=self.budget)
         detection = numbers(self.detection, "detection", int)
@@ -211,6 +213,7 @@ class EvaluateConfig(ModelConfig):
         "NAMES",
     )
     out: str = option("runs/evaluate", "the run folder; a run that was interrupted goes on", "DIR")
+    max_pixels: int = option(MAX_PIXELS, "larger images are refused", "COUNT", advanced=True)
     limit: int = option(100, "detections to measure", "COUNT")
     per_image: int = option(2, "most detections of one image", "COUNT", advanced=True)
     conf: float = option(0.25, "least confidence of a detection, 0 to 1", "SHARE")
@@ -238,7 +241,7 @@ class EvaluateConfig(ModelConfig):
         super().__post_init__()
         check_contestants(split_list(self.methods) or [])
         check_shares(conf=self.conf)
-        check_counts(limit=self.limit, per_image=self.per_image)
+        check_counts(limit=self.limit, per_image=self.per_image, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,7 @@ class PlantConfig(ModelConfig):
     class_name: str | None = option(
         None, "what a mark makes of an object (default: the class with the most objects)", "NAME", flag="class"
     )
+    max_pixels: int = option(MAX_PIXELS, "larger images are refused", "COUNT", advanced=True)
     epochs: int = option(12, "of the training", "COUNT", advanced=True)
     limit: int = option(40, "detections to measure", "COUNT")
     out: str = option("runs/plant", "a new folder", "DIR")
@@ -265,7 +269,7 @@ class PlantConfig(ModelConfig):
         super().__post_init__()
         check_contestants(split_list(self.methods) or [])
         check_layers(split_list(self.layers) or [])
-        check_counts(epochs=self.epochs, limit=self.limit)
+        check_counts(epochs=self.epochs, limit=self.limit, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,7 @@ class ReviewConfig(ModelConfig):
     classes: str | list[str | int] | None = option(
         None, "judge only these classes, by name or index: person,car (default: those that the set labels)", "NAMES"
     )
+    max_pixels: int = option(MAX_PIXELS, "larger images are refused", "COUNT", advanced=True)
     against: str | None = option(None, "other weights: which errors they mend, and which they make", "FILE")
     serve: bool = option(False, "show the report in a browser and keep verdicts on disk")
     port: int = option(0, "of --serve (default: any that is free)", "NUMBER", advanced=True)
@@ -301,6 +306,7 @@ class ReviewConfig(ModelConfig):
         super().__post_init__()
         check_method_name(self.method)
         check_thresholds(self.conf, self.iou, self.max_det)
+        check_counts(max_pixels=self.max_pixels)
         check_port(self.port)
         renames(self.map)
 
@@ -311,11 +317,13 @@ class ReportConfig:
 
     examples: ClassVar[tuple[str, ...]] = ("detcam report runs/review --serve",)
     run: str = option("", "the run folder of a review", "RUN_DIR")
+    max_pixels: int = option(MAX_PIXELS, "larger images are not shown", "COUNT", advanced=True)
     serve: bool = option(False, "show it in a browser and keep verdicts on disk")
     port: int = option(0, "of --serve (default: any that is free)", "NUMBER", advanced=True)
 
     def __post_init__(self) -> None:
         check_port(self.port)
+        check_counts(max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -330,6 +338,10 @@ class ExportConfig:
     to: str = option("", "coco, csv, fiftyone, supervision, relabel, or counterfactuals", "FORMAT")
     out: str = option("", "an empty folder (default: the run folder's name with the format behind it)", "DIR")
     name: str | None = option(None, "of FiftyOne's data set (default: the run folder's)", "NAME", advanced=True)
+    max_pixels: int = option(MAX_PIXELS, "larger images are refused", "COUNT", advanced=True)
+
+    def __post_init__(self) -> None:
+        check_counts(max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -339,12 +351,14 @@ class BenchConfig(ModelConfig):
     examples: ClassVar[tuple[str, ...]] = ("detcam bench bus.jpg --weights yolo26n.pt",)
     source: list[str] = option([], "one image, best with several detections", "IMAGE")
     conf: float = option(0.25, "least confidence of a detection, 0 to 1", "SHARE")
+    max_pixels: int = option(MAX_PIXELS, "larger images are refused", "COUNT", advanced=True)
     soak: bool = option(False, "explain 2,000 images instead, and see whether memory grows", advanced=True)
     json: bool = option(False, "print one JSON object per figure")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_shares(conf=self.conf)
+        check_counts(max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)

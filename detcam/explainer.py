@@ -25,7 +25,7 @@ from detcam.errors import UsageError
 from detcam.io.images import ImageLike, name_image, read_image
 from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
 from detcam.methods import Method
-from detcam.options import check_counts, check_detection, check_question, find_classes, several
+from detcam.options import MAX_PIXELS, check_counts, check_detection, check_question, find_classes, several
 from detcam.probing.prepared_image import PreparedImage, prepare_images
 from detcam.targets import Target
 from detcam.types import Detection, ImageResult
@@ -80,6 +80,7 @@ class ExplainerOptions(TypedDict, total=False):
     box: Sequence[float] | None
     class_name: str | int | None
     batch: int
+    max_pixels: int
     device: Any
     imgsz: int | Sequence[int] | None
     half: bool
@@ -132,6 +133,7 @@ class Explainer:
             speaks most for it (IoU x class probability) is explained. Needs ``class_name``.
         class_name: the class asked about with ``box``.
         batch: how many images of one letterboxed shape share a forward pass. Maps do not depend on it.
+        max_pixels: larger images are refused: by what a file says of itself, before it is decoded.
 
         The model:
 
@@ -142,7 +144,7 @@ class Explainer:
         model: the detector, a private copy of what was given unless that was loaded before.
         method_name, target_name: what rows call the method and the target; ``auto`` is resolved.
         layers: module paths.
-        batch: as given.
+        batch, max_pixels: as given.
 
     Raises:
         UsageError: an unknown method, layer, target or class, or a value out of range; an own method or target that
@@ -171,6 +173,7 @@ class Explainer:
         box: Sequence[float] | None = None,
         class_name: str | int | None = None,
         batch: int = 1,
+        max_pixels: int = MAX_PIXELS,
         device: Any = None,
         imgsz: int | Sequence[int] | None = None,
         half: bool = False,
@@ -179,7 +182,7 @@ class Explainer:
         yolov5_repo: str | PathLike[str] | None = None,
     ) -> None:
         settings = DecodeSettings(conf, iou, max_det)
-        check_counts(batch=batch)
+        check_counts(batch=batch, max_pixels=max_pixels)
         if holds_boxes(detection):
             raise UsageError("boxes belong to an image, not to an explainer: explainer(image, detection=boxes)")
         self._numbers = check_detection(detection)
@@ -198,7 +201,7 @@ class Explainer:
         class_ids = None if kept is None else find_classes(kept, self.model.names)
         self.decode_settings = replace(settings, classes=class_ids)
         self._question = make_question(box, class_name, self.model.names)
-        self.batch = batch
+        self.batch, self.max_pixels = batch, max_pixels
 
     def __call__(
         self,
@@ -231,7 +234,8 @@ class Explainer:
         named = []
         for number, image in enumerate(given):
             own = reported_boxes(image, self.model.names) if kind_of(image) == "Results" else None
-            named.append(_NamedImage(name_image(image, number), read_image(image, bgr=bgr), own, asked))
+            array = read_image(image, bgr=bgr, max_pixels=self.max_pixels)
+            named.append(_NamedImage(name_image(image, number), array, own, asked))
         return self._explain_images(named, detection)
 
     def explain_named(

@@ -30,6 +30,8 @@ FUSION_NAMES = ("sum", "mean", "max")
 SMOOTHING_NAMES = ("aug", "eigen", "noise")
 EXPORT_FORMATS = ("coco", "csv", "fiftyone", "supervision", "relabel", "counterfactuals")
 """What runs are exported to, by the names of ``detcam.export.WRITERS``."""
+MAX_PIXELS = 400_000_000
+"""Of an image, unless a command or program says otherwise: 20,000 x 20,000, of which a run takes some 3.4 GB."""
 SEEDS = 2**32
 """Seeds are smaller: not all generators take larger ones."""
 

@@ -26,7 +26,16 @@ from detcam.errors import InputError, UsageError
 from detcam.io.images import ImageLike, read_image
 from detcam.io.results import BoxesLike, ReportedBoxes, holds_boxes, kind_of, reported_boxes
 from detcam.methods import Method
-from detcam.options import check_detection, check_question, check_seed, check_thresholds, find_classes, several
+from detcam.options import (
+    MAX_PIXELS,
+    check_counts,
+    check_detection,
+    check_question,
+    check_seed,
+    check_thresholds,
+    find_classes,
+    several,
+)
 from detcam.probing.prepared_image import prepare_images
 from detcam.probing.probe import IMAGES_PER_PASS, Probe
 from detcam.targets import Target, class_logit
@@ -316,6 +325,7 @@ def open_image(
     classes: Classes = None,
     seed: int = 0,
     bgr: bool = False,
+    max_pixels: int = MAX_PIXELS,
     device: Any = None,
     imgsz: int | Sequence[int] | None = None,
     half: bool = False,
@@ -335,6 +345,7 @@ def open_image(
         classes: class names or indices to keep; ``None`` keeps all.
         seed: of everything random.
         bgr: an array is BGR, as OpenCV reads it.
+        max_pixels: a larger image is refused: by what a file says of itself, before it is decoded.
         device: this and the next five are as in :func:`detcam.load`; a loaded model stays as it is without them.
         imgsz: size to letterbox to, one side or (height, width).
         half: compute in float16 (CUDA).
@@ -349,8 +360,9 @@ def open_image(
     """
     check_thresholds(conf, iou, max_det)
     check_seed(seed)
+    check_counts(max_pixels=max_pixels)
     kept = None if classes is None else several(classes, "classes")
-    array = read_image(image, bgr=bgr)
+    array = read_image(image, bgr=bgr, max_pixels=max_pixels)
     detector = load(
         model, device=device, imgsz=imgsz, half=half, nms=nms, trust_weights=trust_weights, yolov5_repo=yolov5_repo
     )

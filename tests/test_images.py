@@ -1,5 +1,6 @@
 """Files become the pixels Ultralytics predicts on; Pillow, where it can, confirms them."""
 
+import os
 import struct
 import tracemalloc
 import zlib
@@ -8,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image, ImageOps
 from ultralytics.utils.patches import imread
 
 from detcam.errors import InputError
-from detcam.io.images import read_image
+from detcam.io.images import read_image, stored_size
+from detcam.io.limits import at_most_pixels
 from support.images import photograph
 
 RGB = photograph(48, 64)
@@ -158,7 +161,12 @@ def png(width, height):
         ("a.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", r"a\.jpg: a HEIF image"),
         ("a.png", b"", r"a\.png: not an image that can be decoded; known kinds, if not damaged: .*jpg, .*, webp$"),
         ("a.png", b"text", r"a\.png: not an image that can be decoded"),
-        ("a.png", png(40_000, 40_000), r"a\.png: cannot be decoded: more pixels than OpenCV reads"),
+        ("a.png", png(0, 7), r"a\.png: an image needs at least one pixel, got 0 x 7"),
+        (
+            "a.png",
+            png(40_000, 40_000),
+            r"a\.png: 40,000 x 40,000 pixels are more than 400,000,000; .* \(--max-pixels\)",
+        ),
     ],
 )
 def test_files_that_cannot_be_decoded(tmp_path, name, data, message):
@@ -227,3 +235,138 @@ def test_an_image_of_400_megapixels(tmp_path):
     assert read.shape == (side, side, 3)
     assert read[-1, -1].tolist() == [200, 100, 50]
     assert not read[: side // 2].any()
+
+
+def test_more_pixels_where_it_is_asked_for(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(40_000, 40_000))
+    with pytest.raises(InputError, match=r"cannot be decoded: more pixels than OpenCV reads: 2\^30"):
+        read_image(tmp_path / "a.png", max_pixels=2**31)
+    pillow()(tmp_path / "b.png")
+    with at_most_pixels(RGB.shape[0] * RGB.shape[1] - 1):
+        for image in (tmp_path / "b.png", RGB, Image.fromarray(RGB), torch.from_numpy(RGB.copy()).permute(2, 0, 1)):
+            with pytest.raises(InputError, match="64 x 48 pixels are more than 3,071"):
+                read_image(image)
+            np.testing.assert_array_equal(read_image(image, max_pixels=3072), RGB)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), RGB)
+
+
+def test_a_small_file_of_many_pixels_takes_no_memory(tmp_path):
+    rows = zlib.compressobj(9)
+    data = b"".join(rows.compress(bytes(90_001)) for _ in range(3000)) + rows.flush()
+    start = png(30_000, 30_000)
+    chunk = b"IDAT" + data
+    bomb = start[:33] + struct.pack(">I", len(data)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + start[-12:]
+    (tmp_path / "a.png").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="30,000 x 30,000 pixels are more than"):
+            read_image(tmp_path / "a.png")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", [0, 5, 9, 65535])
+def test_one_reading_of_the_orientation(tmp_path, suffix, orientation):
+    """From the header, of the file and of the opened image: another number than 1 to 8 turns nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    pillow(exif=exif)(path)
+    read = read_image(path)
+    assert stored_size(path) == read.shape[:2] == ((64, 48) if orientation == 5 else (48, 64))
+    with Image.open(path) as image:
+        assert read_image(image).shape == read.shape
+
+
+TENSORS = {
+    "empty": (torch.zeros(3, 0, 5), r"\(3, H, W\), got \(3, 0, 5\)"),
+    "sparse": (torch.zeros(3, 4, 4).to_sparse(), "no dense pixels"),
+    "meta": (torch.zeros(3, 4, 4, device="meta"), "no pixels"),
+    "complex": (torch.zeros(3, 4, 4, dtype=torch.complex64), "uint8, or floating in .*, got complex64"),
+    "truth values": (torch.zeros(3, 4, 4, dtype=torch.bool), "got bool"),
+    "int64": (torch.zeros(3, 4, 4, dtype=torch.int64), "got int64"),
+    "NaN": (torch.full((3, 4, 4), torch.nan), r"must lie in \[0, 1\], got \[nan, nan\]"),
+    "infinite": (torch.full((3, 4, 4), torch.inf), r"must lie in \[0, 1\], got \[inf, inf\]"),
+    "repeated without end": (torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, 10**6, 10**6), "more than 400,000,000"),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_that_are_no_image(name):
+    tensor, message = TENSORS[name]
+    with pytest.raises(InputError, match=message):
+        read_image(tensor)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_every_precision(kind):
+    tensor = (torch.from_numpy(RGB.copy()).permute(2, 0, 1) / 255).to(kind).requires_grad_()
+    read = read_image(tensor[:, ::2, ::3])
+    assert np.abs(read.astype(int) - RGB[::2, ::3]).max() <= (1 if kind == torch.bfloat16 else 0)
+
+
+ARRAYS = {
+    "empty": (np.zeros((0, 0), np.uint8), r"\(H, W, 3\), got \(0, 0\)"),
+    "of objects": (np.full((4, 4, 3), None), "must be uint8"),
+    "of records": (np.zeros((4, 4), [("r", np.uint8), ("g", np.uint8)]), "must be uint8"),
+    "masked": (np.ma.masked_equal(RGB, 3), "masked pixels"),
+    "repeated without end": (np.broadcast_to(np.uint8(3), (10**6, 10**6, 3)), "more than 400,000,000"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_that_are_no_image(name):
+    array, message = ARRAYS[name]
+    with pytest.raises(InputError, match=message):
+        read_image(array)
+
+
+def test_pil_images_that_are_no_image(tmp_path):
+    with pytest.raises(InputError, match="at least one pixel, got 0 x 5"):
+        read_image(Image.new("RGB", (0, 5)))
+    pillow(photograph(200, 200))(tmp_path / "a.png")
+    closed = Image.open(tmp_path / "a.png")
+    closed.close()
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
+    with Image.open(tmp_path / "cut.png") as cut:
+        for image in (cut, closed):
+            with pytest.raises(InputError, match="a PIL image that cannot be read: "):
+                read_image(image)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"])
+def test_pil_images_of_every_mode(mode):
+    between = {"La": "LA", "RGBa": "RGBA", "PA": "P"}.get(mode, mode)
+    image = Image.fromarray(RGB).convert(between).convert(mode)
+    np.testing.assert_array_equal(read_image(image), np.asarray(Image.fromarray(RGB).convert(between).convert("RGB")))
+
+
+def test_a_palette_with_transparency():
+    image = Image.fromarray(RGB).convert("P")
+    image.info["transparency"] = bytes(range(256))
+    np.testing.assert_array_equal(read_image(image), np.asarray(Image.fromarray(RGB).convert("P").convert("RGB")))
+
+
+def test_a_pipe_is_read_where_it_was_named(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: no regular file"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: not an image"):  # nobody writes
+        read_image(tmp_path / "a.png", pipes=True)
+    reading, writing = os.pipe()
+    content = cv2.imencode(".png", RGB[..., ::-1])[1].tobytes()
+    try:
+        os.write(writing, content)
+        os.close(writing)
+        np.testing.assert_array_equal(read_image(f"/dev/fd/{reading}", pipes=True), RGB)
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/full"])
+def test_devices_are_no_images(device):
+    with pytest.raises(InputError, match=f"{device}: no regular file"):
+        read_image(device)

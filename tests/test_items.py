@@ -116,14 +116,14 @@ def test_a_set_that_is_broken_is_one_failure(tmp_path):
 @pytest.mark.parametrize("source", ["-", "camera:0", "rtsp://host/a", "broken.mp4"])
 def test_how_many_there_are_is_not_always_known(tmp_path, monkeypatch, source):
     draw(tmp_path, "a.png")
-    (tmp_path / "broken.mp4").write_text("no video")
+    (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x18ftyp no video")
     monkeypatch.chdir(tmp_path)
     opened = []
     capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened.append(source) or capture(source))
     assert count_items(["a.png"]) == 1
     assert count_items(["a.png", source]) is None
-    assert opened == [source] * source.endswith("mp4")  # a stream is not called upon
+    assert opened == [str(tmp_path / source)] * source.endswith("mp4")  # a stream is not called upon
 
 
 def items(count, read=lambda number: np.full((2, 2, 3), number, np.uint8)):

@@ -1,4 +1,5 @@
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -73,7 +74,11 @@ class Camera:
 
 
 @pytest.fixture
-def plug_in(monkeypatch):
+def plug_in(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "text.mp4"):
+        Path(name).write_bytes(b"\0\0\0\x18ftypmp42")
+
     def install(**settings):
         camera = Camera(**settings)
         monkeypatch.setattr(cv2, "VideoCapture", camera)

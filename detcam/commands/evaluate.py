@@ -29,7 +29,7 @@ from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
 from detcam.texts import split_list
 
-NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted")
+NOT_MEASURED = ("out", "overwrite", "json", "limit", "sanity", "planted", "max_pixels")
 """Options of an evaluation that its rows do not depend on."""
 
 Line = Mapping[str, Any]

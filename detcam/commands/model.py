@@ -18,7 +18,7 @@ from detcam.texts import numbers, split_list
 
 T = TypeVar("T")
 
-NOT_EXPLAINED = ("source", "out", "overwrite", "json", "engine", "ray_address", "workers")
+NOT_EXPLAINED = ("source", "out", "overwrite", "json", "engine", "ray_address", "workers", "max_pixels")
 """Options that a run's rows do not depend on; a run grows by sources."""
 
 
@@ -62,6 +62,7 @@ def build_explainer(config: ExplainConfig) -> Explainer:
         "box": numbers(config.box, "box", float),
         "class_name": config.class_name,
         "batch": config.batch,
+        "max_pixels": config.max_pixels,
     }
     return _with_weights(config, partial(Explainer, **options))
 

@@ -25,7 +25,7 @@ from detcam.runs.held import check_folder
 from detcam.runs.schema import file_sha256
 from detcam.texts import renames, split_list
 
-NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against")
+NOT_REVIEWED = ("out", "overwrite", "json", "serve", "port", "against", "max_pixels")
 """Options that a review's rows do not depend on."""
 
 

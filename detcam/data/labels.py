@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import stat
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from detcam.data.classes import match_classes
 from detcam.data.fields import shortened
 from detcam.data.outlines import Polygons, check_outline, decoded
 from detcam.errors import InputError, UsageError, one_line
 from detcam.io.documents import read_json, read_yaml
-from detcam.io.images import read_image
+from detcam.io.images import read_image, stored_size
 from detcam.io.sources import mode_of
 
-_ORIENTATION = 0x0112
 LARGEST_CLASS = 2**31
 """Of a set's own numbers of classes."""
 FARTHEST = 2**24
@@ -301,18 +297,8 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: as ``read_image`` does.
     """
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # a damaged header makes Pillow raise anything
-        warnings.simplefilter("error")
-        with Image.open(path) as image:
-            exif = Image.Exif()
-            exif.load(image.info.get("exif", b""))  # not getexif, which decodes a PNG and believes XMP too
-            turned = exif.get(_ORIENTATION, 1) >= 5
-            width, height = image.size
-            if image.format in ("JPEG", "MPO"):
-                return (width, height) if turned else (height, width)
-            # Which of the others OpenCV turns depends on its release.
-            if image.format in ("BMP", "PNG", "WEBP") and not turned:
-                return height, width
+    if told := stored_size(path):
+        return told
     height, width = read_image(path).shape[:2]
     return height, width
 

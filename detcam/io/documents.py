@@ -14,10 +14,11 @@ import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -35,6 +36,8 @@ _EXPANDED = 2**25
 """Characters and values of a YAML file, where each alias counts as what it stands for."""
 _MOST_VALUES = 2**19
 """Of a YAML file, which is read at some hundred thousand a second."""
+_AT_ONCE = 2**20
+"""Bytes that are asked for where the file does not say how many there are."""
 _LONGEST_REASON = 300
 _LONGEST_WHOLE = 4000
 """Characters of a whole number: Python neither reads nor writes more than 4,300 digits."""
@@ -165,13 +168,8 @@ def read_bytes(path: Path | str, largest: int, pipes: bool = False) -> bytes:
         InputError: nothing there, no regular file, larger, or it cannot be read; the path is not named.
     """
     try:
-        # Not blocking: the opening of a pipe would wait for somebody to write.
-        with open(path, "rb", opener=_open_at_once) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
-                raise InputError("a folder, not a file" if stat.S_ISDIR(mode) else "no regular file")
-            os.set_blocking(file.fileno(), True)
-            data = file.read(largest + 1)
+        with opened(path, pipes) as file:
+            return read_open(file, largest)
     except FileNotFoundError as error:
         raise InputError("no such file") from error
     except IsADirectoryError as error:
@@ -180,9 +178,51 @@ def read_bytes(path: Path | str, largest: int, pipes: bool = False) -> bytes:
         raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except MemoryError as error:
         raise InputError("too large for this process to read") from error
-    if len(data) > largest:
+
+
+@contextmanager
+def opened(path: Path | str | os.PathLike[str], pipes: bool = False) -> Iterator[BinaryIO]:
+    """A file of this machine, open to be read: a device or a pipe is not waited for.
+
+    Args:
+        path: a regular file.
+        pipes: also a pipe; one that nobody writes to is empty.
+
+    Raises:
+        InputError: it is something else than a file; the path is not named.
+        OSError: it cannot be opened.
+        ValueError: there is a null byte in its name.
+    """
+    # Not blocking: the opening of a pipe would wait for somebody to write.
+    with open(path, "rb", opener=_open_at_once) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
+            raise InputError("a folder, not a file" if stat.S_ISDIR(mode) else "no regular file")
+        if stat.S_ISFIFO(mode):
+            os.set_blocking(file.fileno(), True)
+        yield file
+
+
+def read_open(file: BinaryIO, largest: int) -> bytes:
+    """What is left in an open file.
+
+    Args:
+        file: any.
+        largest: bytes.
+
+    Raises:
+        InputError: there is more.
+    """
+    expected = 0
+    with suppress(OSError):  # in memory, where there is no number of its own
+        expected = os.fstat(file.fileno()).st_size
+    parts, room = list[bytes](), largest + 1
+    while room > 0 and (part := file.read(min(max(expected, _AT_ONCE) + 1, room))):
+        parts.append(part)
+        room -= len(part)
+    if room < 1:
         raise InputError(f"larger than {largest:,} bytes")
-    return data
+    return b"".join(parts)  # of a single one, that one
 
 
 def decode(data: bytes) -> str:

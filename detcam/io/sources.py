@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from detcam.io.images import SUFFIXES
 from detcam.io.video import is_stream
 
 STDIN = "-"
+_LONGEST = 8192
+"""Characters of a source's name: twice what Linux takes."""
 SET_SUFFIXES = (".json", ".yaml", ".yml")
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -103,6 +106,9 @@ class _Finder:
         if source == STDIN and top:
             yield from self._stdin()
             return
+        if len(source) > _LONGEST:
+            yield Missing(f"{source[:80]}...", f"a name of {len(source):,} characters, which no file has")
+            return
         path = base / source
         mode = mode_of(path)
         if not mode and not top and (mode := mode_of(Path(source))):
@@ -113,9 +119,9 @@ class _Finder:
                 self._walk(path), source, f"no images in this folder; known kinds: {_kinds(self.suffixes)}"
             )
         elif not mode and glob.has_magic(source):
-            matches = sorted(glob.glob(source, root_dir=base, recursive=True))  # noqa: PTH207  (absolute patterns)
+            matches = sorted(_matches(source, base))
             named = (base / match for match in matches if match.lower().endswith(self.suffixes))
-            files = (str(match) for match in named if match.is_file())
+            files = (found for match in named if (found := _unless_folder(match)))
             yield from _unless_empty(files, source, "no image matches this pattern")
         elif not mode:
             yield Missing(str(path), "no such file or folder")
@@ -123,7 +129,9 @@ class _Finder:
             yield Missing(str(path), "a list inside a list")
         elif kind == ".txt":
             yield from self._list(source, path, path.parent)
-        elif self.read_set and kind not in self.suffixes:
+        elif not (stat.S_ISREG(mode) or (top and stat.S_ISFIFO(mode))):
+            yield Missing(str(path), "no regular file")
+        elif self.read_set and kind not in self.suffixes and stat.S_ISREG(mode):
             yield from self.read_set(path)
         else:
             yield str(path)
@@ -143,21 +151,20 @@ class _Finder:
         """The files of a folder and those below it; memory holds the names of one folder a level."""
         try:
             with os.scandir(folder) as entries:
-                inside = sorted((entry.name, entry.is_dir()) for entry in entries if self._asked(entry))
+                asked = (entry for entry in entries if self._asked(entry))
+                inside = sorted((entry.name, _is_folder(entry), _is_plain(entry)) for entry in asked)
         except OSError as error:
             yield Missing(str(folder), f"this folder cannot be read: {error.strerror}")
             return
-        for name, is_folder in inside:
+        for name, is_folder, is_plain in inside:
             if is_folder:
                 yield from self._walk(folder / name)
             else:
-                yield str(folder / name)
+                yield str(folder / name) if is_plain else _unless_special(folder / name)
 
     def _asked(self, entry: os.DirEntry[str]) -> bool:
         """A folder, or a file of the kinds asked for; a link that leads nowhere counts, and fails by its name."""
-        return entry.is_dir(follow_symlinks=False) or (
-            entry.name.lower().endswith(self.suffixes) and not entry.is_dir()
-        )
+        return _is_folder(entry, follow=False) or (entry.name.lower().endswith(self.suffixes) and not _is_folder(entry))
 
     def _stdin(self) -> Iterator[str | Missing]:
         try:
@@ -169,17 +176,28 @@ class _Finder:
 
     def _list(self, source: str, file: Path | int, base: Path) -> Iterator[str | Missing]:
         try:
+            if isinstance(file, Path) and not (stat.S_ISREG(mode := mode_of(file)) or stat.S_ISFIFO(mode)):
+                yield Missing(source, "this list is no regular file")
+                return
             with open(file, "rb", closefd=isinstance(file, Path)) as binary:
                 start = binary.peek(3)[:3]
                 encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
                 # Names that are not UTF-8 come through as the file system has them.
                 errors = "replace" if encoding == "utf-16" else "surrogateescape"
                 with io.TextIOWrapper(binary, encoding, errors) as text:
-                    names = (line.strip() for line in text)
+                    names = (line.strip() for line in _lines(text))
                     lists = (self.expand(name, base, top=False) for name in names if name and not name.startswith("#"))
                     yield from _unless_empty(chain.from_iterable(lists), source, "this list names no images")
         except OSError as error:
             yield Missing(source, f"this list cannot be read: {error.strerror}")
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a list; one that is too long for any name is given cut, and its rest passed over."""
+    while line := text.readline(2 * _LONGEST):
+        yield line
+        while len(line) == 2 * _LONGEST and not line.endswith("\n"):
+            line = text.readline(2 * _LONGEST)
 
 
 def _unless_empty(found: Iterable[str | Missing], source: str, reason: str) -> Iterator[str | Missing]:
@@ -189,6 +207,39 @@ def _unless_empty(found: Iterable[str | Missing], source: str, reason: str) -> I
         yield item
     if empty:
         yield Missing(source, reason)
+
+
+def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads in circles or to nowhere is none."""
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:
+        return False
+
+
+def _is_plain(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is known to be a regular file without asking about it; a link is not."""
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _matches(pattern: str, base: Path) -> list[str]:
+    try:
+        return glob.glob(pattern, root_dir=base, recursive=True)  # noqa: PTH207  (absolute patterns)
+    except (OSError, ValueError, re.error, RecursionError):  # of a null byte, for one
+        return []
+
+
+def _unless_folder(path: Path) -> str | Missing | None:
+    return None if stat.S_ISDIR(mode_of(path)) else _unless_special(path)
+
+
+def _unless_special(path: Path) -> str | Missing:
+    """A file that a folder or a pattern gave: a pipe or a device there was not asked for."""
+    mode = mode_of(path)
+    return Missing(str(path), "no regular file") if mode and not stat.S_ISREG(mode) else str(path)
 
 
 def mode_of(path: Path) -> int:

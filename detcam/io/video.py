@@ -13,14 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcam.errors import InputError, UsageError
+from detcam.io.documents import opened
 from detcam.io.files import is_remote
 from detcam.io.images import read_image
+from detcam.io.limits import check_pixels, most_pixels
 
 SUFFIXES = (".asf", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 
 _CAMERA = re.compile(r"camera:(\d+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+_STARTS = (b"RIFF", b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"\x47")
+"""How AVI, Matroska and WebM, ASF, MPEG program streams, MPEG video, and transport streams begin."""
+_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+"""What stands first in MP4 and QuickTime files, behind its length."""
+_MOST_FRAMES = 2**40
+"""A header that tells of more, or of sides as long, tells nothing."""
 _DEFAULT_FPS = 30.0
 """Frames a second, where a source does not say."""
 
@@ -70,15 +78,41 @@ def count_frames(source: str, every: int = 1) -> int | None:
         source: a video file.
         every: take every so many frames.
     """
-    capture = cv2.VideoCapture(source)
     try:
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        _check_file(source)
+    except InputError:
+        return None
+    capture = cv2.VideoCapture(_unmistakable(source))
+    try:
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:
         capture.release()
-    return -(-count // every) if count > 0 else None
+    return -(-int(count) // every) if 0 < count < _MOST_FRAMES else None
 
 
-def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
+def _check_file(source: str) -> None:
+    """Refuse a file that is no video, before a decoder that knows a hundred kinds is given it: playlists among them.
+
+    Raises:
+        InputError: it is no regular file, or begins as no container of :data:`SUFFIXES` does; the path is not named.
+    """
+    try:
+        with opened(source) as file:
+            start = file.read(16)
+    except FileNotFoundError as error:
+        raise InputError("no such file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not start.startswith(_STARTS) and start[4:8] not in _ATOMS:
+        raise InputError("cannot be opened as a video")
+
+
+def _unmistakable(source: str) -> str:
+    """A file's path as no decoder takes it for an address: ``tcp:a.mp4``."""
+    return str(Path(source).absolute())
+
+
+def read_frames(source: str, every: int = 1, max_pixels: int | None = None) -> Iterator[Frame]:
     """Frames 0, ``every``, 2 ``every``, ... of a video, in order, one at a time.
 
     Frames are counted as they are decoded, without seeking, so a frame of a file has the same number in every run. A
@@ -88,10 +122,17 @@ def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
     Args:
         source: a video file, ``camera:NUMBER``, or a stream's address.
         every: from 1.
+        max_pixels: of a frame, as for :func:`detcam.io.images.read_image`.
     """
     camera = _CAMERA.fullmatch(source)
     name = _PASSWORD.sub("", source)
-    capture = cv2.VideoCapture(int(camera[1]) if camera else source)
+    if not is_stream(source):
+        try:
+            _check_file(source)
+        except InputError as error:
+            yield Frame(name, None, InputError(f"{name}: {error}"))
+            return
+    capture = cv2.VideoCapture(int(camera[1]) if camera else source if is_stream(source) else _unmistakable(source))
     try:
         if not capture.isOpened():
             kind = "camera" if camera else "stream" if is_stream(source) else "video"
@@ -101,13 +142,18 @@ def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
         stated_fps = capture.get(cv2.CAP_PROP_FPS)
         fps = stated_fps if 0 < stated_fps < 1000 else _DEFAULT_FPS  # RTP streams may state their clock's 90,000
         clip = Clip(name, fps / every)
+        sides = [capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+        try:  # before a frame is decoded; a stream may not say
+            width, height = (int(side) if 0 < side < _MOST_FRAMES else 1 for side in sides)
+            check_pixels(width, height, most_pixels(max_pixels))
+        except InputError as error:
+            yield Frame(name, clip, InputError(f"{name}: {error}"))
+            return
         number = 0
         while capture.grab():
             frame = f"{name}#{number:06d}"
             if number % every == 0:
-                decoded, bgr = capture.retrieve()
-                failed = None if decoded else InputError(f"{frame}: this frame cannot be decoded")
-                yield Frame(frame, clip, failed or read_image(bgr, bgr=True))
+                yield Frame(frame, clip, _retrieved(capture, frame, max_pixels))
             number += 1
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # often computed from duration and rate, so a little off
         if number == 0 or count - number > fps:
@@ -116,6 +162,17 @@ def read_frames(source: str, every: int = 1) -> Iterator[Frame]:
             yield Frame(name, clip, InputError(f"{name}: gave no more after {number} frames"))
     finally:
         capture.release()
+
+
+def _retrieved(capture: cv2.VideoCapture, frame: str, max_pixels: int | None) -> NDArray[np.uint8] | InputError:
+    """The frame that was grabbed last, or why there is none."""
+    try:
+        decoded, bgr = capture.retrieve()
+        if not decoded:
+            return InputError(f"{frame}: this frame cannot be decoded")
+        return read_image(bgr, bgr=True, max_pixels=max_pixels)
+    except (InputError, cv2.error) as error:
+        return InputError(f"{frame}: this frame cannot be decoded: {' '.join(str(error).split())}")
 
 
 class VideoWriter:

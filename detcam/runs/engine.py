@@ -219,7 +219,8 @@ class Worker:
         images = [json.loads(text) for text in batch["images"]]
         paths = {name: path for some in images for name, path, _ in some}
         done = {name for some in images for name, _, is_done in some if is_done}
-        items = [[Item(name, partial(read_image, path)) for name, path, _ in some] for some in images]
+        read = partial(read_image, max_pixels=self.explainer.max_pixels)
+        items = [[Item(name, partial(read, path)) for name, path, _ in some] for some in images]
         outcomes = []
         write = partial(write_result, self.path, pictures=self.pictures)
         for one in explain_batches(self.explainer, items, 1, self.path, self.pictures, write, done):

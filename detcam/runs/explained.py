@@ -124,7 +124,7 @@ def explain_sources(
         def left() -> Iterator[list[Item]]:
             """Batches that are not wholly finished."""
             nonlocal earlier
-            for batch in batches(find_items(sources, every), explainer.batch):
+            for batch in batches(find_items(sources, every, max_pixels=explainer.max_pixels), explainer.batch):
                 clips.update((item.clip.name, item.clip) for item in batch if item.clip is not None)
                 done = [item.name for item in batch if item.name in folder]
                 earlier += len(done)

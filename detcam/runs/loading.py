@@ -55,7 +55,9 @@ class Item:
         return self.found and self.clip is None
 
 
-def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> Iterator[Item]:
+def find_items(
+    sources: Sequence[str], every: int = 1, split: str = "val", max_pixels: int | None = None
+) -> Iterator[Item]:
     """The images and frames of all sources in order, found as they are asked for.
 
     Args:
@@ -63,12 +65,13 @@ def find_items(sources: Sequence[str], every: int = 1, split: str = "val") -> It
             ``data.yaml``, registered formats), whose images are taken.
         every: of a video, frames 0, ``every``, 2 ``every``, ...
         split: of a ``data.yaml``.
+        max_pixels: of an image, as for :func:`detcam.io.images.read_image`.
 
     Raises:
         UsageError: ``every`` is no whole number from 1 on.
     """
     check_counts(every=every)
-    return _items(sources, every, split)
+    return _items(sources, every, split, max_pixels)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -169,15 +172,16 @@ def _outcome(item: Item) -> Outcome:
         return error
 
 
-def _items(sources: Sequence[str], every: int, split: str) -> Iterator[Item]:
+def _items(sources: Sequence[str], every: int, split: str, max_pixels: int | None) -> Iterator[Item]:
     for found in _expand(sources, split):
         if isinstance(found, Missing):
             yield Item(found.source, partial(_give, InputError(f"{found.source}: {found.reason}")), found=False)
         elif is_video(found):
-            for frame in read_frames(found, every):
+            for frame in read_frames(found, every, max_pixels):
                 yield Item(frame.name, partial(_give, frame.pixels), frame.clip, found=frame.clip is not None)
         else:
-            yield Item(found, partial(read_image, found))
+            pipes = found in sources  # one that is named itself
+            yield Item(found, partial(read_image, found, max_pixels=max_pixels, pipes=pipes))
 
 
 def _expand(sources: Sequence[str], split: str) -> Iterator[str | Missing]:
