@@ -1,7 +1,8 @@
 """The command line: one command for each configuration, and ``detcam run`` for any of them from a file.
 
 Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot
-be used. Results go to stdout, everything else to stderr.
+be used; 70 a bug in detcam, with the file in which the traceback was kept; 130 after Ctrl-C. Results go to stdout,
+everything else to stderr.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import os
 import sys
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from functools import partial
 from importlib import import_module
@@ -19,6 +20,7 @@ from typing import Any, NoReturn, TextIO, get_type_hints
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
 from detcam.commands.checks import check_inputs
+from detcam.commands.guard import say, tell_of
 from detcam.commands.progress import shown_log
 from detcam.config import COMMANDS, keys_of
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
@@ -39,12 +41,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command and its options; None takes the process's own.
 
     Returns:
-        The exit code, see the module; 130 after Ctrl-C. ``DetcamError`` is printed, not raised.
+        The exit code, see the module. No error is raised: each is one line.
 
     Raises:
         SystemExit: with 2, where an option cannot be parsed; with 0 after ``--version``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    program = " ".join(["detcam", *(word for word in given[:1] if word in (*COMMANDS, "run"))])
+    with _open_streams():
+        try:
+            code = _run(given)
+            sys.stdout.flush()  # a full disk shows here, and not as Python ends
+            return code
+        except KeyboardInterrupt:
+            say(f"{program}: interrupted; what was finished is kept")
+            return 130
+        except OSError as error:
+            say(f"{program}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            return 2
+        except Exception as error:
+            return tell_of(error, program)
+
+
+@contextlib.contextmanager
+def _open_streams() -> Iterator[None]:
+    """Where the process was started without an output, what is written there goes nowhere."""
+    with contextlib.ExitStack() as stack:
+        for stream, redirect in ((sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr)):
+            if stream is None:
+                stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w"))))  # noqa: PTH123
+        yield
+
+
+def _run(given: list[str]) -> int:
+    """Run one command: ``main`` without its last guard."""
     if given[:1] == ["help"]:
         given = [*given[1:], "--help"]
     words = [word for word in given if word not in HELP]
@@ -76,18 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with at_most_pixels(getattr(config, "max_pixels", MAX_PIXELS)):
                 return _action(command)(config, stdout)
         except DetcamError as error:
-            _say(f"detcam {command}: {error}")
+            say(f"detcam {command}: {error}")
             return 3 if isinstance(error, WeightsError) else 1 if isinstance(error, InputError) else 2
         except BrokenPipeError:  # the reader of our results has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
             return 1
         except OSError as error:
             where = error.filename or getattr(config, "out", "")
-            _say(f"detcam {command}: {error.strerror or error}: {where}; what was finished is kept")
+            say(
+                f"detcam {command}: {error.strerror or error}{f': {where}' if where else ''}; what was finished is kept"
+            )
             return 2
-        except KeyboardInterrupt:
-            _say(f"detcam {command}: interrupted; what was finished is kept")
-            return 130
 
 
 def _help_page(words: Sequence[str], everything: bool) -> str:
@@ -213,13 +242,9 @@ def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
 def _refuse(prog: str, what: str) -> NoReturn:
     """End with what is wrong in one line."""
-    _say(f"{prog}: {' '.join(what.split())}")
+    say(f"{prog}: {' '.join(what.split())}")
     sys.exit(2)
 
 
