@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from detcam import pictures as _pictures
+from detcam.alone import alone as _alone
 from detcam.errors import DetcamError, InputError, UsageError, WeightsError
 from detcam.version import __version__
 
@@ -85,7 +86,8 @@ _FROM = {
 
 
 def _drawing() -> _pictures.Drawing:
-    from detcam.drawing import render
+    with _alone():
+        from detcam.drawing import render
 
     return render
 
@@ -96,9 +98,11 @@ _pictures.draw_with(_drawing)
 def __getattr__(name: str) -> Any:
     """What needs torch, at its first use: a wrong option on the command line should not wait for it."""
     if name in __all__:
-        return getattr(import_module(f"detcam.{_FROM.get(name, 'types')}"), name)
+        with _alone():
+            return getattr(import_module(f"detcam.{_FROM.get(name, 'types')}"), name)
     try:
-        return import_module(f"detcam.{name}")  # detcam.adapters.blackbox, after `import detcam` alone
+        with _alone():
+            return import_module(f"detcam.{name}")  # detcam.adapters.blackbox, after `import detcam` alone
     except ModuleNotFoundError as error:
         if error.name != f"detcam.{name}":
             raise

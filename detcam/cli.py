@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TextIO, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
+from detcam.alone import alone
 from detcam.commands.checks import check_inputs
 from detcam.commands.guard import say, tell_of
 from detcam.commands.progress import shown_log
@@ -250,7 +251,8 @@ def _refuse(prog: str, what: str) -> NoReturn:
 
 def _action(command: str) -> Callable[[Any, TextIO], int]:
     """A command's function: of its name, in the file of its name, which may import torch."""
-    function: Callable[[Any, TextIO], int] = getattr(import_module(f"detcam.commands.{command}"), command)
+    with alone():
+        function: Callable[[Any, TextIO], int] = getattr(import_module(f"detcam.commands.{command}"), command)
     return function
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from detcam.adapters.base import DetectorAdapter
 from detcam.adapters.settings import check_place
+from detcam.alone import alone
 from detcam.errors import DetcamError, UsageError, WeightsError
 from detcam.inputs import check_weights
 from detcam.registry import Registry
@@ -82,10 +83,11 @@ def load(
         WeightsError: the weights cannot be used.
         UsageError: a bad device, size or branch. Of a file, device, size and precision are checked before it is read.
     """
-    import torch
-    from torch import nn
+    with alone():
+        import torch
+        from torch import nn
 
-    from detcam.adapters.known_classes import unwrap
+        from detcam.adapters.known_classes import unwrap
 
     settings: dict[str, Any] = {"device": device, "imgsz": imgsz, "half": half}
     if imgsz is not None:

@@ -14,14 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from ultralytics.utils.nms import non_max_suppression
-from ultralytics.utils.ops import process_mask, scale_boxes, scale_coords
 
 from detcam.adapters.base import RawOutput
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.heads import HeadOutput
 from detcam.adapters.torch_base import Outline, Selection
+from detcam.alone import alone
 from detcam.geometry import Letterbox
+
+with alone():
+    from ultralytics.utils.nms import non_max_suppression
+    from ultralytics.utils.ops import process_mask, scale_boxes, scale_coords
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,13 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from detcam.adapters.settings import check_device
 from detcam.adapters.weights import quiet_ultralytics, read_checkpoint
+from detcam.alone import alone
 from detcam.errors import WeightsError
+
+with alone():
+    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils.torch_utils import strip_optimizer
 
 Sample: TypeAlias = tuple[NDArray[np.uint8], Sequence[tuple[int, NDArray[np.float64]]]]
 """RGB uint8 (side, side, 3), and the class and the box (4,), xyxy in its pixels, of every label."""

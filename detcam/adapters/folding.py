@@ -7,8 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.nn.modules import Conv
-from ultralytics.utils.torch_utils import fuse_conv_and_bn
+
+from detcam.alone import alone
+
+with alone():
+    from ultralytics.nn.modules import Conv
+    from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 
 def fold_normalisation(model: nn.Module) -> Any:

@@ -12,12 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from ultralytics.nn.modules import head as vendor
-from ultralytics.utils import DEFAULT_CFG_DICT
 
 from detcam.adapters.base import RawOutput
 from detcam.adapters.own_forward import OwnPredictions
+from detcam.alone import alone
 from detcam.errors import WeightsError
+
+with alone():
+    from ultralytics.nn.modules import head as vendor
+    from ultralytics.utils import DEFAULT_CFG_DICT
 
 KNOWN_HEADS = frozenset(
     getattr(vendor, name)

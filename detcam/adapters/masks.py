@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from ultralytics.data.utils import polygon2mask
-from ultralytics.utils.ops import process_mask, resample_segments
 
 from detcam.adapters.base import RawOutput
+from detcam.alone import alone
 from detcam.data import Truth
 from detcam.geometry import Letterbox
+
+with alone():
+    from ultralytics.data.utils import polygon2mask
+    from ultralytics.utils.ops import process_mask, resample_segments
 
 
 def found_masks(raw: RawOutput, index: int, anchors: Tensor, letterbox: Letterbox) -> NDArray[np.uint8]:

@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools.cocoeval import Params
-from ultralytics.utils.metrics import batch_probiou, kpt_iou
-from ultralytics.utils.ops import xyxyxyxy2xywhr
+
+from detcam.alone import alone
+
+with alone():
+    from ultralytics.utils.metrics import batch_probiou, kpt_iou
+    from ultralytics.utils.ops import xyxyxyxy2xywhr
 
 OBJECT_SHARE_OF_BOX = 0.53
 """What of its box an object covers, as Ultralytics takes it for the similarity of keypoints."""

@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import ultralytics
 from torch import nn
-from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from detcam.adapters.file_kinds import export_format, names_in, unknown_family
 from detcam.adapters.known_classes import allowed, current_name, find_class, stand_in, unwrap
 from detcam.adapters.sealed import load_sealed, unseal
+from detcam.alone import alone
 from detcam.errors import WeightsError
 from detcam.inputs import no_weights
+
+with alone():
+    import ultralytics
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 TRUST = "weights are code: only if you trust where they came from, load them with trust_weights"
 """The way out of a refusal."""

@@ -6,8 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib.font_manager import fontManager, get_font
 from PIL import ImageFont
+
+from detcam.alone import alone
+
+with alone():  # else matplotlib asks other programs for their fonts
+    from matplotlib.font_manager import fontManager, get_font
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
+from detcam.alone import alone
 from detcam.evaluate.summary import MAIN_FIGURE, REFERENCE, is_baseline, standing
 from detcam.metrics.faithfulness import STEPS, interval
+
+with alone():  # else matplotlib asks other programs for their fonts
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

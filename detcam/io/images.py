@@ -137,7 +137,7 @@ def _read_file(path: str | PathLike[str], most: int, pipes: bool) -> NDArray[np.
             file = given if given.seekable() else io.BytesIO(read_open(given, _LARGEST_BESIDES))
             header = _checked_header(file, most)
             file.seek(0)
-            pixels = header.width * header.height or most
+            pixels = header.width * header.height
             data = read_open(file, _LARGEST_BESIDES + _BYTES_OF_A_PIXEL * header.weight * pixels)
         return _decode(data, header, most)
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
+from detcam.alone import alone
 from detcam.errors import UsageError
 from detcam.evaluate.charts import charts
 from detcam.evaluate.examples import MOST_MAPS, examples
@@ -23,6 +23,9 @@ from detcam.evaluate.summary import MAIN_FIGURE, REFERENCE, is_baseline, standin
 from detcam.io.files import write_whole
 from detcam.methods import METHODS
 from detcam.runs.reading import open_run
+
+with alone():  # else matplotlib asks other programs for their fonts
+    from matplotlib.figure import Figure
 
 
 class Column(NamedTuple):
