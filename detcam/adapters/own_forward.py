@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,28 @@ class HeadInputs:
         """See the class."""
         return Inputs((*inputs, *keywords.values()))
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Copied and pickled as an object of the class that it is made from, which can be found by its name."""
+        kind, known = type(self).made_from
+        return _empty_head, (kind, known), vars(self)
+
+    made_from: ClassVar[tuple[type, type]]
+
+
+@cache
+def _detached(kind: Any, known: Any) -> Any:
+    """A head's class that hands back its inputs where it would call the vendor's ``forward``."""
+    detached = type(known.__name__, (HeadInputs, known), {})
+    made: Any = detached if kind is known else type(kind.__name__, (kind, detached), {})
+    made.made_from = (kind, known)
+    return made
+
+
+def _empty_head(kind: type, known: type) -> Any:
+    """A detached head before its state is filled in."""
+    made = _detached(kind, known)
+    return made.__new__(made)
+
 
 def detach_head(model: Any, is_vendor_head: Callable[[type], bool]) -> Any:
     """Let a private copy's forward pass end with the inputs of the vendor's head, which is returned.
@@ -47,11 +70,10 @@ def detach_head(model: Any, is_vendor_head: Callable[[type], bool]) -> Any:
         is_vendor_head: whether a class is one that the adapter runs by itself.
     """
     head = model.model[-1]
-    kind = type(head)
+    kind: Any = type(head)
     if not isinstance(head, HeadInputs):
         known = next((one for one in kind.__mro__ if is_vendor_head(one)), kind)
-        detached = type(known.__name__, (HeadInputs, known), {})
-        head.__class__ = detached if kind is known else type(kind.__name__, (kind, detached), {})
+        head.__class__ = _detached(kind, known)
     return head
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -90,6 +91,7 @@ class TorchDetector(ABC):
         own = next(model.parameters(), torch.empty(0)).device
         self.device, self.dtype = check_place(device if device is not None else own, half)
         self.model: Any = self.cast(private_copy(model).to(self.device))
+        self._one_at_a_time = RLock()
 
     # What a family says.
 
@@ -205,8 +207,11 @@ class TorchDetector(ABC):
     # What all families share.
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what is made from the weights, which a copy may change."""
-        return {name: value for name, value in vars(self).items() if name != "for_scoring"}
+        """All but what is made from the weights, which a copy may change, and the lock, which a copy has of its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("for_scoring", "_one_at_a_time")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _one_at_a_time=RLock())
 
     def adjusted(
         self,
@@ -247,7 +252,8 @@ class TorchDetector(ABC):
 
     @cached_property
     def _layer_index(self) -> LayerIndex:
-        return LayerIndex({name: module for name, module in self.model.named_modules() if name}, self.list_layers())
+        with self._one_at_a_time:
+            return LayerIndex({name: module for name, module in self.model.named_modules() if name}, self.list_layers())
 
     def layers(self) -> Sequence[Layer]:
         """The layers worth naming, in the order they run, measured by a forward pass on a blank image."""
@@ -270,8 +276,12 @@ class TorchDetector(ABC):
     def forward(
         self, batch: Tensor, layers: Sequence[str] = (), instead: Mapping[str, Tensor] | None = None
     ) -> RawOutput:
-        """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too."""
+        """See :class:`~detcam.adapters.base.DetectorAdapter`. Layers inside the head may be named too.
+
+        Several threads may ask; they wait for each other.
+        """
         with (
+            self._one_at_a_time,  # hooks are the model's, whichever thread set them
             torch.inference_mode(False),  # the caller may be in it, and its tensors can have no gradient
             torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
