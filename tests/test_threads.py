@@ -31,14 +31,14 @@ def alike(found, wanted):
     )
 
 
-@pytest.mark.parametrize(("method", "options"), [("layercam", {}), ("guided", {"budget": 8}), ("saliency", {})])
+@pytest.mark.parametrize(("method", "options"), [("layercam", {}), ("guided", {"budget": 8})])
 def test_ten_threads_get_what_one_gets(demo_detector, scenes, method, options):
     before = snapshot(demo_detector.model)
     explainer = detcam.Explainer(demo_detector, method, **options)
-    wanted = [maps_of(explainer(scene)) for scene in scenes]
+    wanted = [maps_of(explainer(scene)) for scene in scenes[:4]]
     with ThreadPoolExecutor(10) as threads:
-        asked = [(number % 6, threads.submit(explainer, scenes[number % 6])) for number in range(24)]
-    assert sum(map(len, wanted)) > 6
+        asked = [(number % 4, threads.submit(explainer, scenes[number % 4])) for number in range(12)]
+    assert sum(map(len, wanted)) > 4
     assert all(alike(maps_of(answer.result()), wanted[number]) for number, answer in asked)
     assert snapshot(demo_detector.model) == before
     assert torch.is_grad_enabled()
@@ -54,7 +54,7 @@ def test_threads_with_explainers_and_sessions_of_one_detector(demo_detector, sce
 
     confidences = [[d.confidence for d in detcam.open_image(demo_detector, scene).detections] for scene in scenes]
     with ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(ask, range(18)))
+        answers = list(threads.map(ask, range(12)))
     for number, (results, found) in enumerate(answers):
         assert alike(maps_of(results), wanted[number % 3])
         assert found == pytest.approx(confidences[number % 6])
@@ -69,8 +69,8 @@ def test_an_explainer_is_copied_and_pickled(scenes, again):
     assert alike(maps_of([found]), maps_of([wanted]))
     assert other.layers == explainer.layers
     kept = pickle.loads(pickle.dumps(found))
-    assert kept.detections == found.detections
-    assert np.array_equal(kept.explanations[0].heatmap.array, found.explanations[0].heatmap.array)
+    assert np.array_equal(kept[0].detection.xyxy, found[0].detection.xyxy)
+    assert np.array_equal(kept[0].heatmap.array, found[0].heatmap.array)
 
 
 def test_a_spawned_process_explains(scenes):
