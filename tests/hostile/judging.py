@@ -88,6 +88,8 @@ def try_inputs(
     errors: tuple[type[Exception], ...] = (DetcamError,),
     seconds: float = SECONDS,
     mebibytes: int = MEBIBYTES,
+    writes: tuple[Path, ...] = (),
+    reaches: tuple[object, ...] = (),
 ) -> None:
     """Ask about every input, and fail with the list of those that were answered wrongly.
 
@@ -106,6 +108,8 @@ def try_inputs(
         errors: what may be raised.
         seconds: see :data:`SECONDS`.
         mebibytes: see :data:`MEBIBYTES`.
+        writes: files and folders that may be written besides the output.
+        reaches: addresses that may be connected to.
     """
     tried, wrong = 0, []
     for number, item in enumerate(inputs):
@@ -113,7 +117,7 @@ def try_inputs(
         (place / "input").mkdir(parents=True)
         (place / "bystander.txt").write_text("not to be touched")
         tried += 1
-        why = _judged(item, place, ask, codes, errors, seconds, mebibytes)
+        why = _judged(item, place, ask, codes, errors, seconds, mebibytes, writes, reaches)
         if why:
             wrong.append(f"{item.name}: {why}")
         _make_removable(place)
@@ -123,14 +127,14 @@ def try_inputs(
     assert not wrong, f"{len(wrong)} of {tried} wrong:\n" + "\n".join(wrong)
 
 
-def _judged(item, place, ask, codes, errors, seconds, mebibytes) -> str:
+def _judged(item, place, ask, codes, errors, seconds, mebibytes, writes, reaches) -> str:
     """Why the answer to one input is wrong; empty where it is right."""
     made = item.make(place / "input")
     out = place / "out"
     files, state = files_below(place, but=out), process_state()
     _forget_peak()
     memory, started, result, error = _peak(), time.monotonic(), None, None
-    with watched(out, Path(os.environ.get("YOLO_CONFIG_DIR", os.devnull))) as watch:
+    with watched(out, Path(os.environ.get("YOLO_CONFIG_DIR", os.devnull)), *writes, reaches=reaches) as watch:
         try:
             with _limited(seconds):
                 result = ask(made, out)

@@ -63,12 +63,17 @@ class Watch:
         deeds: processes, connections and changes to files outside the output, one line each.
     """
 
-    def __init__(self, *outputs: Path) -> None:
+    def __init__(self, *outputs: Path, reaches: tuple[object, ...] = ()) -> None:
         self.outputs = [os.path.realpath(output) for output in outputs]
+        self.reaches = reaches
         self.deeds: list[str] = []
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Judge one event of Python's audit hook."""
+        if (event == "socket.connect" and arguments[1] in self.reaches) or (
+            event == "socket.getaddrinfo" and arguments[:2] in self.reaches
+        ):
+            return
         if event.startswith((*STARTS_A_PROCESS, *REACHES_OUT)):
             self.deeds.append(f"{event} {arguments[:2]!r}"[:300])
         elif event == "open":
@@ -96,13 +101,14 @@ sys.addaudithook(_hook)  # which cannot be taken out again; without a watch it d
 
 
 @contextlib.contextmanager
-def watched(*outputs: Path) -> Iterator[Watch]:
+def watched(*outputs: Path, reaches: tuple[object, ...] = ()) -> Iterator[Watch]:
     """Note what a block does to the world. Only Python's own calls are seen: C code that opens a file is not.
 
     Args:
         outputs: files and folders that may be written.
+        reaches: addresses that may be connected to.
     """
-    watch = Watch(*outputs)
+    watch = Watch(*outputs, reaches=reaches)
     _watches.append(watch)
     try:
         yield watch
