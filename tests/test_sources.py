@@ -179,3 +179,23 @@ def test_a_stream_is_no_image():
 def test_an_address_of_this_machine(tmp_path):
     (tmp_path / "a.png").touch()
     assert list(expand([f"file://{tmp_path}", f"local://{tmp_path}/a.png"])) == [str(tmp_path / "a.png")]
+
+
+def test_one_bad_entry_does_not_take_its_folder_with_it(tmp_path):
+    make(tmp_path, "good.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for source in (str(tmp_path), str(tmp_path / "*.jpg")):
+        found = list(expand([source]))
+        assert [one for one in found if "good" in str(one)] == [str(tmp_path / "good.jpg")]
+        special = [Missing(str(tmp_path / name), "no regular file") for name in ("device.jpg", "pipe.jpg")]
+        assert [one for one in found if isinstance(one, Missing)] == special
+
+
+def test_a_line_too_long_for_a_name(tmp_path):
+    make(tmp_path, "good.jpg")
+    (tmp_path / "list.txt").write_text("x" * 1_000_000 + "\ngood.jpg\n")
+    cut, good = expand([str(tmp_path / "list.txt")])
+    assert (len(cut.source) < 100, cut.reason) == (True, "a name of 16,384 characters, which no file has")
+    assert good == str(tmp_path / "good.jpg")

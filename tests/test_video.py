@@ -1,3 +1,4 @@
+import os
 import struct
 from pathlib import Path
 
@@ -279,3 +280,25 @@ def test_a_video_that_lacks_frames_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"cannot write .*a\.mp4: of 2 frames it holds 1"):
         write(tmp_path / "a.mp4", (48, 64, 3), (48, 64, 3))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_never_taken_for_an_address(tmp_path, monkeypatch):
+    """``tcp:`` before a name makes FFmpeg connect."""
+    monkeypatch.chdir(tmp_path)
+    record("a.mp4", "mp4v")
+    Path("a.mp4").rename("tcp:127.0.0.1.mp4")
+    assert len(list(read_frames("tcp:127.0.0.1.mp4"))) == FRAMES
+
+
+def test_frames_of_too_many_pixels(tmp_path):
+    path = record(tmp_path / "a.avi")
+    (only,) = read_frames(path, max_pixels=64 * 48 - 1)
+    assert "a.avi: 64 x 48 pixels are more than 3,071" in str(only.pixels)
+    assert len(list(read_frames(path, max_pixels=64 * 48))) == FRAMES
+
+
+def test_a_pipe_is_no_video(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    (only,) = read_frames(str(tmp_path / "a.mp4"))
+    assert str(only.pixels) == f"{tmp_path / 'a.mp4'}: no regular file"
+    assert count_frames(str(tmp_path / "a.mp4")) is None
