@@ -119,7 +119,14 @@ def load(
                 f"cannot explain a {type(module).__name__}; give the path of a .pt file, an ultralytics.YOLO "
                 "or its nn.Module"
             )
-        detector: DetectorAdapter = _adapter_for(module)(module, **settings)
+        try:
+            detector: DetectorAdapter = _adapter_for(module)(module, **settings)
+        except DetcamError:
+            raise
+        except Exception as error:
+            if not isinstance(weights, str | PathLike):
+                raise
+            raise WeightsError(f"{weights} holds a damaged model: {type(error).__name__}: {error}") from error
         return detector if nms is None else load(detector, nms=nms)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
+from detcam.adapters.archives import Archive
 
 EXPORTS = {
     ".torchscript": "TorchScript", ".engine": "TensorRT", ".trt": "TensorRT", ".plan": "TensorRT", ".xml": "OpenVINO",
@@ -43,13 +44,8 @@ FAMILIES = {
     "Hugging Face transformers'": r"transformers\.\S*(Detection|Detr|DETR|Yolos)\w*",
 }
 """Families of detectors that detcam does not know, and the classes that give them away, as regular expressions."""
-BLACK_BOX_LINES = """
-def predict(images):  # a list of RGB uint8 (H, W, 3), all of one shape
-    return [boxes_and_scores(image) for image in images]  # yours: (N, 4) x1, y1, x2, y2 in pixels; (N, class) in [0, 1]
-detector = detcam.BlackBox(predict, ["cat", "dog"])
-for explanation in detcam.explain(detector, "image.jpg"):
-    explanation.save("why.png")"""
-"""A program that explains any detector there is."""
+BLACK_BOX_LINE = 'detcam.explain(detcam.BlackBox(predict, ["cat", "dog"]), "image.jpg")'
+"""What explains any detector there is."""
 
 
 def export_format(path: Path) -> str | None:
@@ -86,13 +82,13 @@ def names_in(path: Path) -> list[str]:
         path: any file.
     """
     try:
-        return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # no checkpoint at all, which is for the reader to say
+        return sorted({name.dotted for name in Archive(path).records.names})
+    except (OSError, pickle.UnpicklingError):  # no checkpoint at all, which is for the reader to say
         return []
 
 
 def unknown_family(names: Iterable[str]) -> str | None:
-    """The sentence about a family that detcam does not know, with the lines that explain it all the same; else None.
+    """The sentence about a family that detcam does not know, with what explains it all the same; else None.
 
     Args:
         names: dotted names of classes.
@@ -102,6 +98,7 @@ def unknown_family(names: Iterable[str]) -> str | None:
         if any(re.fullmatch(pattern, name) for name in several):
             return (
                 f"{family} is a family of detectors that detcam does not know; a function that calls yours is "
-                f"explained by the methods that need no gradients:\n{BLACK_BOX_LINES}"
+                f"explained by the methods that need no gradients: {BLACK_BOX_LINE}, where predict gives, for a list of "
+                "RGB images (H, W, 3), a pair each: boxes (N, 4) in pixels and scores (N, class)"
             )
     return None

@@ -1,17 +1,19 @@
 """The classes that an Ultralytics checkpoint may hold, under the names that today's and earlier releases gave them.
 
-Read sealed, a checkpoint gets these and no others; read with trust, it gets these and whatever else it asks for, so
+Without trust, a checkpoint gets these and no others; with trust, it gets these and whatever else it asks for, so
 that trust never loads less.
 """
 
 from __future__ import annotations
 
 import importlib
+import pathlib
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from detcam.adapters.sealed import NUMPY_MAKERS, PATHS, Forgotten, named_attribute, sealed
+from detcam.adapters.stand_ins import Forgotten, Wrapper
 
 LAYER_PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.", "torchvision.models.", "torchvision.ops.")
 """Their layers may be made; so may all classes of these modules."""
@@ -21,11 +23,23 @@ SAFE_MODULES = {
 }  # fmt: skip
 SAFE_CLASSES = {f"ultralytics.data.augment.{name}" for name in ("ClassifyLetterBox", "CenterCrop", "ToTensor")}
 """Single classes of other modules that may be made: what early classifiers prepare images with."""
-CALLABLE_CLASSES = {
+HOLDERS = {
     "ultralytics.utils.IterableSimpleNamespace",
     "torchvision.transforms.functional.InterpolationMode",
 }
-"""Classes that may be called: all they do is hold what they are given."""
+"""Classes that hold what they are given, and no more."""
+PATHS: dict[str, Any] = {  # a path of another system cannot be made here, and nothing follows it
+    f"{module}.{kind[4:]}": getattr(pathlib, kind)
+    for module in ("pathlib", "pathlib._local")
+    for kind in ("PurePosixPath", "PureWindowsPath")
+}
+NUMPY_MAKERS: dict[str, Any] = {  # NumPy 2 renamed the package
+    f"numpy.{core}.multiarray.{name}": made
+    for core in ("core", "_core")
+    for name, made in {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}.items()
+}
+UNSAFE_MODULES = {"ultralytics.nn.distill_model", "torch.nn.modules.rnn", "torch.nn.modules.lazy"}
+"""Whose classes do more than hold layers when they are filled, or load other files."""
 RENAMED_MODULES = {
     "ultralytics.yolo.utils": "ultralytics.utils",
     "ultralytics.yolo.v8": "ultralytics.models.yolo",
@@ -50,25 +64,6 @@ FORGOTTEN_NAMES = {
 }  # fmt: skip
 """What is harmless and could be called; read sealed, it is not made. With a partial, torchvision's blocks say how they
 made their normalisation."""
-
-
-class Wrapper(nn.Module):
-    """Stands for a module around a model: ``DataParallel``, ``DistributedDataParallel``, an average, a compiled one."""
-
-    def __new__(cls, *arguments: Any) -> Wrapper:
-        """Empty, or around the first of its arguments."""
-        made = super().__new__(cls)
-        nn.Module.__init__(made)
-        if arguments and isinstance(arguments[0], nn.Module):
-            made.module = arguments[0]
-        return made
-
-    def __init__(self, *arguments: Any) -> None:
-        pass
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Its modules, and no more."""
-        self._modules.update(state.get("_modules", {}))
 
 
 WRAPPERS = {
@@ -120,27 +115,27 @@ def stand_in(name: str) -> Any:
 
 
 def allowed(name: str) -> Any:
-    """What a checkpoint that is read sealed gets for a name; None for what it may not ask for.
+    """The class that a checkpoint gets for a name, or what stands for it; None for what it may not ask for.
 
     Args:
         name: a dotted name.
     """
-    if found := stand_in(name):
-        return found
+    if name in WRAPPERS:
+        return Wrapper
     name = current_name(name)
-    if name in CALLABLE_CLASSES:
-        return find_class(name)
-    if name == "builtins.getattr":
-        return named_attribute
-    if name in FORGOTTEN_NAMES:
+    if name.startswith(FORGOTTEN_PACKAGES) or name in FORGOTTEN_NAMES:
         return Forgotten
+    if name in HOLDERS:
+        return find_class(name)
     module = name.rpartition(".")[0]
     if module not in SAFE_MODULES and not module.startswith(LAYER_PACKAGES) and name not in SAFE_CLASSES:
         return None
     found = find_class(name)
-    if not isinstance(found, type) or (module.startswith(LAYER_PACKAGES) and not issubclass(found, nn.Module)):
+    if not isinstance(found, type) or found.__module__ in UNSAFE_MODULES:
         return None
-    return sealed(found)
+    if issubclass(found, nn.Module):
+        return found
+    return None if module.startswith(LAYER_PACKAGES) or found.__module__ != module else found
 
 
 def find_class(name: str) -> Any:

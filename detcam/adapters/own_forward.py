@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from detcam.adapters.bounded import Bounded, BoundsError
 from detcam.errors import WeightsError
 
 TOLERANCES = {"boxes": (0.05, 1e-3), "scores": (1e-6, 1e-2), "extras": (0.05, 1e-2), "prototypes": (0.01, 1e-2)}
@@ -163,6 +164,8 @@ class OwnForward:
                 try:
                     self.answers = list(self._ask(size))
                     return
+                except BoundsError as error:
+                    raise WeightsError(f"this {type(self.model).__name__} is no detector: {error}") from error
                 except Exception as error:  # a size that is too small for it, or a model that cannot be run at all
                     errors.append(error)
         last = f"{type(errors[-1]).__name__}: {str(errors[-1]).splitlines()[0] if str(errors[-1]) else ''}"
@@ -173,7 +176,9 @@ class OwnForward:
         noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         batch = ((noise + torch.linspace(0, 1, size[1])) / 2).to(self.detector.device, self.detector.dtype)
         for branch in self.detector.branches(self.model.model[-1]):
-            yield batch, branch, self.detector.run_whole(self.model, batch, branch)
+            with Bounded(batch.shape[2] * batch.shape[3]):
+                answer = self.detector.run_whole(self.model, batch, branch)
+            yield batch, branch, answer
 
     def compare(self, detector: Any) -> None:
         """Refuse a detector that predicts otherwise than its model.

@@ -29,10 +29,13 @@ from detcam.adapters.heads import (
 )
 from detcam.adapters.own_forward import OwnPredictions
 from detcam.adapters.torch_base import Outline, Selection
-from detcam.adapters.yolo_base import COARSEST_STRIDE, YoloDetector
+from detcam.adapters.yolo_base import COARSEST_STRIDE, YoloDetector, check_stride, description_of
 from detcam.errors import UsageError, WeightsError
 from detcam.geometry import Letterbox
+from detcam.runtime import check_sides
 
+LARGEST_TRAINED = 4096
+"""Side of the images that a checkpoint may say it was trained at, pixels."""
 PREDICT_MAX_DET = 300
 """The pairs that an NMS-free head chooses in ``predict()``, which cuts them to ``max_det`` only afterwards."""
 
@@ -66,11 +69,11 @@ class UltralyticsDetector(YoloDetector):
         if not isinstance(layers, nn.Sequential):
             raise WeightsError(f"{type(model).__name__} is not an Ultralytics detector: it has no sequence of layers")
         check_head(layers[-1], getattr(model, "task", None) or "unknown")
-        description = getattr(model, "yaml", None) or {}
+        description = description_of(model)
         if (channels := description.get("channels", description.get("ch", 3))) != 3:  # ch until 8.3
             raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
         self.one_to_one = _takes_one_to_one(layers[-1], nms)
-        stride = int(torch.as_tensor(getattr(model, "stride", COARSEST_STRIDE)).max())
+        stride = check_stride(getattr(model, "stride", COARSEST_STRIDE))
         super().__init__(model, device, imgsz if imgsz is not None else _trained_imgsz(model), half, stride)
 
     def rebuild(
@@ -162,6 +165,18 @@ def _takes_one_to_one(head: Any, nms: bool | None) -> bool:
 
 
 def _trained_imgsz(model: nn.Module) -> Any:
-    """The image size in the settings that a model was trained with; 640 where there is none."""
+    """The image size in the settings that a model was trained with; 640 where there is none.
+
+    Raises:
+        WeightsError: it is no size of an image.
+    """
     settings = getattr(model, "args", None) or {}
-    return (settings.get("imgsz") if isinstance(settings, Mapping) else getattr(settings, "imgsz", None)) or 640
+    size = (settings.get("imgsz") if isinstance(settings, Mapping) else getattr(settings, "imgsz", None)) or 640
+    try:
+        if max(check_sides(size)) <= LARGEST_TRAINED:
+            return size
+    except UsageError:
+        pass
+    raise WeightsError(
+        f"this checkpoint says it was trained at imgsz={str(size)[:40]}, which is no size of an image; give imgsz"
+    )

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from detcam.adapters.building import build
 from detcam.adapters.file_kinds import export_format, names_in, unknown_family
 from detcam.adapters.known_classes import allowed, current_name, find_class, stand_in, unwrap
-from detcam.adapters.sealed import load_sealed, unseal
+from detcam.adapters.stand_ins import forget
 from detcam.alone import alone
 from detcam.errors import WeightsError
 from detcam.inputs import no_weights
@@ -67,12 +68,17 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> nn.Module:
             found = path if path.exists() else Path(attempt_download_asset(str(path)))
             if trust:
                 checkpoint: Any = torch.load(found, map_location="cpu", weights_only=False, pickle_module=_reader())
+                forget(checkpoint)
             else:
-                checkpoint = load_sealed(found, allowed)
-            unseal(checkpoint)
+                checkpoint = build(found, allowed)
     except Exception as error:
         raise WeightsError(describe_failure(path, error)) from error
-    model: nn.Module = _model_of(path, checkpoint)
+    try:
+        model: nn.Module = _model_of(path, checkpoint)
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever a damaged checkpoint leads to
+        raise WeightsError(f"{path} is a damaged checkpoint: {type(error).__name__}: {error}") from error
     return model
 
 
@@ -85,7 +91,7 @@ def _about_folder(path: Path) -> str:
 
 
 def _reader() -> Any:
-    """A pickle module without an allow-list, which makes all that the sealed one does, and names what is missing."""
+    """A pickle module without an allow-list, which makes all that is made without, and names what is missing."""
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
@@ -112,7 +118,7 @@ def _model_of(path: Path, checkpoint: Any) -> Any:
         return checkpoint.float()
     if not isinstance(checkpoint, dict):
         raise WeightsError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint made by Ultralytics")
-    model: Any = unwrap(checkpoint.get("ema") or checkpoint.get("model"))
+    model: Any = unwrap(checkpoint.get("ema") if checkpoint.get("ema") is not None else checkpoint.get("model"))
     if not isinstance(model, nn.Module):
         keys = ", ".join(str(key) for key in list(checkpoint)[:4]) or "nothing"
         raise WeightsError(
@@ -120,7 +126,8 @@ def _model_of(path: Path, checkpoint: Any) -> Any:
             "which network it belongs to: give the checkpoint that Ultralytics wrote"
         )
     model = model.float()
-    model.args = dict(checkpoint.get("train_args") or {})
+    settings = checkpoint.get("train_args")
+    model.args = dict(settings) if isinstance(settings, dict) else {}
     for module in model.modules():
         if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
             module.recompute_scale_factor = None  # checkpoints older than torch 1.11

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 COARSEST_STRIDE = 32
 """Images are padded to multiples of this, or of the model's own stride where that is larger, pixels."""
+LARGEST_STRIDE = 1024
+"""Of a model's own, pixels."""
+MOST_CLASSES = 100_000
 PREDICTION_TOLERANCE = 0.01
 """Logits and pixels by which a quicker copy's predictions may differ."""
 
@@ -65,7 +68,7 @@ class YoloDetector(TorchDetector):
         super().__init__(model, device, half)
         whole = None if isinstance(self.model.model[-1], HeadInputs) else OwnForward(self, self.model)
         self.head = detach_head(self.model, self.is_vendor_head)
-        self.names: Mapping[int, str] = names_by_index(getattr(model, "names", None) or range(self.head.nc))
+        self.names: Mapping[int, str] = _class_names(getattr(model, "names", None), self.head.nc)
         if whole is not None:
             whole.compare(self)
 
@@ -169,8 +172,8 @@ class YoloDetector(TorchDetector):
         """
         blocks = {f"model.{i}": module for i, module in enumerate(self.model.model[:-1])}
         neck = {f"model.{i % len(self.model.model)}" for i in self.head.f}
-        description = getattr(self.model, "yaml", None) or {}
-        backbone = list(blocks)[: len(description.get("backbone") or ())]
+        stages = description_of(self.model).get("backbone")
+        backbone = list(blocks)[: len(stages) if isinstance(stages, list | tuple) else 0]
 
         def group(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, set[str]]:
             if backbone:
@@ -208,3 +211,52 @@ class YoloDetector(TorchDetector):
     def takes_crops(self) -> bool:
         """Whether parts of an image, at sizes of their own, can be given in its place: yes, in any stride multiple."""
         return True
+
+
+def description_of(model: Any) -> dict[str, Any]:
+    """What a model's YAML says of it; empty where it has none.
+
+    Args:
+        model: the model.
+
+    Raises:
+        WeightsError: it is no description.
+    """
+    described = getattr(model, "yaml", None) or {}
+    if not isinstance(described, dict):
+        raise WeightsError(f"the description (yaml) of this model is a {type(described).__name__}, not named values")
+    return described
+
+
+def check_stride(strides: Any) -> int:
+    """The largest of a model's strides, pixels.
+
+    Args:
+        strides: a tensor, or numbers.
+
+    Raises:
+        WeightsError: one of them is no stride.
+    """
+    try:
+        numbers = [float(number) for number in torch.as_tensor(strides).flatten()[:100]]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"the strides of this model are no numbers: {str(strides)[:80]}") from error
+    if not numbers or not all(1 <= number <= LARGEST_STRIDE and number == int(number) for number in numbers):
+        raise WeightsError(f"the strides of this model are {str(numbers)[:80]}; those of detectors are 1 to 1,024")
+    return int(max(numbers))
+
+
+def _class_names(names: Any, count: Any) -> dict[int, str]:
+    """A name for each class: the model's, and the index where it has none.
+
+    Raises:
+        WeightsError: the model's names are none.
+    """
+    if type(count) is not int or not 1 <= count <= MOST_CLASSES:
+        raise WeightsError(f"this model has {str(count)[:40]} classes; those of detectors are 1 to {MOST_CLASSES:,}")
+    if names is not None and not isinstance(names, Mapping | list | tuple | range):
+        raise WeightsError(f"the class names of this model are a {type(names).__name__}, not names by index")
+    named = names_by_index(names or {})
+    if not all(isinstance(key, int) and isinstance(name, str | int) for key, name in named.items()):
+        raise WeightsError("the class names of this model are not texts by index")
+    return {**{number: str(number) for number in range(count)}, **{key: str(name) for key, name in named.items()}}

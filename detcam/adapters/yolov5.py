@@ -19,7 +19,7 @@ from detcam.adapters.base import RawOutput
 from detcam.adapters.decoding import DecodeSettings
 from detcam.adapters.own_forward import OwnPredictions
 from detcam.adapters.torch_base import Outline, Selection
-from detcam.adapters.yolo_base import YoloDetector
+from detcam.adapters.yolo_base import YoloDetector, check_stride, description_of
 from detcam.errors import WeightsError
 from detcam.geometry import Letterbox
 
@@ -57,6 +57,7 @@ class YoloV5Detector(YoloDetector):
     ) -> None:
         inner = unwrap(model)
         head = _check_head(inner)
+        check_stride(head.stride)
         self.strides = [int(stride) for stride in head.stride]
         # In pixels, (level, anchor, 2); from the given head: the copy's may be float16, which has too few digits.
         self.anchor_sizes = head.anchors.detach().cpu().float() * head.stride.detach().cpu().float()[:, None, None]
@@ -173,7 +174,7 @@ def _check_head(model: nn.Module) -> Any:
     if type(head).__name__ != "Detect" or not is_original(model) or head.no != head.nc + 5 or head.stride is None:
         what = f"this model ends in {type(head).__name__}; of original YOLOv5 models detcam explains those that end in "
         raise WeightsError(what + "Detect, with anchors of known stride and 5 numbers more than classes each")
-    if (channels := (getattr(model, "yaml", None) or {}).get("ch", 3)) != 3:
+    if (channels := description_of(model).get("ch", 3)) != 3:
         raise WeightsError(f"this model takes {channels}-channel images; detcam explains RGB detectors")
     return head
 

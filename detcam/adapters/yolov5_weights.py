@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from detcam.adapters.building import build
 from detcam.adapters.file_kinds import names_in
-from detcam.adapters.sealed import PATHS, load_sealed, sealed, unseal
+from detcam.adapters.known_classes import PATHS
 from detcam.adapters.weights import TRUST, describe_failure
 from detcam.errors import WeightsError
 
@@ -76,18 +77,17 @@ def read_original_checkpoint(path: Path, repo: Path | None = None, trust: bool =
         if trust:
             checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_reader(modules))
         else:
-            checkpoint = load_sealed(path, _safe_classes(modules).get)
+            checkpoint = build(path, _safe_classes(modules).get)
     except Exception as error:
         raise WeightsError(_why_refused(path, error)) from error
     return _model_of(path, checkpoint)
 
 
 def _model_of(path: Path, checkpoint: Any) -> nn.Module:
-    """The model inside a checkpoint, its sealed classes opened, mended for this release of torch."""
+    """The model inside a checkpoint, mended for this release of torch."""
     model: Any = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(model, nn.Module):
         raise WeightsError(f"{path} holds no model; give the checkpoint that YOLOv5 wrote")
-    unseal(model)
     for module in model.modules():
         if isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
             module.recompute_scale_factor = None  # checkpoints older than torch 1.11
@@ -97,11 +97,11 @@ def _model_of(path: Path, checkpoint: Any) -> nn.Module:
 
 
 def _safe_classes(modules: Mapping[str, types.ModuleType]) -> dict[str, Any]:
-    """Classes that may be made, sealed, by the name a checkpoint asks for them under."""
-    safe = {f"{layer.__module__}.{layer.__name__}": layer for layer in SAFE_LAYERS}
+    """Classes that may be made, by the name a checkpoint asks for them under."""
+    safe: dict[str, Any] = {f"{layer.__module__}.{layer.__name__}": layer for layer in SAFE_LAYERS}
     for module, names in SAFE_CLASSES.items():
         safe |= {f"{module}.{name}": getattr(modules[module], name) for name in names if hasattr(modules[module], name)}
-    return {name: sealed(found) for name, found in safe.items()}
+    return safe
 
 
 def _reader(modules: Mapping[str, types.ModuleType]) -> Any:
