@@ -98,7 +98,7 @@ def unknown_family(names: Iterable[str]) -> str | None:
         if any(re.fullmatch(pattern, name) for name in several):
             return (
                 f"{family} is a family of detectors that detcam does not know; a function that calls yours is "
-                f"explained by the methods that need no gradients: {BLACK_BOX_LINE}, where predict gives, for a list of "
-                "RGB images (H, W, 3), a pair each: boxes (N, 4) in pixels and scores (N, class)"
+                f"explained by the methods that need no gradients: {BLACK_BOX_LINE}, where predict gives, for a list "
+                "of RGB images (H, W, 3), a pair each: boxes (N, 4) in pixels and scores (N, class)"
             )
     return None
