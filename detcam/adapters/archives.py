@@ -76,7 +76,7 @@ class Archive:
         flat = torch.empty(size, dtype=torch.uint8)
         with self.path.open("rb") as file:
             file.seek(start)
-            if size and file.readinto(flat.numpy()) != size:
+            if size and file.readinto(flat.numpy().data) != size:
                 raise pickle.UnpicklingError("truncated")
         if dtype == torch.bool:
             flat = (flat != 0).view(torch.uint8)  # other bytes are no truth values

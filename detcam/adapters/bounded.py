@@ -24,7 +24,7 @@ class BoundsError(RuntimeError):
     """A pass takes more than any detector."""
 
 
-class Bounded(TorchDispatchMode):
+class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within it, no step of torch's makes a tensor that no detector needs.
 
     Args:
@@ -32,7 +32,7 @@ class Bounded(TorchDispatchMode):
     """
 
     def __init__(self, pixels: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = max(NUMBERS_PER_PIXEL * pixels, LEAST_NUMBERS)
         self.products = max(PRODUCTS_PER_PIXEL * pixels, LEAST_NUMBERS)
         self.steps = 0
@@ -65,7 +65,8 @@ def _size_of(name: str, args: Any) -> float:
     if "pad" in name and first is not None and len(args) > 1 and isinstance(args[1], list | tuple):
         extra = [args[1][n] + args[1][n + 1] for n in range(0, len(args[1]) - 1, 2)]
         sides = list(first.shape[::-1])
-        return math.prod(max(side + more, 0) for side, more in zip(sides, extra + [0] * len(sides), strict=False))
+        padded = [max(side + more, 0) for side, more in zip(sides, extra + [0] * len(sides), strict=False)]
+        return float(math.prod(padded))
     if name in ("arange", "linspace", "eye") or name.startswith(("arange", "one_hot")):
         return max([abs(float(one)) for one in args if isinstance(one, int | float)], default=0.0)
     if name.startswith(("new_", *_SHAPED)):

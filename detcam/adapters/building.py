@@ -165,8 +165,13 @@ class _Builder:
         kind = self.found.get(owner.dotted) if type(owner) is Name else None
         if kind is Forgotten or (type(owner) is Made and self.found.get(owner.maker.dotted) is Forgotten):
             return Forgotten()
-        if isinstance(kind, type) and issubclass(kind, enum.Enum) and name in kind.__members__:
-            return kind[name]
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, enum.Enum)
+            and isinstance(name, str)
+            and name in kind.__members__
+        ):
+            return members[name]
         raise pickle.UnpicklingError("refused CALL getattr")
 
     def _wrapper(self, record: Made) -> Wrapper:

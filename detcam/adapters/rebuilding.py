@@ -54,7 +54,7 @@ def tensor(memory: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
         raise pickle.UnpicklingError(
             f"corrupt: a tensor of shape {shape} lies outside of its memory of {memory.numel()} numbers"
         )
-    return torch.empty(0, dtype=memory.dtype).set_(memory.untyped_storage(), offset, shape, stride)  # type: ignore[call-overload, no-any-return]
+    return torch.empty(0, dtype=memory.dtype).set_(memory.untyped_storage(), offset, shape, stride)
 
 
 def parameter(data: Any, requires_grad: Any = True, *_: Any) -> nn.Parameter:
@@ -129,7 +129,8 @@ def filled_array(state: Any) -> np.ndarray[Any, Any]:
         raise pickle.UnpicklingError("corrupt: a NumPy array")
     if math.prod(shape) * kind.itemsize != len(data) or len(shape) > MOST_DIMENSIONS:
         raise pickle.UnpicklingError("corrupt: a NumPy array of another size than its shape")
-    return np.frombuffer(data, kind).reshape(shape, order="F" if in_columns else "C").copy()
+    filled: np.ndarray[Any, Any] = np.frombuffer(data, kind).reshape(shape, order="F" if in_columns else "C").copy()
+    return filled
 
 
 def _path(kind: Callable[..., Any]) -> Callable[..., Any]:
