@@ -171,7 +171,7 @@ class _Builder:
             and isinstance(name, str)
             and name in kind.__members__
         ):
-            return members[name]
+            return kind[name]
         raise pickle.UnpicklingError("refused CALL getattr")
 
     def _wrapper(self, record: Made) -> Wrapper:
