@@ -227,7 +227,7 @@ def opcodes() -> Iterator[Input]:
         "the memo of nobody": b"h\x05.",
         "a high memo": b"}r\xff\xff\xff\x7f.",
         "keys that collide": b"}("
-        + b"".join(b"\x8a\x09" + ((2**61 - 1) * n).to_bytes(9, "little") + b"N" for n in range(60_000))
+        + b"".join(b"\x8a\x0a" + ((2**61 - 1) * n).to_bytes(10, "little") + b"N" for n in range(60_000))
         + b"u.",
         "an unhashable key": b"}]Ns.",
         "an object as a key": b"}" + _global("collections.OrderedDict") + b")RNs.",
