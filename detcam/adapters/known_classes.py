@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from detcam.adapters.stand_ins import Forgotten, Wrapper
+from detcam.alone import alone
 
 LAYER_PACKAGES = ("torch.nn.modules.", "ultralytics.nn.modules.", "torchvision.models.", "torchvision.ops.")
 """Their layers may be made; so may all classes of these modules."""
@@ -146,6 +147,7 @@ def find_class(name: str) -> Any:
     """
     module, _, kind = name.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), kind, None)
+        with alone():
+            return getattr(importlib.import_module(module), kind, None)
     except ImportError:
         return None
