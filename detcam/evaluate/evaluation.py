@@ -24,7 +24,7 @@ from detcam.evaluate.contest import Contest, Row
 from detcam.evaluate.contestants import default_methods
 from detcam.evaluate.summary import summarise
 from detcam.filenames import printable
-from detcam.io.files import on_this_machine
+from detcam.io.files import on_this_machine, write_whole
 from detcam.io.images import read_image
 from detcam.options import check_counts
 from detcam.runs.evaluation import EvaluationFolder, join_parts, write_tables
@@ -141,7 +141,7 @@ def evaluate(
         if sanity and len(rows):
             checked = _check_sanity(Contest(detector, names, conf, SANITY_DETECTIONS, seed), order)
             if folder is not None and checked is not None:
-                checked.write_csv(folder.path / "sanity.csv")
+                write_whole(folder.path / "sanity.csv", checked.write_csv)
     problems = [Failure(printable(str(path)), reason) for path, reason in labelled.problems]
     return EvaluationResult(rows, summary, checked, (*problems, *failures), None if folder is None else folder.path)
 

@@ -17,7 +17,7 @@ from detcam.drawing.render import BOX_COLOUR, blend, heat_of, zoom_window
 from detcam.errors import InputError
 from detcam.evaluate.sanity import rank_correlation
 from detcam.evaluate.summary import MAIN_FIGURE, is_baseline
-from detcam.io.images import read_image
+from detcam.runs.photographs import read_photograph
 
 if TYPE_CHECKING:
     from detcam.types import Explanation
@@ -101,7 +101,7 @@ def examples(table: pl.DataFrame, lines: Sequence[Line]) -> Iterator[Example]:
         if len(shown_images) == MOST_EXAMPLES or first["image"] in shown_images:
             continue
         try:
-            image = read_image(first["image"])
+            image = read_photograph(first["image"])
         except InputError:
             continue
         shown_images.add(first["image"])

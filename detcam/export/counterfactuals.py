@@ -26,7 +26,8 @@ from detcam.drawing.pasting import BESIDE_SHARE, paste
 from detcam.drawing.writing import write_image
 from detcam.errors import InputError, UsageError
 from detcam.export.run import JudgedRun
-from detcam.io.images import read_image
+from detcam.runs.cells import read_evidence
+from detcam.runs.photographs import read_photograph
 
 INPAINT_RADIUS_PX = 5
 """Of the inpainting, pixels (Telea 2004, as OpenCV has it)."""
@@ -96,9 +97,15 @@ def _training_images(
 ) -> Iterator[TrainingImage]:
     """Every image of the set; an image that cannot be read is left out."""
     rows = {row["id"]: row for row in run.detections.iter_rows(named=True)}
-    patches = {row.id: row.patch for row in run.run.rows() if row.patch is not None}
+    patches: dict[str, Patch] = {}
+    for name, row in rows.items():
+        if row.get("evidence") and isinstance(patch := read_evidence(row["evidence"]), Mapping):
+            patches[name] = patch
     for cause in causes:
-        members = [rows[name] for name in cause["members"] if rows[name]["verdict"] != "label_error"]
+        members = [rows[name] for name in dict.fromkeys(cause["members"]) if name in rows and name in patches]
+        members = [
+            row for row in members if row["verdict"] != "label_error" and _is_within(patches[row["id"]], row["image"])
+        ]
         for row in members:
             if (pixels := _pixels(row["image"])) is not None:
                 yield "hard", row["image"], cause["id"], pixels
@@ -136,10 +143,16 @@ def _covered(put: tuple[NDArray[np.uint8], NDArray[np.int64]], truth: Row) -> bo
     return bool(shared >= HIDDEN_SHARE * np.prod(np.maximum(box[2:] - box[:2], 1)))
 
 
+def _is_within(patch: Patch, image: str) -> bool:
+    """Whether a patch lies in its image, which can be read."""
+    pixels, (x1, y1, x2, y2) = _pixels(image), patch["xyxy"]
+    return pixels is not None and 0 <= x1 < x2 <= pixels.shape[1] and 0 <= y1 < y2 <= pixels.shape[0]
+
+
 @lru_cache(maxsize=4)
 def _pixels(path: str) -> NDArray[np.uint8] | None:
     try:
-        return read_image(path)
+        return read_photograph(path)
     except InputError:
         return None
 

@@ -11,8 +11,10 @@ import polars as pl
 from PIL import Image
 
 from detcam.errors import UsageError
-from detcam.export.run import JudgedRun, image_file
+from detcam.export.run import JudgedRun
 from detcam.records import optional
+from detcam.runs.photographs import image_file
+from detcam.runs.schema import image_key
 
 JUDGED = ("verdict", "note", "explanation", "supported", "context_dependence")
 PREDICTION = ("error_type", "truth_id", "truth_class", "iou", "cause", "evidence_inside", *JUDGED)
@@ -69,7 +71,7 @@ def _sample(fo: Any, run: JudgedRun, image: str, size: tuple[int, int], out: Pat
         """A box; its map becomes a field of the sample."""
         nonlocal maps
         if heatmap := run.heatmap(row):
-            path = (out / "heatmaps" / f"{row['id']}.png").absolute()
+            path = (out / "heatmaps" / f"{image_key(image)}-{maps}.png").absolute()
             Image.fromarray(np.rint(heatmap.array * 255).astype(np.uint8)).save(path)
             attributes["heatmap"] = f"heatmap_{maps}"
             sample[attributes["heatmap"]] = fo.Heatmap(map_path=str(path), detcam_id=row["id"])

@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 import yaml
 
-from detcam.errors import UsageError
-from detcam.export.run import JudgedRun, image_file
+from detcam.data.labels import image_size
+from detcam.errors import InputError, UsageError
+from detcam.export.run import JudgedRun
 from detcam.export.tables import write_table
 from detcam.io.images import SUFFIXES
+from detcam.runs.photographs import image_file
 from detcam.runs.schema import image_key
 
 IN_DOUBT = ("label_error", "ambiguous")
@@ -75,8 +77,10 @@ def _doubts(run: JudgedRun) -> pl.DataFrame:
 
 def _copy(run: JudgedRun, truths: pl.DataFrame, image: str, out: Path) -> str | None:
     """Copy an image and write its labels; the copy's name within ``out``, or None where there is nothing to copy."""
-    size = run.sizes[image]
-    if size is None or not (source := image_file(image)).is_file():
+    try:
+        source = image_file(image)
+        size = image_size(source)  # its own: what is no image is not handed on, whatever a run says of it
+    except (InputError, OSError):
         return None
     name, suffix = image_key(image), source.suffix.lower()
     file = f"images/{name}{suffix if suffix in SUFFIXES else '.jpg'}"  # readers go by the suffix, decoders do not

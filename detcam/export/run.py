@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,9 @@ import polars as pl
 
 from detcam.data.labels import image_size
 from detcam.errors import InputError, UsageError
+from detcam.runs.cells import read_letterbox
+from detcam.runs.photographs import image_file
 from detcam.runs.reading import Run, open_run
-from detcam.runs.schema import read_letterbox
 from detcam.types import Heatmap
 
 
@@ -75,27 +75,29 @@ def read_run(path: str | Path) -> JudgedRun:
         path: the run folder, local or an address of fsspec's.
 
     Raises:
-        UsageError: no run of detcam, or one without its table of detections; a file of it that is damaged.
+        UsageError: no run of ``explain`` or ``review``, or one without its table of detections; a file of it that is
+            damaged. Of rows and cells that make no sense the log tells, and they are left out.
     """
     run = open_run(path)
-    detections = run.table()
-    truths, misses = (run.table(name) if run.has(name) else None for name in ("truths", "misses"))
-    verdicts = run.verdicts()
-    classes = run.info.get("classes")
-    names = {int(number): str(name) for number, name in classes.items()} if isinstance(classes, dict) else {}
+    if run.info["command"] not in ("explain", "review"):
+        raise UsageError(f"{run.path} holds a run of detcam {run.info['command']:.80}, not of explain or review")
+    detections, problems = run.usable()
+    truths, misses = None, None
+    if run.has("truths"):
+        truths, more = run.usable("truths")
+        problems += more
+    if run.has("misses"):
+        misses, more = run.usable("misses")
+        problems += more
+    for problem in problems:
+        logging.getLogger("detcam").warning("%s", problem)
+    verdicts, names = run.verdicts(), run.classes()
     for table in (detections, truths):
         if table is not None:
             for number, name in table.select("class_id", "class_name").iter_rows():
                 names.setdefault(number, name)
     judged = None if misses is None else _judged(misses, verdicts)
     return JudgedRun(run, dict(sorted(names.items())), _judged(detections, verdicts), truths, judged)
-
-
-def image_file(image: str) -> Path:
-    """The file of an image that a run names: tables hold text, so there bytes that are no text are escaped."""
-    if Path(image).exists() or "\\x" not in image:
-        return Path(image)
-    return Path(os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda escape: bytes([int(escape[1], 16)]), image.encode())))
 
 
 def _file_size(image: str) -> tuple[int, int] | None:

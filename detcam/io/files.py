@@ -16,7 +16,8 @@ from fsspec import get_filesystem_class
 from fsspec.core import has_magic
 from upath import UPath
 
-from detcam.errors import UsageError
+from detcam.errors import InputError, UsageError
+from detcam.io.documents import read_bytes
 
 OBJECT_STORES = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "hf")
 """Protocols whose files appear only when they are complete. There files are written under their own names, because
@@ -26,6 +27,13 @@ STORAGE_PROTOCOLS = (*OBJECT_STORES, "ftp", "hdfs", "sftp", "smb", "ssh", "webhd
 LOCAL_PREFIXES = ("file://", "local://")
 _FILES_AT_ONCE = 1000
 """Files that are read or removed in one request."""
+_LARGEST_TABLE = 2**34
+"""Bytes."""
+_LONGEST_REASON = 300
+_BROKEN_TABLES = (
+    pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError, MemoryError, RuntimeError,
+)  # fmt: skip
+"""What polars raises of a damaged table."""
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
@@ -207,7 +215,7 @@ def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
         paths: the files, in any order; they are read sorted by name.
 
     Raises:
-        UsageError: a file is damaged.
+        UsageError: a file is damaged, has other columns, or claims more rows than its size allows.
         OSError: a file cannot be read.
     """
     paths = sorted(paths, key=str)  # as fsspec gives their bytes
@@ -215,24 +223,53 @@ def read_tables(paths: Sequence[Path]) -> Iterator[pl.DataFrame]:
         some = paths[start : start + _FILES_AT_ONCE]
         data = _read(some)
         try:
-            yield pl.read_parquet(data).rechunk()
-        except pl.exceptions.PolarsError:
+            yield _parquet(data)
+        except _BROKEN_TABLES:
             for path, one in zip(some, data, strict=True):
                 try:
-                    pl.read_parquet(one)
-                except pl.exceptions.PolarsError as error:
-                    why = " ".join(str(error).split())
-                    raise UsageError(f"{path} is damaged: {why}") from error
-            raise
+                    _parquet([one])
+                except _BROKEN_TABLES as error:
+                    raise UsageError(f"{path} is damaged: {_said(error)}") from error
+            raise UsageError(
+                f"{some[0]} and {len(some) - 1} more files of {some[0].parent} differ in columns"
+            ) from None
+
+
+def _parquet(data: Sequence[bytes]) -> pl.DataFrame:
+    """The rows of Parquet files as one table; what claims a row a byte and more would fill the memory."""
+    rows, size = pl.scan_parquet(list(data)).select(pl.len()).collect().item(), sum(map(len, data))
+    if rows > size:
+        raise ValueError(f"{rows:,} rows in {size:,} bytes")
+    return pl.read_parquet(list(data)).rechunk()
+
+
+def _said(error: BaseException) -> str:
+    """What polars says of a file, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 
 def _read(paths: Sequence[Path]) -> list[bytes]:
     with reaching(paths[0]):
         if is_local(paths[0]):
-            return [path.read_bytes() for path in paths]
+            return [_regular(path) for path in paths]
         remote = [cast(UPath, path) for path in paths]
         contents = remote[0].fs.cat([path.path for path in remote])  # in one request: a million single ones take hours
         return list(contents.values()) if isinstance(contents, dict) else [contents]
+
+
+def _regular(path: Path) -> bytes:
+    """The bytes of a table on this machine.
+
+    Raises:
+        OSError: it is no regular file, too large, or cannot be read.
+    """
+    try:
+        return read_bytes(path, _LARGEST_TABLE)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise OSError(error.__cause__.errno, error.__cause__.strerror, str(path)) from error
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -250,11 +287,13 @@ def read_csv(path: Path) -> pl.DataFrame:
 
     Raises:
         UsageError: the file is damaged.
+        OSError: it cannot be read.
     """
+    data = _read([path])[0]
     try:
-        return pl.read_csv(_read([path])[0], infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        return pl.read_csv(data, infer_schema_length=None)
+    except _BROKEN_TABLES as error:
+        raise UsageError(f"{path} is damaged: {_said(error)}") from error
 
 
 def remove_files(paths: Sequence[Path]) -> None:

@@ -13,19 +13,21 @@ import json
 import logging
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detcam.errors import UsageError
+from detcam.errors import InputError, UsageError
+from detcam.io.documents import parse_json
 from detcam.io.files import write_whole
 from detcam.report.pictures import CasePicture, DrawnImage, draw_image, write_patch
+from detcam.report.place import DATA, fresh_pictures, prepare, put_in_place
+from detcam.runs.own_files import own_file
 from detcam.runs.reading import open_run
 from detcam.runs.verdicts import VERDICTS
 
@@ -55,6 +57,8 @@ CASE_COLUMNS = (
 CONTEXT_BINS = 10
 CASES_PER_CAUSE = 12
 """Cases shown of each cause at most."""
+PATCHES_PER_CAUSE = 12
+"""Patches likewise."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Review:
         verdicts: ``verdicts.json``, by id.
         detections, truths, misses: rows of the tables.
         missing: what an interrupted review has not come to, in a sentence; empty of a finished one.
+        problems: what is broken and left out, a sentence each.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Review:
     truths: list[Row]
     misses: list[Row]
     missing: str = ""
+    problems: tuple[str, ...] = ()
 
 
 def build_report(run: Path) -> Path:
@@ -95,15 +101,26 @@ def build_report(run: Path) -> Path:
         The path of ``report/index.html``.
 
     Raises:
-        UsageError: not the run folder of a review, one that was interrupted before its errors were known, or a file of
-            it is missing or broken.
+        UsageError: not the run folder of a review, one that was interrupted before its errors were known, or a file
+            without which there is nothing to show is missing or broken; in the report's place is something else, or it
+            cannot be written. Of other files and of rows that are broken the page and the log tell, and the rest is
+            shown.
     """
     review = read_review(run)
-    if review.missing:
-        logging.getLogger(__name__).warning("%s", review.missing)
+    try:
+        return _build(run, review)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or run / 'report'}: {error.strerror or error}") from error
+
+
+def _build(run: Path, review: Review) -> Path:
+    out = prepare(run, ("index.html", DATA, *STATIC))
     cases, by_image = make_cases(review)
-    out = run / "report"
-    drawn, patches = _draw(run, out, by_image, review.causes)
+    drawn, patches, lost = _draw(run, out, by_image, review.causes)
+    review = replace(review, problems=(*review.problems, *lost))
+    for words in (review.missing, *review.problems):
+        if words:
+            logging.getLogger(__name__).warning("%s", words)
     for number in frozenset[int]().union(*(image.heats for image in drawn)):
         cases[number]["heat"] = True
     images = _images(review, list(by_image), drawn)
@@ -115,7 +132,7 @@ def build_report(run: Path) -> Path:
         "kinds": VERDICTS,
         "verdicts": review.verdicts,
     }
-    write_whole(out / "data.js", lambda file: file.write(as_script(data).encode("ascii")))
+    write_whole(out / DATA, lambda file: file.write(as_script(data).encode("ascii")))
     for name in STATIC:
         content = (REPORT_FOLDER / "static" / name).read_bytes()
         write_whole(out / name, lambda file, content=content: file.write(content))
@@ -128,20 +145,35 @@ def build_report(run: Path) -> Path:
 
 
 def read_review(run: Path) -> Review:
-    """The files of a review's run folder.
+    """The files of a review's run folder; of causes, verdicts and rows that are broken, what is wrong with them.
 
     Raises:
-        UsageError: not the run folder of a review, or a file of it is missing or broken.
+        UsageError: not the run folder of a review, or its ``run.json``, ``summary.json`` or a table is missing or
+            broken.
     """
     opened = open_run(run)
     if opened.info["command"] != "review":
-        raise UsageError(f"{run} holds a run of detcam {opened.info['command']}; a report is made of a review's")
-    detections, truths, misses = (opened.table(name).to_dicts() for name in ("detections", "truths", "misses"))
-    name, description, summary = run.resolve().name, dict(opened.info), opened.summary()
+        raise UsageError(f"{run} holds a run of detcam {opened.info['command']:.80}; a report is made of a review's")
+    tables, problems = {}, list[str]()
+    for name in ("detections", "truths", "misses"):
+        table, broken = opened.usable(name)
+        tables[name] = table.to_dicts()
+        problems += broken
+    name, description, summary = run.resolve().name, {"configuration": {}, **opened.info}, opened.summary()
     tested = (run / "causes.json").is_file()
     missing = _missing(description, summary, tested)
-    causes = [] if missing and not tested else opened.causes()
-    return Review(name, description, summary, causes, opened.verdicts(), detections, truths, misses, missing)
+    causes: list[Row] = []
+    verdicts: dict[str, Row] = {}
+    try:
+        causes = [] if missing and not tested else opened.causes()
+    except UsageError as error:
+        problems.append(str(error))
+    try:
+        verdicts = opened.verdicts()
+    except UsageError as error:
+        problems.append(str(error))
+    rows = (tables["detections"], tables["truths"], tables["misses"])
+    return Review(name, description, summary, causes, verdicts, *rows, missing, tuple(problems))
 
 
 def _missing(description: Row, summary: Row, tested: bool) -> str:
@@ -177,7 +209,7 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[CasePicture]]]
     """
     detections = {row["id"]: row for row in review.detections}
     truths = {row["id"]: row for row in review.truths}
-    errors = [row for row in review.detections if row["error_type"] in TYPES]
+    errors = [row for row in review.detections if row["error_type"] in TYPES and row["error_type"] != "Miss"]
     numbers = {image: n for n, image in enumerate(sorted({row["image"] for row in (*errors, *review.misses)}))}
     cases: list[Row] = []
     by_image: dict[str, list[CasePicture]] = {image: [] for image in numbers}
@@ -196,7 +228,7 @@ def make_cases(review: Review) -> tuple[list[Row], dict[str, list[CasePicture]]]
             "box": box,
             "truth_box": truth_box,
             "rival": rival and {"box": _box(rival), "name": rival["class_name"], "confidence": rival["confidence"]},
-            "receipt": json.loads(row["receipt"]) if row.get("receipt") else None,
+            "receipt": parse_json(row["receipt"]) if row.get("receipt") else None,
         }
         if missed:
             case |= {
@@ -239,12 +271,9 @@ def context_figures(cases: Sequence[Row]) -> Row:
 
 def _draw(
     run: Path, out: Path, by_image: dict[str, list[CasePicture]], causes: list[Row]
-) -> tuple[list[DrawnImage], Row]:
+) -> tuple[list[DrawnImage], Row, list[str]]:
     """Draw everything into a new folder and put it in the old one's place; the patches by their cause's id."""
-    fresh = out / ".pictures.partial"
-    shutil.rmtree(fresh, ignore_errors=True)
-    for folder in ("images", "thumbs", "heat", "causes"):
-        (fresh / folder).mkdir(parents=True)
+    fresh = fresh_pictures(out)
 
     def draw(job: tuple[int, tuple[str, list[CasePicture]]]) -> DrawnImage:
         number, (source, shots) = job
@@ -253,12 +282,20 @@ def _draw(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         drawn = list(pool.map(draw, enumerate(by_image.items())))
     patches: Row = {}
+    problems = [image.lost for image in drawn if image.lost]
+    if len(problems) > 1:
+        problems = [f"the maps of {len(problems)} images are not shown: {problems[0]}"]
     for number, cause in enumerate(causes):
-        named = [(f"{number}-{k}.png", run / source) for k, source in enumerate(cause["patches"])]
-        patches[cause["id"]] = [name for name, source in named if write_patch(source, fresh / "causes" / name)]
-    shutil.rmtree(out / "pictures", ignore_errors=True)
-    fresh.rename(out / "pictures")
-    return drawn, patches
+        shown = patches.setdefault(cause["id"], [])
+        for k, source in enumerate(cause["patches"][:PATCHES_PER_CAUSE]):
+            try:
+                write_patch(own_file(run, source), fresh / "causes" / f"{number}-{k}.png")
+            except (InputError, UsageError) as error:
+                problems.append(f"a patch of cause {cause['id'][:80]!r} is not shown: {error}")
+            else:
+                shown.append(f"{number}-{k}.png")
+    put_in_place(out, fresh)
+    return drawn, patches, problems
 
 
 def _images(review: Review, sources: list[str], drawn: list[DrawnImage]) -> list[Row]:
@@ -305,6 +342,7 @@ def _render(review: Review, images: list[Row], cases: list[Row], patches: Row) -
         names=sorted({case["name"] for case in cases}),
         truths=sorted({case["truth"] for case in cases if "truth" in case}),
         unread=[image for image in images if "problem" in image],
+        broken=review.problems,
     )
 
 

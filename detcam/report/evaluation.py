@@ -148,11 +148,15 @@ def write_page(out: Path) -> Path:
         sanity = _with_nan(opened.table("sanity").to_dicts()) if opened.has("sanity") else []
     except (OSError, ValueError) as error:
         raise UsageError(f"{out} holds no evaluation that can be read: {error}; run detcam evaluate first") from error
+    _require_figures(out, table, lines)
     checked = {row["method"]: row for row in sanity}
     lines = [{**checked.get(line["method"], {}), **line} for line in lines]
     pictures = {}
     for name, figure in charts(table, lines).items():
-        figure.savefig(out / f"{name}.png", dpi=120, facecolor="white")
+        write_whole(
+            out / f"{name}.png",
+            lambda file, figure=figure: figure.savefig(file, dpi=120, facecolor="white", format="png"),
+        )
         pictures[name] = (*PICTURES[name], _uri(_svg(figure), "image/svg+xml"))
     groups = {
         title: [column for column in columns if any(_known(line.get(column.key)) for line in lines)]
@@ -182,6 +186,28 @@ def write_page(out: Path) -> Path:
     )
     write_whole(out / "evaluation.html", lambda file: file.write(text.encode("utf-8", "replace")))
     return out / "evaluation.html"
+
+
+def _require_figures(out: Path, table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse tables that no evaluation wrote.
+
+    Raises:
+        UsageError: a column is missing, or holds something else.
+    """
+    texts, numbers = ("image", "method", "class_name", "size", "status"), ("detection", "confidence", MAIN_FIGURE)
+    for column in (*texts, *numbers, "curve_deletion_blur", "curve_insertion_blur"):
+        kind = table.schema.get(column)
+        right = kind is not None and (kind == pl.String if column in texts else kind.is_numeric() or kind.is_nested())
+        if not right or table[column].null_count():
+            raise UsageError(f"{out / 'evaluation.parquet'} is damaged: its column {column!r} holds {kind}")
+    figures = ("detections", "lead", "lead_low", "lead_high", "forwards", "seconds")
+    for line in lines:
+        wrong = next((key for key, value in line.items() if isinstance(value, str) != (key == "method")), None)
+        missing = next((key for key in ("method", MAIN_FIGURE, *figures) if key not in line), None)
+        if wrong or missing or not isinstance(line["detections"], int):
+            raise UsageError(f"{out / 'summary.csv'} is damaged: its column {wrong or missing or 'detections'!r}")
+    if not lines or set(table["method"]) != {line["method"] for line in lines}:
+        raise UsageError(f"{out / 'summary.csv'} and evaluation.parquet are of different methods")
 
 
 def _facts(run: Mapping[str, Any], table: pl.DataFrame, lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:

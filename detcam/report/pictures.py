@@ -14,7 +14,9 @@ from PIL import Image
 from detcam.drawing.render import BOX_COLOUR, colourmap, write_image
 from detcam.errors import InputError, UsageError
 from detcam.io.images import read_image
-from detcam.runs.schema import read_letterbox, read_maps
+from detcam.runs.cells import read_letterbox
+from detcam.runs.photographs import read_photograph
+from detcam.runs.schema import read_heatmap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +32,8 @@ THUMBNAIL_REACH = 2
 """Side of the part that a thumbnail shows, over that of the boxes: causes are often beside them."""
 MOST_MAP_CELLS = 160
 """Cells along a map's longer side at most; finer maps are averaged: single pixels cannot be seen over a photograph."""
+MOST_ENLARGED = 16
+"""How many times larger than the network's input an image may have been scaled before it was cropped to it."""
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 84, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 """Colour at full resolution: the lines of boxes are thin."""
 TRUTH_COLOUR = (255, 255, 255)
@@ -65,12 +69,14 @@ class DrawnImage:
         height: likewise.
         problem: why the image could not be read, or empty.
         heats: numbers of the cases that have a map.
+        lost: why maps of it could not be read, or empty.
     """
 
     width: int = 0
     height: int = 0
     problem: str = ""
     heats: frozenset[int] = frozenset()
+    lost: str = ""
 
 
 def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequence[CasePicture]) -> DrawnImage:
@@ -83,20 +89,20 @@ def draw_image(maps: Path, folder: Path, number: int, source: str, shots: Sequen
         source: its path.
         shots: its cases.
     """
-    heats = _draw_heats(maps, folder / "heat", shots)
+    heats, lost = _draw_heats(maps, folder / "heat", shots)
     try:
-        picture = read_image(source)
-    except (InputError, OSError, ValueError) as error:  # a NUL in a path is a ValueError
+        picture = read_photograph(source)
+    except InputError as error:
         known = next((shot.letterbox for shot in shots if shot.letterbox), None)
         height, width = read_letterbox(known).original if known else (0, 0)
-        return DrawnImage(width, height, str(error), heats)
+        return DrawnImage(width, height, str(error), heats, lost)
     height, width = picture.shape[:2]
     gain = min(PHOTOGRAPH_SIDE_PX / max(height, width), 1)
     size = max(round(width * gain), 1), max(round(height * gain), 1)
     _write_jpeg(folder / "images" / f"{number}.jpg", cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
     for shot in shots:
         _write_jpeg(folder / "thumbs" / f"{shot.number}.jpg", thumbnail(picture, shot.predicted, shot.truth))
-    return DrawnImage(width, height, "", heats)
+    return DrawnImage(width, height, "", heats, lost)
 
 
 def thumbnail(picture: NDArray[np.uint8], predicted: Box | None, truth: Box | None) -> NDArray[np.uint8]:
@@ -139,52 +145,52 @@ def heat_values(raw: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.ui
     height, width = (max(round(side * gain), 1) for side in raw.shape)
     raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_AREA)
     shares = (size / side for size, side in zip(letterbox.resized, letterbox.network, strict=True))
-    rows, columns = (max(round(cells * share), 1) for cells, share in zip(raw.shape, shares, strict=True))
+    rows, columns = (
+        min(max(round(cells * share), 1), MOST_MAP_CELLS * MOST_ENLARGED)
+        for cells, share in zip(raw.shape, shares, strict=True)
+    )
     positive = np.maximum(replace(letterbox, original=(rows, columns)).map_to_original(raw), 0)
     peak = float(positive.max())
     return np.rint(positive / peak * 255).astype(np.uint8) if peak > 0 else positive.astype(np.uint8)
 
 
-def write_patch(source: Path, path: Path) -> bool:
+def write_patch(source: Path, path: Path) -> None:
     """Copy a small picture as PNG.
 
     Args:
         source: the picture.
         path: where to.
 
-    Returns:
-        Whether it could be read.
+    Raises:
+        InputError: it cannot be read, or is no small picture.
     """
-    try:
-        write_image(path, read_image(source))
-    except InputError:
-        return False
-    return True
+    picture = read_image(source)
+    gain = min(PHOTOGRAPH_SIDE_PX / max(picture.shape[:2]), 1)
+    if gain < 1:
+        raise InputError(f"{source}: {picture.shape[1]} x {picture.shape[0]} pixels are no patch of an image")
+    write_image(path, picture)
 
 
-def _draw_heats(maps: Path, folder: Path, shots: Sequence[CasePicture]) -> frozenset[int]:
-    drawn = set()
+def _draw_heats(maps: Path, folder: Path, shots: Sequence[CasePicture]) -> tuple[frozenset[int], str]:
+    """Draw cases' maps; the numbers of those that have one, and why others could not be read."""
+    drawn, lost = set(), ""
     by_file: dict[str, list[tuple[CasePicture, str]]] = {}
     for shot in shots:
         file, _, name = (shot.heatmap or "").partition("#")
-        by_file.setdefault(Path(file).name, []).append((shot, name))
+        if file and shot.letterbox:
+            by_file.setdefault(file, []).append((shot, name))
     for file, wanted in by_file.items():
-        arrays = _read_arrays(maps / file, {name for _, name in wanted})
         for shot, name in wanted:
-            if shot.letterbox and name in arrays:
-                values = heat_values(arrays[name], read_letterbox(shot.letterbox))
-                if values.any():
-                    _write_heat(folder / f"{shot.number}.png", values)
-                    drawn.add(shot.number)
-    return frozenset(drawn)
-
-
-def _read_arrays(path: Path, names: set[str]) -> dict[str, NDArray[np.float32]]:
-    """Those arrays of an ``.npz`` that it has; none where it cannot be read."""
-    try:
-        return read_maps(path, names)
-    except UsageError:
-        return {}
+            try:
+                raw = read_heatmap(maps.parent, f"{file}#{name}", 1)
+            except UsageError as error:
+                lost = str(error)
+                continue
+            values = heat_values(raw, read_letterbox(shot.letterbox or ""))
+            if values.any():
+                _write_heat(folder / f"{shot.number}.png", values)
+                drawn.add(shot.number)
+    return frozenset(drawn), lost
 
 
 def _write_heat(path: Path, values: NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from detcam.errors import UsageError
 from detcam.geometry import iou_matrix
 from detcam.io.files import write_whole
 from detcam.review.errors import ERRORS
+from detcam.runs.own_files import own_file
 from detcam.runs.reading import Run, open_run
 
 SAME_ERROR_IOU = 0.5
@@ -45,14 +47,14 @@ def compare(before: str | Path, after: str | Path) -> pl.DataFrame:
         UsageError: the two were made of different truths, or one is no review that can be read.
     """
     runs = open_run(before), open_run(after)
-    labels, others = (run.table("truths").drop("found_by", "class_id") for run in runs)
+    labels, others = (_usable(run, "truths").drop("found_by", "class_id") for run in runs)
     if not labels.equals(others):
         raise UsageError(f"{before} and {after} are reviews of different labels; review the same set and split")
     first, second = map(_errors, runs)
     pairs = _pairs(first, second)
     rows = [_row(*runs, first.get(one), second.get(other)) for one, other in pairs]
     table = pl.DataFrame(rows, schema=SCHEMA).sort("fate", "image", "before", "after", nulls_last=True)
-    write_whole(runs[0].path / "comparison.parquet", table.write_parquet)
+    write_whole(own_file(runs[0].path, "comparison.parquet"), table.write_parquet)
     return table
 
 
@@ -71,9 +73,19 @@ def count_fates(table: pl.DataFrame) -> list[Row]:
 
 def _errors(run: Run) -> dict[str, Row]:
     """Every error of a review, misses among them, by id."""
-    wrong = run.table().filter(~pl.col("error_type").is_in(["TP", "ignored"]))
-    missed = run.table("misses").with_columns(pl.lit("Miss").alias("error_type"))
+    wrong = _usable(run, "detections").filter(pl.col("error_type").is_in(ERRORS))
+    missed = _usable(run, "misses").with_columns(pl.lit("Miss").alias("error_type"))
     return {row["id"]: row for table in (wrong, missed) for row in table.iter_rows(named=True)}
+
+
+def _usable(run: Run, name: str) -> pl.DataFrame:
+    """What of a review's table can be used; the log tells of the rest."""
+    if run.info["command"] != "review":
+        raise UsageError(f"{run.path} holds a run of detcam {run.info['command']:.80}, not of review")
+    table, problems = run.usable(name)
+    for problem in problems:
+        logging.getLogger("detcam").warning("%s", problem)
+    return table
 
 
 def _pairs(first: Mapping[str, Row], second: Mapping[str, Row]) -> list[tuple[str, str]]:
@@ -117,7 +129,11 @@ def _moved(before: Run, after: Run, one: Row, other: Row) -> float | None:
     """How far the centre of mass of an error's map moved, in diagonals of its first box; None without two maps."""
     centres = []
     for run, row in ((before, one), (after, other)):
-        heatmap = run.heatmap(row)
+        try:
+            heatmap = run.heatmap(row)
+        except UsageError as error:
+            logging.getLogger("detcam").warning("%s", error)
+            heatmap = None
         if heatmap is None:
             return None
         heat = heatmap.array.astype(np.float64)

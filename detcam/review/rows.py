@@ -18,25 +18,14 @@ from detcam.review.evidence import EvidencePatch, find_evidence
 from detcam.review.explaining import ErrorExplainer, ErrorExplanation, ReviewedImage
 from detcam.review.misses import MissTrace, trace_miss
 from detcam.runs.reading import Row
-from detcam.runs.schema import COLUMNS, DETECTIONS, RowTable, RunSchema, detection_row, image_key, row_of
+from detcam.runs.schema import DETECTIONS, RowTable, RunSchema, detection_row, image_key, row_of
+from detcam.runs.tables import MISS_COLUMNS, REVIEW_COLUMNS
 from detcam.session import ImageSession
 from detcam.types import Detection
 
 SPURIOUS = ("Cls", "Bkg", "Both")
 """Errors whose box should not be there as that class, so that it can vanish."""
 MISS = "Miss"
-MISS_COLUMNS: dict[str, Any] = {
-    "where_it_died": pl.String, "suppressor": pl.String, "raw_confidence": pl.Float32,
-    "raw_x1": pl.Float32, "raw_y1": pl.Float32, "raw_x2": pl.Float32, "raw_y2": pl.Float32,
-}  # fmt: skip
-REVIEW_COLUMNS: dict[str, Any] = {
-    **COLUMNS,
-    "error_type": pl.String, "truth_id": pl.Int64, "truth_class": pl.String, "iou": pl.Float32,
-    "matched_by": pl.String,
-    "explanation": pl.String, "evidence_inside": pl.Float32, "cause": pl.String, "evidence": pl.String,
-    "features": pl.List(pl.Float32), "chance": pl.List(pl.Float32), **MISS_COLUMNS,
-}  # fmt: skip
-"""What a review's rows hold; those of ``detcam explain`` among them."""
 REVIEW = RunSchema(
     REVIEW_COLUMNS,
     {
@@ -46,6 +35,7 @@ REVIEW = RunSchema(
         ),
     },
     ("truths.parquet", "causes.json", "summary.json", "comparison.parquet"),
+    ("causes", "report", "against"),
 )
 """A review's run folder."""
 

@@ -20,12 +20,7 @@ from detcam.review.detect import Predictions
 from detcam.review.errors import Errors
 from detcam.review.matching import average_precision
 from detcam.runs.schema import image_key
-
-TRUTH_COLUMNS: dict[str, Any] = {
-    "id": pl.Int64, "image": pl.String, "class_id": pl.Int32, "class_name": pl.String,
-    "x1": pl.Float32, "y1": pl.Float32, "x2": pl.Float32, "y2": pl.Float32, "crowd": pl.Boolean,
-    "found_by": pl.String,
-}  # fmt: skip
+from detcam.runs.tables import TRUTH_COLUMNS
 
 
 def first_truths(labelled: LabelledSet) -> dict[Path, int]:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ import polars as pl
 from detcam.errors import UsageError
 from detcam.io.files import on_this_machine, read_table, write_whole
 from detcam.runs.held import LOCK, HeldFolder
+from detcam.runs.own_files import refuse_foreign_places
 from detcam.runs.schema import image_key, read_description, versions
 
 PARTS = ".evaluation"
@@ -56,6 +58,7 @@ class EvaluationFolder(HeldFolder):
 
     def _check(self, overwrite: bool) -> bool:
         """Refuse a folder that is not this evaluation's; whether there is another that may be overwritten."""
+        refuse_foreign_places(self.path, (LOCK, "run.json", "sanity.csv", PARTS))
         old = read_description(self.path, "; choose another folder")
         if old is None:
             if self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir()):
@@ -77,7 +80,13 @@ class EvaluationFolder(HeldFolder):
 
     def __contains__(self, source: object) -> bool:
         """Whether an image was measured, by its name."""
-        return isinstance(source, str) and self._part(source).is_file()
+        if not isinstance(source, str) or not self._part(source).is_file():
+            return False
+        try:
+            return "detection" in read_table(self._part(source)).columns
+        except UsageError as error:
+            logging.getLogger("detcam").warning("%s; the image is measured again", error)
+            return False
 
     def count(self, source: str) -> int:
         """How many detections of an image were measured."""
@@ -122,6 +131,6 @@ def write_tables(path: Path, rows: pl.DataFrame, summary: pl.DataFrame) -> None:
         rows: one for each detection and method.
         summary: one for each method, best first.
     """
-    rows.write_parquet(path / "evaluation.parquet")
-    summary.write_csv(path / "summary.csv")
-    summary.write_json(path / "summary.json")
+    write_whole(path / "evaluation.parquet", rows.write_parquet)  # whole, and never through a link
+    write_whole(path / "summary.csv", summary.write_csv)
+    write_whole(path / "summary.json", summary.write_json)

@@ -103,7 +103,7 @@ def explain_sources(
         UsageError: the folder holds something else, is in use, or cannot be written; Ray's workers cannot go on.
         OSError: the folder cannot be written any more; what was finished is kept.
     """
-    with RunFolder(out, "explain", configuration, overwrite, sources=sources_of(sources)) as folder:
+    with RunFolder(out, "explain", configuration, overwrite, sources=sources_of(sources), pictures=pictures) as folder:
         folder.describe(
             weights={"path": configuration.get("weights"), "sha256": configuration.get("weights_sha256")},
             device=str(configuration.get("device") or explainer.model.device),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detcam.errors import UsageError
 from detcam.filenames import printable
+from detcam.io.documents import parse_json
 from detcam.io.files import (
     is_local,
     locate,
@@ -30,7 +31,8 @@ from detcam.io.files import (
     write_whole,
 )
 from detcam.runs.held import LOCK, HeldFolder, Sources
-from detcam.runs.results import PARTS, PIECE_SUFFIX, Pictures, write_result
+from detcam.runs.own_files import refuse_foreign_places
+from detcam.runs.results import PARTS, PIECE_SUFFIX, Pictures, lacking_files, remove_run, write_result
 from detcam.runs.schema import (
     DETECTIONS,
     IMAGES,
@@ -40,6 +42,8 @@ from detcam.runs.schema import (
     versions,
     write_maps,
 )
+from detcam.runs.shapes import FAILURE
+from detcam.runs.tables import typed
 from detcam.types import ImageResult
 
 OWN = (DETECTIONS, IMAGES, "heatmaps", "overlays", PARTS)
@@ -62,6 +66,7 @@ class RunFolder(HeldFolder):
         schema: the command's rows, tables and further files.
         sources: what the run is made of, in ``run.json`` as ``source`` and ``working_directory`` of the configuration;
             None for a run that cannot grow.
+        pictures: what is drawn of each image; an image that lacks one is done again.
 
     Raises:
         UsageError: the folder cannot be written, is in use, or holds something other than a run of this configuration.
@@ -75,8 +80,10 @@ class RunFolder(HeldFolder):
         overwrite: bool = False,
         schema: RunSchema | None = None,
         sources: Sources | None = None,
+        pictures: Pictures = NO_PICTURES,
     ) -> None:
         super().__init__(locate(path), command, configuration, sources)
+        self._pictures = pictures
         self._schema = schema or RunSchema()
         self._errors: dict[str, str] = {}
         self._unfinished: list[str] = []
@@ -95,6 +102,9 @@ class RunFolder(HeldFolder):
     def _open(self, overwrite: bool) -> None:
         path = self.path
         refresh(path)
+        if is_local(path):
+            written = (LOCK, "run.json", "errors.jsonl", *OWN, *self._schema.tables, *self._schema.files)
+            refuse_foreign_places(path, [*written, *self._schema.folders])
         if is_local(path) and (path / LOCK).exists():
             self.hold()
         self._check(overwrite)
@@ -104,7 +114,7 @@ class RunFolder(HeldFolder):
         if old is not None and (overwrite or old.get("state") == "removing"):
             self._description["state"] = "removing"
             self._write_description()  # if it ends here, the folder is this run's
-            _remove_run(path, [*self._schema.tables, *self._schema.files])
+            remove_run(path, [*self._schema.tables, *self._schema.files])
             old = None
         elif old is None:
             self._description["state"] = "opening"
@@ -126,8 +136,10 @@ class RunFolder(HeldFolder):
 
     def _grow(self, sources: Sources, old: Mapping[str, Any] | None) -> None:
         """Record the sources, after those of the folder's run; what failed or is unfinished of others stays so."""
-        before = {} if old is None else old["configuration"]
-        earlier = list(before.get("source", ()))
+        before = {} if old is None else old.get("configuration", {})
+        earlier = before.get("source", [])
+        if not isinstance(earlier, list) or not all(isinstance(name, str) for name in earlier):
+            raise UsageError(f"{self.path / 'run.json'} is damaged: its source must be a list of names; remove it")
         named: dict[str, Any] = {"source": [*earlier, *(name for name in sources.names if name not in earlier)]}
         if place := sources.working_directory or before.get("working_directory"):
             named["working_directory"] = place
@@ -138,12 +150,29 @@ class RunFolder(HeldFolder):
             self._errors = _failures(self.path / "errors.jsonl")
 
     def _finished(self) -> set[str]:
-        """The keys of images that are done: by a part, or by the tables, which have to agree."""
-        ids = pl.concat(self._table(name).select("id") for name in self._schema.tables).unique()
-        rows = ids.select(_key().alias("key")).group_by("key").len("rows")
-        images = self._read(IMAGES, IMAGE_COLUMNS).join(rows, "key", "left")
-        whole = images.filter(pl.col("detections") == pl.col("rows").fill_null(0))
-        return {*whole["key"], *(part.stem for part in (self.path / PARTS).glob("*.parquet"))}
+        """The keys of images that are done: by a part, or by the tables, which have to agree; all files are there."""
+        rows = pl.concat(
+            self._table(name).select("id", "image", "class_name", "heatmap") for name in self._schema.tables
+        ).with_columns(_key().alias("key"))
+        images = self._read(IMAGES, IMAGE_COLUMNS).join(rows.group_by("key").len("rows"), "key", "left")
+        whole = set(images.filter(pl.col("detections") == pl.col("rows").fill_null(0))["key"])
+        parts = sorted((self.path / PARTS).glob("*.parquet"))
+        done = {*whole, *(part.stem for part in parts)}
+        if not is_local(self.path):
+            return done
+        with _mendable():
+            fresh = [part.select(rows.columns[:-1]).with_columns(_key().alias("key")) for part in read_tables(parts)]
+        lacking = lacking_files(self.path, pl.concat([rows, *fresh]).filter(pl.col("key").is_in(done)), self._pictures)
+        if lacking:
+            first = sorted(lacking.values())[0]
+            logging.getLogger("detcam").warning(
+                "%s: of %d finished images a file is gone or damaged (%s): they are done again",
+                self.path,
+                len(lacking),
+                first,
+            )
+        remove_files([part for part in parts if part.stem in lacking])
+        return done - set(lacking)
 
     def describe(self, **facts: Any) -> None:
         """Record facts about the run (weights, device, ...) in ``run.json``.
@@ -297,7 +326,9 @@ class RunFolder(HeldFolder):
         counts = counts.with_columns(pl.col("detections").fill_null(0).cast(pl.Int32))
         images = pl.concat([self._read(IMAGES, IMAGE_COLUMNS), counts]).unique("key", keep="last").sort("key")
         for name, table in self._schema.tables.items():
-            kept = self._table(name).filter(~_key().is_in([*finished, *map(_whole, pieces)]))
+            kept = self._table(name).filter(
+                _key().is_in(images["key"].implode()) & ~_key().is_in([*finished, *map(_whole, pieces)])
+            )
             own = rows.filter(table.holds).drop("key", *table.omits)
             self.write_table(name, pl.concat([kept, own], how="diagonal_relaxed").sort("image", "id"))
         self.write_table(IMAGES, images)
@@ -315,7 +346,15 @@ class RunFolder(HeldFolder):
     def _read(self, name: str, columns: Mapping[str, Any]) -> pl.DataFrame:
         path = self.path / name
         with _mendable():
-            return read_table(path) if path.is_file() else pl.DataFrame(schema=dict(columns))
+            if not path.is_file():
+                return pl.DataFrame(schema=dict(columns))
+            table = read_table(path)
+            try:
+                table = typed(path.stem, table)
+            except UsageError as error:
+                raise UsageError(f"{path} is damaged: {error}") from error
+            lacking = [pl.lit(None, dtype=kind).alias(key) for key, kind in columns.items() if key not in table.columns]
+            return table.with_columns(lacking)
 
     def _write_errors(self) -> None:
         self._errors_written = time.monotonic()
@@ -351,20 +390,9 @@ def _failures(path: Path) -> dict[str, str]:
         return {}
     try:
         lines = path.read_bytes().decode("utf-8").splitlines(keepends=True)
-        return {json.loads(line)["path"]: line for line in lines}
-    except (ValueError, KeyError, TypeError) as error:
+        return {FAILURE(parse_json(line), "a line")["path"]: line for line in lines}
+    except (ValueError, UsageError) as error:
         raise UsageError(f"{path} is damaged: {error}; remove it") from error
-
-
-def _remove_run(path: Path, files: Sequence[str]) -> None:
-    """Remove the files that a run wrote, ``files`` and others known by their names, and folders that are then empty."""
-    remove_files([path / name for name in ("errors.jsonl", IMAGES, *files)])
-    remove_files(list((path / PARTS).glob("*")))
-    for folder in (path / "heatmaps", path / "overlays"):
-        own_name = r".*-[0-9a-f]{8,16}(\.mp4|(-p\d{4,})?\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
-        remove_files([file for file in folder.glob("*") if re.fullmatch(own_name, file.name)])
-        if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _now() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,24 +13,15 @@ import polars as pl
 from detcam.errors import UsageError, nearest
 from detcam.geometry import Letterbox
 from detcam.inputs import no_run
+from detcam.io.documents import parse_json
 from detcam.io.files import locate, reaching, read_csv, read_table, refresh
-from detcam.runs.schema import COLUMNS, read_description, read_heatmap, read_letterbox
+from detcam.runs.cells import LONGEST_SIDE_PX, read_evidence, read_letterbox, read_receipt
+from detcam.runs.own_files import own_file, read_own_file
+from detcam.runs.schema import COLUMNS, read_description, read_heatmap
+from detcam.runs.shapes import CAUSES, FAILURE, MOST_CLASSES, SUMMARY, Shape, anything, mapped
+from detcam.runs.tables import CSV_TABLES, TABLES, typed, usable
 from detcam.runs.verdicts import check_verdict
 from detcam.types import Detection, Evidence, Heatmap, Receipt, Status
-
-TABLES = {
-    "detections": "review or explain",
-    "images": "review or explain",
-    "misses": "review",
-    "truths": "review",
-    "comparison": "review --against",
-    "evaluation": "evaluate",
-    "summary": "evaluate",
-    "sanity": "evaluate --sanity",
-}
-"""A run's tables, and the commands that write them."""
-CSV_TABLES = ("summary", "sanity")
-"""Those among them that are CSV; the others are Parquet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +156,15 @@ class Run:
         """
         path = self.path / "errors.jsonl"
         try:
-            with reaching(path):
-                lines = path.read_bytes().decode("utf-8").splitlines()
-            failures = [json.loads(line) for line in lines]
-            return tuple(Failure(str(one["path"]), str(one["reason"])) for one in failures)
+            lines = read_own_file(self.path, "errors.jsonl").splitlines()
+            failures = [FAILURE(parse_json(line), f"line {number}") for number, line in enumerate(lines, 1)]
+            return tuple(Failure(one["path"], one["reason"]) for one in failures)
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"{path} is damaged: {error}") from error
+        except UsageError as error:
+            raise UsageError(f"{path} is damaged: {str(error).removeprefix(f'{path} ')}") from error
 
     def summary(self) -> dict[str, Any]:
         """``summary.json`` of a review: ``images``, ``counts`` and ``dap`` by type of error, ``map50``, ``map``, ...
@@ -181,7 +172,7 @@ class Run:
         Raises:
             UsageError: it is not there, or damaged.
         """
-        summary: dict[str, Any] = self._json("summary.json", dict)
+        summary: dict[str, Any] = self._json("summary.json", SUMMARY)
         return summary
 
     def causes(self) -> list[dict[str, Any]]:
@@ -190,7 +181,7 @@ class Run:
         Raises:
             UsageError: it is not there, or damaged.
         """
-        causes: list[dict[str, Any]] = self._json("causes.json", list)
+        causes: list[dict[str, Any]] = self._json("causes.json", CAUSES)
         return causes
 
     def verdicts(self) -> dict[str, dict[str, Any]]:
@@ -201,10 +192,33 @@ class Run:
         """
         if not self._is_file("verdicts.json"):
             return {}
-        entries: dict[str, dict[str, Any]] = self._json("verdicts.json", dict)
+        entries: dict[str, dict[str, Any]] = self._json("verdicts.json", mapped(anything))
         for name, entry in entries.items():
-            check_verdict(name, entry)
+            try:
+                check_verdict(name, entry)
+            except UsageError as error:
+                raise UsageError(f"{self.path / 'verdicts.json'} is damaged: {error}") from error
         return entries
+
+    def classes(self) -> dict[int, str]:
+        """The names of the detector's classes by their numbers, as ``run.json`` tells them; empty where it does not."""
+        return {int(number): name for number, name in (self.info.get("classes") or {}).items()}
+
+    def usable(self, name: str = "detections") -> tuple[pl.DataFrame, tuple[str, ...]]:
+        """What of a table can be used, of a run that somebody may have damaged or made up.
+
+        Args:
+            name: ``detections``, ``misses`` or ``truths``.
+
+        Returns:
+            The rows with an id of their own, an image, a class and a finite box, with every column that the command
+            writes; cells that make no sense are null. And what is wrong with the others, a sentence each.
+
+        Raises:
+            UsageError: the run has no such table, it is damaged, or lacks a column without which there are no rows.
+        """
+        table, problems = usable(name, self.table(name), self.info["command"] == "review")
+        return table, tuple(f"{self._path_of(name)}: {problem}" for problem in problems)
 
     def heatmap(self, row: Row | Mapping[str, Any]) -> Heatmap | None:
         """The map of a detection or a miss, at the method's own resolution, to float16's precision.
@@ -219,14 +233,13 @@ class Run:
         Raises:
             UsageError: the map is missing or damaged.
         """
-        if isinstance(row, Row):
-            key, scale, place = row.heatmap, row.scale, row.letterbox
-        else:
-            key, scale = row.get("heatmap"), row.get("scale")
-            place = _letterbox(row.get("letterbox")) if key else None
-        if not key or place is None:
+        key, scale = (row.heatmap, row.scale) if isinstance(row, Row) else (row.get("heatmap"), row.get("scale"))
+        if not key:
             return None
         try:
+            place = row.letterbox if isinstance(row, Row) else _letterbox(row.get("letterbox"))
+            if place is None:
+                return None
             return Heatmap(read_heatmap(self.path, key, float("nan") if scale is None else scale), place)
         except UsageError:
             raise
@@ -245,21 +258,23 @@ class Run:
     def _is_there(self, name: str) -> bool:
         return name in self._tables or self._is_file(self._path_of(name).name)
 
-    def _json(self, name: str, kind: type) -> Any:
-        """A file of JSON, of which the outermost value is of a kind."""
+    def _json(self, name: str, shape: Shape) -> Any:
+        """A file of JSON, of a shape."""
         path = self.path / name
         try:
-            with reaching(path):
-                value = json.loads(path.read_bytes().decode("utf-8"))
+            value = parse_json(read_own_file(self.path, name))
         except OSError as error:
             what = f"it is no finished run of detcam review, but holds one of detcam {self.info['command']}"
             what += self._unfinished()
             raise UsageError(f"{path} cannot be read: {error.strerror or error}; {what}") from error
-        except ValueError as error:
+        except UsageError as error:
+            if str(path) in str(error):
+                raise
             raise UsageError(f"{path} is no JSON: {error}") from error
-        if not isinstance(value, kind):
-            raise UsageError(f"{path} is damaged: it must hold {'an object' if kind is dict else 'a list'}")
-        return value
+        try:
+            return shape(value, "it")
+        except ValueError as error:
+            raise UsageError(f"{path} is damaged: {error}") from error
 
     def _unfinished(self) -> str:
         """What a message says of a run that is not finished."""
@@ -267,7 +282,7 @@ class Run:
         return "" if state == "finished" else f", {state}: the same command goes on with it"
 
     def _is_file(self, name: str) -> bool:
-        path = self.path / name
+        path = own_file(self.path, name)
         try:
             with reaching(path):
                 return path.is_file()
@@ -288,9 +303,13 @@ class Run:
             )
         if name not in self._tables:
             try:
-                self._tables[name] = read_csv(path) if name in CSV_TABLES else read_table(path)
+                table = read_csv(path) if name in CSV_TABLES else read_table(path)
             except OSError as error:
                 raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+            try:
+                self._tables[name] = typed(name, table)
+            except UsageError as error:
+                raise UsageError(f"{path} is damaged: {error}") from error
         return self._tables[name]
 
 
@@ -332,10 +351,13 @@ def read_row(columns: Mapping[str, Any]) -> Row:
     status = get("status")
     if status is not None and status not in get_args(Status):
         raise ValueError(f"unknown status {status!r}")
-    receipt, evidence = (json.loads(text) if (text := get(name)) else None for name in ("receipt", "evidence"))
-    patch = None
-    if evidence is not None and "patches" not in evidence:  # a review's patch, with other keys
-        patch, evidence = MappingProxyType(evidence), None
+    evidence = read_evidence(text) if (text := get("evidence")) else None
+    if not isinstance(columns["id"], str) or not isinstance(columns["image"], str):
+        raise ValueError("it has no id or no image")
+    if not isinstance(columns["class_name"], str) or not 0 <= columns["class_id"] < MOST_CLASSES:
+        raise ValueError(f"class {columns['class_id']!r} ({columns['class_name']!r:.80}) is none of a model's")
+    if not all(abs(columns[side]) <= LONGEST_SIDE_PX for side in ("x1", "y1", "x2", "y2")):
+        raise ValueError("its box must be four finite numbers")
     return Row(
         id=columns["id"],
         image=columns["image"],
@@ -354,14 +376,14 @@ def read_row(columns: Mapping[str, Any]) -> Row:
         status=status,
         reason=get("reason") or "",
         sentence=get("sentence") or "",
-        receipt=None if receipt is None else Receipt(**receipt),
-        evidence=None if evidence is None else Evidence(**evidence),
+        receipt=read_receipt(text) if (text := get("receipt")) else None,
+        evidence=evidence if isinstance(evidence, Evidence) else None,
         padding_share=get("padding_share"),
         forwards=get("forwards"),
         heatmap=get("heatmap"),
         scale=get("scale"),
         letterbox=_letterbox(get("letterbox")),
-        patch=patch,
+        patch=evidence if isinstance(evidence, Mapping) else None,
         further=MappingProxyType({name: value for name, value in columns.items() if name not in COLUMNS}),
     )
 

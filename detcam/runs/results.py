@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,15 +16,18 @@ from numpy.typing import NDArray
 from detcam.drawing.reduced import reduced
 from detcam.drawing.render import captioned, is_small, pages, together, write_image, zoom
 from detcam.filenames import safe_name
-from detcam.io.files import make_folder, read_table, refresh, remove_files, write_whole
+from detcam.io.files import is_local, make_folder, read_table, refresh, remove_files, write_whole
+from detcam.runs.cells import read_letterbox
+from detcam.runs.maps import holds
 from detcam.runs.reading import read_row
-from detcam.runs.schema import COLUMNS, image_key, read_heatmap, read_letterbox, row_of, write_maps
+from detcam.runs.schema import COLUMNS, IMAGES, image_key, read_heatmap, row_of, write_maps
 from detcam.types import Detection, Explanation, Heatmap, ImageResult
 
 Row: TypeAlias = dict[str, Any]
 
 PARTS = ".parts"
 """The folder of images' parts of the table, until they are gathered."""
+PNG_END = b"IEND\xaeB`\x82"
 PIECE_SUFFIX = ".piece"
 """Of the parts of images that have many detections, until all of these are explained."""
 
@@ -59,6 +65,54 @@ def write_result(path: Path, result: ImageResult, pictures: Pictures) -> list[Ro
     _draw_whole(path / "overlays", result, pictures)
     _write_part(path, result.source, rows)
     return rows
+
+
+def lacking_files(path: Path, rows: pl.DataFrame, pictures: Pictures) -> dict[str, str]:
+    """Which images lack a file that a run wrote of them, or have one that was cut off.
+
+    Of an archive of maps its directory is read, of a picture its end: what was changed in between is seen by whoever
+    reads it.
+
+    Args:
+        path: the run folder, on this machine.
+        rows: ``id``, ``class_name``, ``heatmap``, and the image's ``key``.
+        pictures: what was drawn.
+
+    Returns:
+        By the image's key the name of a file that it lacks.
+    """
+    lacking: dict[str, str] = {}
+    mapped = rows.filter(pl.col("heatmap").is_not_null()).with_columns(
+        pl.col("heatmap").str.split("#").list.first().alias("file")
+    )
+    for (key, name), group in mapped.group_by("key", "file"):
+        if not _has_maps(path / "heatmaps" / name, set(group["id"])):
+            lacking[str(key)] = f"heatmaps/{name}"
+    for row in rows.iter_rows(named=True):
+        stem = f"{row['id']}-{safe_name(row['class_name'] or '')}"
+        names = {"overlay": f"{stem}.png", "heatmap": f"{stem}-heatmap.png", "panel": f"{row['key']}-panel.png",
+                 "video": f"{row['key']}-frame.png"}  # fmt: skip
+        for kind in pictures.save & set(names):
+            if row["key"] not in lacking and not _is_whole_png(path / "overlays" / names[kind]):
+                lacking[row["key"]] = f"overlays/{names[kind]}"
+    return lacking
+
+
+def _has_maps(file: Path, names: set[str]) -> bool:
+    try:
+        with file.open("rb") as archive:
+            return "/" not in file.name and holds(archive, names)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_whole_png(file: Path) -> bool:
+    try:
+        with file.open("rb") as picture:
+            picture.seek(-len(PNG_END), os.SEEK_END)
+            return picture.read() == PNG_END
+    except OSError:
+        return False
 
 
 def piece_starts(path: Path, source: str) -> set[int]:
@@ -177,3 +231,22 @@ def _draw_whole(folder: Path, result: ImageResult, pictures: Pictures) -> None:
         for number, page in enumerate(pages(result, pictures.colormap, pictures.opacity), 1):
             name = f"{key}-panel.png" if number == 1 else f"{key}-panel-{number}.png"
             write_image(folder / name, page, small=True)
+
+
+def remove_run(path: Path, files: Sequence[str]) -> None:
+    """Remove the files that a run wrote, ``files`` and others known by their names, and folders that are then empty.
+
+    Args:
+        path: the run folder.
+        files: names in it.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    remove_files([path / name for name in ("errors.jsonl", IMAGES, *files)])
+    remove_files(list((path / PARTS).glob("*")))
+    for folder in (path / "heatmaps", path / "overlays"):
+        own_name = r".*-[0-9a-f]{8,16}(\.mp4|(-p\d{4,})?\.npz|-panel(-\d+)?\.png|-frame\.png|-\d{3,}-.*\.png)"
+        remove_files([file for file in folder.glob("*") if re.fullmatch(own_name, file.name)])
+        if is_local(folder) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

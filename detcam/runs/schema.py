@@ -14,17 +14,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
-import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -32,13 +29,18 @@ from numpy.typing import NDArray
 
 from detcam.errors import UsageError
 from detcam.filenames import safe_name
-from detcam.geometry import Letterbox
+from detcam.io.documents import parse_json
 from detcam.io.files import is_local, locate, reaching, read_table, write_whole
 from detcam.records import detection_columns, explanation_columns
+from detcam.runs.maps import DAMAGED, read_arrays
+from detcam.runs.own_files import own_file, read_own_file
+from detcam.runs.shapes import DESCRIPTION
 from detcam.types import Detection, Explanation
 from detcam.version import __version__
 
 SCHEMA_VERSION = 2
+LARGEST_DESCRIPTION = 2**28
+"""Bytes of ``run.json``, which names a run's sources."""
 COLUMNS: dict[str, Any] = {
     "id": pl.String,
     "image": pl.String,
@@ -93,15 +95,13 @@ class RunSchema:
         columns: of an image's rows, types by name, :data:`COLUMNS` among them.
         tables: by file name, ``detections.parquet`` among them; each row is held by one of them.
         files: further files that the command writes, which an overwriting run removes.
+        folders: further folders that it writes into.
     """
 
     columns: Mapping[str, Any] = field(default_factory=lambda: COLUMNS)
     tables: Mapping[str, RowTable] = field(default_factory=lambda: {DETECTIONS: RowTable()})
     files: tuple[str, ...] = ()
-
-
-_DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
-"""What reading a damaged archive of maps raises, or one that is no such archive."""
+    folders: tuple[str, ...] = ()
 
 
 def read_detections(path: str | Path) -> pl.DataFrame:
@@ -114,19 +114,7 @@ def read_detections(path: str | Path) -> pl.DataFrame:
         UsageError: the table is damaged.
         OSError: it cannot be read.
     """
-    return read_table(locate(path) / "detections.parquet")
-
-
-def read_letterbox(text: str) -> Letterbox:
-    """Where a row's map lies in its image.
-
-    Args:
-        text: the row's column ``letterbox``.
-
-    Raises:
-        ValueError: not a letterbox.
-    """
-    return Letterbox(**{name: tuple(value) for name, value in json.loads(text).items()})
+    return read_table(own_file(locate(path), "detections.parquet"))
 
 
 def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32]:
@@ -142,10 +130,13 @@ def read_heatmap(path: str | Path, key: str, scale: float) -> NDArray[np.float32
     """
     file, _, name = key.partition("#")
     place = locate(path) / "heatmaps" / file
+    if "/" in file or not file.endswith(".npz"):
+        raise UsageError(f"{place} cannot be read: {file[:200]!r} is no file of maps")
     maps = read_maps(place, {name})
     if name not in maps:
         raise UsageError(f"{place} has no map {name!r}")
-    return np.asarray(maps[name] * scale, np.float32)
+    with np.errstate(all="ignore"):  # a scale that is too large gives infinities, which no Heatmap takes
+        return np.asarray(maps[name] * np.float64(scale), np.float32)
 
 
 def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
@@ -156,17 +147,13 @@ def read_maps(path: Path, names: Collection[str]) -> dict[str, NDArray[np.float3
         names: ids of detections.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: the file cannot be read, or lies elsewhere: it or its folder is a link.
     """
+    own_file(path.parent.parent, f"{path.parent.name}/{path.name}")
     try:
-        # np.load leaves a damaged file open that it opened itself.
-        with (
-            reaching(path),
-            path.open("rb") if is_local(path) else BytesIO(path.read_bytes()) as file,
-            np.load(file) as maps,
-        ):
-            return {name: np.asarray(maps[name], np.float32) for name in names if name in maps}
-    except _DAMAGED as error:
+        with reaching(path), path.open("rb") if is_local(path) else BytesIO(path.read_bytes()) as file:
+            return read_arrays(file, names)
+    except DAMAGED as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
@@ -180,24 +167,25 @@ def read_description(path: Path, advice: str = "; choose another folder") -> dic
     Raises:
         UsageError: it cannot be read, is somebody else's, or a newer detcam's.
     """
+    file = path / "run.json"
     try:
-        data = (path / "run.json").read_bytes()
+        data = read_own_file(path, "run.json", LARGEST_DESCRIPTION)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"cannot read {path / 'run.json'}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
     try:
-        description = json.loads(data.decode("utf-8"))
-        schema = description["schema"]
-        ours = isinstance(schema, int) and isinstance(description["command"], str)
-    except (ValueError, TypeError, KeyError):  # no JSON, no object, or not our keys
-        ours = False
-    if not ours:
-        raise UsageError(f"{path / 'run.json'} does not describe a run of detcam{advice}")
+        description: dict[str, Any] = DESCRIPTION(parse_json(data), "it")
+    except UsageError as error:
+        raise UsageError(f"{file} does not describe a run of detcam: {error}{advice}") from error
+    except ValueError as error:
+        why = "" if data.lstrip()[:1] != b"{" else f": {error}"
+        raise UsageError(f"{file} does not describe a run of detcam{why}{advice}") from error
+    schema = description["schema"]
     if schema > SCHEMA_VERSION:
         known = f"schema {schema}; this one knows {SCHEMA_VERSION}"
         raise UsageError(f"{path} was written by a newer detcam ({known}){advice}")
-    return dict(description)
+    return description
 
 
 def image_key(source: str) -> str:
