@@ -52,6 +52,10 @@ CHANGES_FILES = (
     "shutil.move",
     "shutil.copyfile",
 )
+TAKES_FROM = ("os.symlink", "shutil.copyfile")
+"""Those among them that leave what they name first as it is."""
+FOLLOWS_LINKS = ("open", "os.chmod", "os.chown", "os.truncate", "shutil.copyfile")
+"""Those that work on what a link leads to; the others take the link itself."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _watches: list[Watch] = []
 
@@ -81,12 +85,15 @@ class Watch:
             if isinstance(path, str | bytes) and isinstance(flags, int) and flags & _WRITES:
                 self._changed(event, path)
         elif event in CHANGES_FILES:
-            for path in arguments[:2]:
+            for path in arguments[1:2] if event in TAKES_FROM else arguments[:2]:
                 if isinstance(path, str | bytes | os.PathLike):
                     self._changed(event, path)
 
     def _changed(self, event: str, path: Any) -> None:
-        place = os.path.realpath(os.fsdecode(path))
+        text = os.fsdecode(path)
+        place = os.path.realpath(text)
+        if event not in FOLLOWS_LINKS:  # a link itself is replaced or removed
+            place = os.path.join(os.path.realpath(os.path.dirname(text)), os.path.basename(text))  # noqa: PTH118, PTH119, PTH120
         inside = any(place == output or place.startswith(output + os.sep) for output in self.outputs)
         if not inside and place != os.devnull:
             self.deeds.append(f"{event} {place}")
@@ -158,7 +165,11 @@ def process_state() -> dict[str, Any]:
     for module in (builtins, os, io, torch, torch.nn.functional, PIL.Image, cv2):
         state |= {f"{module.__name__}.{name}": id(value) for name, value in vars(module).items() if callable(value)}
     for kind in _classes():
-        state[f"{kind.__module__}.{kind.__qualname__}"] = {name: id(value) for name, value in vars(kind).items()}
+        state[f"{kind.__module__}.{kind.__qualname__}"] = {
+            name: id(value)
+            for name, value in vars(kind).items()
+            if name != "next_id"  # a counter of hooks
+        }
     return state
 
 
