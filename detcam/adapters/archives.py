@@ -86,7 +86,9 @@ class Archive:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OverflowError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # whatever a damaged directory leads to
             raise pickle.UnpicklingError(f"corrupt archive: {error}") from error
         if len(entries) > MOST_MEMBERS:
             raise pickle.UnpicklingError(f"corrupt archive: it has {len(entries):,} members")

@@ -69,10 +69,11 @@ def export_format(path: Path) -> str | None:
 
 def _is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive, whatever its name: torch.save writes no ``constants.pkl``."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # no archive, or a damaged one
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def names_in(path: Path) -> list[str]:
