@@ -118,7 +118,8 @@ def test_a_box_the_detector_did_not_report(scene_image, demo_detector):
         method="layercam",
     )[0]
     assert asked.detection.anchor == reported.detection.anchor
-    assert np.array_equal(asked.heatmap.raw, reported.heatmap.raw)
+    # Not the last bits: several detections go through the graph together, and what adds up in which order is theirs.
+    assert np.allclose(asked.heatmap.raw, reported.heatmap.raw, rtol=0, atol=1e-6 * reported.heatmap.raw.max())
     assert np.array_equal(asked.detection.asked, reported.detection.xyxy)
     other = detcam.explain(
         demo_detector, scene_image, box=reported.detection.xyxy, class_name="ball", method="layercam"

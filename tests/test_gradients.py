@@ -92,7 +92,7 @@ def check_against_plain_backward(weights, image):
     model = YOLO(weights).model
     for turn in range(min(3, len(detections))):
         detection = detections[turn]
-        ours = gradients_at_layers(explainer, raw, detection, last=False)
+        ours = gradients_at_layers(explainer, raw, detection)
         plain = plain_gradients(model, batch, explainer.layers, detection.anchor, detection.class_id)
         for name in explainer.layers:
             difference = (ours[name][0] - plain[name]).abs().max()

@@ -59,7 +59,7 @@ class ImageMaps:
             def layer_maps(by: str, part: Sequence[Detection] = part, prices: list[float] = prices) -> Tensor:
                 seen = prepared.seen_again(layers)
                 chosen = [replace(options, method_name=by, method=METHODS[by], target=name) for name in names]
-                by_target = [LayerMaps(one, layers)([seen], [part], keep=True)[0] for one in chosen]
+                by_target = [LayerMaps(one, layers)([seen], [part])[0] for one in chosen]
                 prices.append(1 + sum(one.forwards for maps in by_target for one in maps))
                 return torch.stack([maps[i].map for i in range(len(part)) for maps in by_target])
 

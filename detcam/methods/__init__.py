@@ -44,6 +44,8 @@ class Method:
         shares: what an image's detections share: ``passes`` of changed images, a ``budget`` of them, or ``nothing``. An
             image of many detections is explained in pieces unless they share passes.
         pixelwise: whether gradients at the pixels are held for every detection, so that they are taken 16 at a time.
+        cellwise: whether a map has nothing where the gradient is zero, and elsewhere depends on the activations and
+            gradients of that cell alone: it is then made where the gradient reaches, and nowhere else.
         name: what rows and pictures call a method that is not registered; without one, the function's ``__name__``.
 
     Raises:
@@ -63,6 +65,7 @@ class Method:
     budget: int = 0
     shares: Literal["passes", "budget", "nothing"] = "nothing"
     pixelwise: bool = False
+    cellwise: bool = False
     concludes: bool = False
     name: str = ""
 
@@ -176,9 +179,10 @@ _BUILTIN: dict[str, Method] = {
     "gradcam++": _own(
         "cam.gradcam_plus_plus", "layer", "Chattopadhay et al. 2018, arXiv:1710.11063", _COST, "class", _POOLED),
     "xgradcam": _own("cam.xgradcam", "layer", "Fu et al. 2020, arXiv:2008.02312", _COST, "class", _POOLED),
-    "hirescam": _own("cam.hirescam", "layer", "Draelos & Carin 2020, arXiv:2011.08891", _COST, "detection", _CELLS),
+    "hirescam": _own("cam.hirescam", "layer", "Draelos & Carin 2020, arXiv:2011.08891", _COST, "detection", _CELLS,
+        cellwise=True),
     "layercam": _own("cam.layercam", "layer", "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943", _COST, "detection",
-        "positive gradient x activation, cell by cell"),
+        "positive gradient x activation, cell by cell", cellwise=True),
     "odam": _own("cam.odam", "layer", "Zhao & Chan 2023, arXiv:2304.06354", _COST, "detection",
         "gradient x activation, gradients smoothed by an eighth of the box"),
     "ssgradcam": _own("cam.ssgradcam", "layer", "Yamauchi & Ishikawa 2022, doi:10.1109/ICIP46576.2022.9897350", _COST,
@@ -188,7 +192,7 @@ _BUILTIN: dict[str, Method] = {
     "gcame": _own("cam.gcame", "layer", "Nguyen et al. 2023, arXiv:2306.03400", _COST, "detection",
         "a Gaussian at the anchor by construction"),
     "gradnorm": _own("cam.gradnorm", "layer", "the size of gradient x activation", _COST, "detection",
-        "size of gradient x activation, for or against"),
+        "size of gradient x activation, for or against", cellwise=True),
     "eigencam": _own("cam.eigencam", "layer", "Muhammad & Yeasin 2020, arXiv:2008.00299", "none", "nothing",
         "not detection-specific: the same map whatever you ask", signed=True),
     "eigengradcam": _own("cam.eigengradcam", "layer", "Muhammad & Yeasin 2020, on gradient x activation", _COST,

@@ -78,7 +78,10 @@ def spread_logits(model: nn.Module, image: np.ndarray, seed: int = 0) -> None:
         conv.bias.data.fill_(-3.0 if classes else 4.0 if head.reg_max == 1 else 0.0)
 
 
-def gradients_at_layers(explainer, raw, detection, last=True):
-    """Of a detection's target, by layer: what the explainer itself takes."""
+def gradients_at_layers(explainer, raw, detection):
+    """Of a detection's target, by layer, whole: what the explainer itself takes."""
     target = find_target(explainer.target_name, explainer.model.names)
-    return LayerMaps(explainer._maker.options, explainer.layers)._gradients(raw, {0: detection}, target, last=last)
+    maps = LayerMaps(explainer._maker.options, explainer.layers)
+    ((_, windows),) = maps._gradients(raw, {(0, 0): detection}, [target])
+    nothing = {name: torch.zeros_like(layer) for name, layer in raw.activations.items()}
+    return nothing | {name: one.dense(0, raw.activations[name].shape) for name, one in windows.items()}
