@@ -51,7 +51,7 @@ def test_gradients_are_finite_differences(scene_image, layer, target):
                 output[(0, *cell)] += sign * step
                 return output
 
-            handle = adapter._layer_index.modules[layer].register_forward_hook(nudge)
+            handle = adapter._modules[layer].register_forward_hook(nudge)
             values.append(score(adapter.forward(batch), 0, detection).item())
             handle.remove()
         assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(gradient[cell]), abs=1e-6)

@@ -199,6 +199,14 @@ class TorchDetector(ABC):
         """The same detector, quicker where no gradient or layer is asked for; itself where a family knows none."""
         return self
 
+    def quick_at(self, layers: Sequence[str]) -> Self:
+        """The same detector, quicker where these layers are captured; itself where a family knows none that has them.
+
+        Args:
+            layers: module paths.
+        """
+        return self
+
     @property
     def takes_crops(self) -> bool:
         """Whether parts of an image, at sizes of their own, can be given in its place."""
@@ -251,9 +259,13 @@ class TorchDetector(ABC):
         return torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
 
     @cached_property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {name: module for name, module in self.model.named_modules() if name}
+
+    @cached_property
     def _layer_index(self) -> LayerIndex:
         with self._one_at_a_time:
-            return LayerIndex({name: module for name, module in self.model.named_modules() if name}, self.list_layers())
+            return LayerIndex(self._modules, self.list_layers())
 
     def layers(self) -> Sequence[Layer]:
         """The layers worth naming, in the order they run, measured by a forward pass on a blank image."""
@@ -285,7 +297,7 @@ class TorchDetector(ABC):
             torch.inference_mode(False),  # the caller may be in it, and its tensors can have no gradient
             torch.set_grad_enabled((bool(layers) and not instead) or batch.requires_grad),
             torch.autocast(batch.device.type, enabled=False),
-            capture({name: self._layer_index.modules[name] for name in layers}, instead) as activations,
+            capture({name: self._modules[name] for name in layers}, instead) as activations,
         ):
             raw = self.run_model(batch)
         _check_raw(raw, len(batch))

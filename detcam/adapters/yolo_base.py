@@ -195,6 +195,7 @@ class YoloDetector(TorchDetector):
         channels last. Itself where that would not give the same predictions.
         """
         twin = copy(self)
+        vars(twin).pop("_modules", None)
         twin.model = fold_normalisation(self.model)
         twin.head = twin.model.model[-1]
         sides = (2 * self.stride, 2 * self.stride)
@@ -206,6 +207,15 @@ class YoloDetector(TorchDetector):
             for one, other in ((own.logits, quick.logits), (own.boxes, quick.boxes))
         )
         return twin if alike else self
+
+    def quick_at(self, layers: Sequence[str]) -> Self:
+        """:attr:`for_scoring`, where each layer is one of the sequence: inside those, folded blocks differ.
+
+        Args:
+            layers: module paths.
+        """
+        whole = all(name.removeprefix("model.").isdigit() for name in layers)
+        return self.for_scoring if whole else self
 
     @property
     def takes_crops(self) -> bool:

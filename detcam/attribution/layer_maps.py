@@ -14,7 +14,7 @@ from detcam.attribution.augmentation import mirror, views
 from detcam.attribution.options import MapOptions
 from detcam.errors import UsageError
 from detcam.methods.cam import positive_component
-from detcam.probing.prepared_image import PreparedImage
+from detcam.probing.prepared_image import PreparedImage, forward
 from detcam.targets import Target, find_target, mirror_target, target_parts
 from detcam.tensors.fusion import box_reach, combine_maps, fuse_maps, gradient_support
 from detcam.tensors.gradients import gradients_of
@@ -69,7 +69,7 @@ class LayerMaps:
         totals: dict[tuple[int, int, int], Tensor] = {}
         count = 0
         for view in views(batch, self.options.smoothing, self.options.seed):
-            out = raw if count == 0 else model.forward(view.batch, self.layers)
+            out = raw if count == 0 else forward(model, view.batch, self.layers)
             count += 1
             names = [mirror_target(part) if view.flipped else part for part in target_parts(self.options.target)]
             targets = [find_target(name, model.names) for name in names]

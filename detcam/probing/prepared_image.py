@@ -80,7 +80,20 @@ class PreparedImage:
             batch: another input (1, 3, h, w) in the place of the own one.
         """
         model, batch = model or self.model, self.batch if batch is None else batch
-        return replace(self, model=model, batch=batch, raw=model.forward(batch, layers), index=0)
+        return replace(self, model=model, batch=batch, raw=forward(model, batch, layers), index=0)
+
+
+def forward(model: DetectorAdapter, batch: Tensor, layers: Sequence[str]) -> RawOutput:
+    """A detector's raw output, by the quickest copy of it that has these layers.
+
+    Args:
+        model: the detector.
+        batch: (B, 3, h, w), its input.
+        layers: to capture; without any, its predictions are those it reports, to the last bit.
+    """
+    if layers and not batch.requires_grad and hasattr(model, "quick_at"):
+        model = model.quick_at(layers)
+    return model.forward(batch, layers)
 
 
 def prepare_images(
@@ -94,7 +107,7 @@ def prepare_images(
         layers: to capture; the raw output has a graph from the first of them on.
     """
     batch, letterboxes = model.prepare(images)
-    raw = model.forward(batch, layers)
+    raw = forward(model, batch, layers)
     return [
         PreparedImage(model, image, batch[i : i + 1], raw, i, letterbox)
         for i, (image, letterbox) in enumerate(zip(images, letterboxes, strict=True))
