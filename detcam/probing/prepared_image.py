@@ -89,9 +89,9 @@ def forward(model: DetectorAdapter, batch: Tensor, layers: Sequence[str]) -> Raw
     Args:
         model: the detector.
         batch: (B, 3, h, w), its input.
-        layers: to capture; without any, its predictions are those it reports, to the last bit.
+        layers: to capture.
     """
-    if layers and not batch.requires_grad and hasattr(model, "quick_at"):
+    if not batch.requires_grad and hasattr(model, "quick_at"):
         model = model.quick_at(layers)
     return model.forward(batch, layers)
 
