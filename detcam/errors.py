@@ -59,10 +59,10 @@ class InputError(DetcamError):
     """One image or source cannot be used."""
 
 
-def nearest(wrong: str, right: Iterable[str]) -> str:
+def nearest(wrong: object, right: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest right one, and the list where it is short."""
     names = [str(name)[:_NAME] for name in right]
-    close = difflib.get_close_matches(wrong[:_NAME], names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(wrong)[:_NAME], names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names[:24]) + (f", ... ({len(names)} in all)" if len(names) > 24 else "")
     return f"{hint} Known: {listing}" if hint else f"; known: {listing}"

@@ -32,6 +32,8 @@ EXPORT_FORMATS = ("coco", "csv", "fiftyone", "supervision", "relabel", "counterf
 """What runs are exported to, by the names of ``detcam.export.WRITERS``."""
 MAX_PIXELS = 400_000_000
 """Of an image, unless a command or program says otherwise: 20,000 x 20,000, of which a run takes some 3.4 GB."""
+LONGEST_INDEX = 20
+"""Digits that no place in a list has: Python refuses to read five thousand."""
 SEEDS = 2**32
 """Seeds are smaller: not all generators take larger ones."""
 
@@ -52,12 +54,12 @@ def check_target_name(name: str) -> None:
     Raises:
         UsageError: it is neither detcam's, nor registered, nor an installed package's.
     """
-    kind, _, argument = name.partition(":")
+    kind, _, argument = name.partition(":") if isinstance(name, str) else (name, "", "")
     if kind == "contrast" and argument:
         return
     if kind == "keypoint" and argument:
         number, _, part = argument.partition(":")
-        if number.isdigit() and part in ("", "x", "y", "visible"):
+        if is_index(number) and part in ("", "x", "y", "visible"):
             return
         raise UsageError(f"no target {name!r}; a keypoint is named keypoint:5, keypoint:5:x or keypoint:5:y")
     if name != "combined" and name not in TARGET_NAMES and name not in (brought := brought_names("detcam.targets")):
@@ -105,7 +107,7 @@ def check_shares(**shares: Any) -> None:
         UsageError: one is not.
     """
     for name, value in shares.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
             raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
 
 
@@ -184,9 +186,9 @@ def find_classes(asked: Sequence[str | int], names: Mapping[int, str]) -> list[i
     for item in asked:
         if str(item) in by_name:
             class_ids += by_name[str(item)]
-        elif str(item).isdigit() and int(item) in names:
+        elif is_index(item) and int(item) in names:
             class_ids.append(int(item))
-        elif str(item).isdigit():
+        elif is_index(item):
             raise UsageError(f"no class {item}: this model's classes run from 0 to {max(names)}")
         else:
             raise UsageError(f"no class {str(item)!r} in this model{nearest(str(item), by_name)}")
@@ -253,6 +255,16 @@ def check_layers(layers: Sequence[str]) -> None:
             raise UsageError(f"no layer {layer!r}: a module path is names joined by dots, such as model.15")
 
 
+def is_index(value: object) -> bool:
+    """Whether something is written as a whole number from 0 on that can be the place of something in a list.
+
+    Args:
+        value: a number, or text.
+    """
+    text = str(value)
+    return text.isdecimal() and len(text) < LONGEST_INDEX
+
+
 def split_contestant(text: str) -> tuple[str, str, int | None]:
     """What is to be compared, ``NAME[@LAYERS][:BUDGET]``, as a method's name, layers and a budget.
 
@@ -270,7 +282,7 @@ def split_contestant(text: str) -> tuple[str, str, int | None]:
     """
     rest, _, budget = text.partition(":")
     method, _, layers = rest.partition("@")
-    if budget and not budget.isdecimal():
+    if budget and not is_index(budget):
         raise UsageError(f"the budget of {text!r} must be a whole number, as in guided:64")
     return method, layers.replace("+", ",") or "auto", int(budget) if budget else None
 

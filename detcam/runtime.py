@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from numbers import Integral
 from typing import Any
 
 from detcam.errors import UsageError, is_count, nearest
@@ -87,5 +88,5 @@ def check_port(port: Any) -> None:
     Raises:
         UsageError: it is none from 0 to 65535.
     """
-    if not 0 <= port <= 65535:
-        raise UsageError(f"port must be a whole number from 0 to 65535, got {port}; 0 takes a free one")
+    if not isinstance(port, Integral) or not 0 <= int(port) <= 65535:
+        raise UsageError(f"port must be a whole number from 0 to 65535, got {port!r}; 0 takes a free one")

@@ -12,6 +12,10 @@ from detcam.config import COMMANDS, keys_of
 from detcam.errors import UsageError, nearest
 from detcam.io.documents import read_yaml
 
+LONGEST_TEXT = 20_000
+"""Characters of an option."""
+MOST_VALUES = 2000
+"""Of an option that is a list."""
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
 _MANY = {int: "whole numbers", float: "numbers", str: "texts"}
 
@@ -20,12 +24,25 @@ def read_value(key: str, hint: Any, value: Any) -> Any:
     """A value of the type that ``hint`` names, as jsonargparse understands it: text is read as YAML where that fits.
 
     Raises:
-        UsageError: it is none; ``key`` is the option's.
+        UsageError: it is none, or too long for an option; ``key`` is the option's.
     """
+    _check_length(key, value)
     try:
         return _reader(hint).parse_object({"value": value}).value
-    except ArgumentError as error:
+    except (ArgumentError, ArithmeticError, ValueError, RecursionError) as error:  # of 401 digits, for one
         raise UsageError(f"{key} must be {type_in_words(hint)}, got {value}") from error
+
+
+def _check_length(key: str, value: Any) -> None:
+    """Refuse what jsonargparse, whose time goes with the square of a list's length, would read for minutes."""
+    if isinstance(value, str):
+        listed = value.count(",") + value.count("\n") if set("[{\n") & set(value) else 0
+        if len(value) > LONGEST_TEXT:
+            raise UsageError(f"{key} must be at most {LONGEST_TEXT:,} characters, got {len(value):,}: {value}")
+    else:
+        listed = len(value) if isinstance(value, list | dict) else 0
+    if listed > MOST_VALUES:
+        raise UsageError(f"{key} must be at most {MOST_VALUES:,} values, got more: {value}")
 
 
 @cache

@@ -14,6 +14,7 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from detcam.errors import UsageError
 from detcam.geometry import Letterbox
+from detcam.options import is_index
 from detcam.runtime import check_half
 
 logger = logging.getLogger("detcam")
@@ -106,7 +107,7 @@ def check_device(device: str | torch.device | int) -> torch.device:
     Args:
         device: as torch names it, or the number of a GPU.
     """
-    name = f"cuda:{device}" if str(device).isdigit() else str(device)
+    name = f"cuda:{device}" if is_index(device) else str(device)
     try:
         chosen = torch.device(name)
         torch.empty(1, device=chosen).cpu()  # which `meta` has not

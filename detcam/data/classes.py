@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from detcam.data.fields import shortened
 from detcam.errors import UsageError, nearest
+from detcam.options import is_index
 
 _SEVERAL = 5
 """Names or numbers that a message lists at most."""
@@ -37,7 +38,7 @@ def match_classes(
     target: dict[int, int] = {}
     of_set, of_model = _Names(own), _Names(names)
     for ours, theirs in rename.items():
-        wanted = [index] if (index := _index(theirs)) in names else of_model.alike(theirs)
+        wanted = [int(theirs)] if is_index(theirs) and int(theirs) in names else of_model.alike(theirs)
         for side, name, known, found in (("set", ours, own, of_set.alike(ours)), ("model", theirs, names, wanted)):
             if not found:
                 raise UsageError(f"rename: the {side} has no class {shortened(name)}{nearest(name, known.values())}")
@@ -50,11 +51,6 @@ def match_classes(
             if (theirs := names[target[class_id]]) != name:
                 told.append(f"class {shortened(name)} is taken for the model's {shortened(theirs)}")
     return target, told
-
-
-def _index(text: str) -> int:
-    """A class's index written as text; -1 for other text."""
-    return int(text) if text.isdecimal() and len(text) < 20 else -1
 
 
 def _one_of(wanted: list[int], class_id: int, name: str, ours: str) -> int:

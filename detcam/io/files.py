@@ -79,12 +79,11 @@ def on_this_machine(path: str | os.PathLike[str], what: str) -> Path:
         what: how the error message begins, such as ``"a review keeps its folder"``.
 
     Raises:
-        UsageError: it is elsewhere, or :func:`locate` refuses it.
+        UsageError: it is elsewhere.
     """
-    located = locate(path)
-    if not is_local(located):
-        raise UsageError(f"{what} on this machine, got {located}; copy it here first, or name a local folder")
-    return located
+    if "://" in str(path) and not str(path).startswith(LOCAL_PREFIXES):  # not located: some connect for that
+        raise UsageError(f"{what} on this machine, got {path}; copy it here first, or name a local folder")
+    return locate(path)
 
 
 def is_remote(source: str) -> bool:

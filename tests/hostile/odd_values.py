@@ -56,7 +56,7 @@ ODD_VALUES: dict[str, Any] = {
     "a lone surrogate": "\ud800",
     "a byte that is no UTF-8": "\udcff.png",
     "a null byte": "a\0b.png",
-    "several lines": "a\nb\r\nTraceback (most recent call last)",
+    "several lines": "a\nb\r\ndetcam explain: done",
     "terminal escapes": "\x1b[2J\x1b]0;a\x07",
     "right to left": "\u202egnp.a",
     "a folder above": "../" * 12 + "etc/passwd",

@@ -25,7 +25,7 @@ from detcam.errors import UsageError, nearest
 from detcam.evaluate.planted.cases import MATCHED_IOU, detections_of
 from detcam.geometry import PADDING_GREY, iou_matrix
 from detcam.io.images import read_image
-from detcam.options import find_class
+from detcam.options import find_class, is_index
 
 LEAST_SIDE_PX = 16
 """Objects with a shorter side than this, in pixels of the scaled photograph, are left alone."""
@@ -89,7 +89,7 @@ def choose_class(labelled: LabelledSet, size: int, name: str | None) -> int:
         UsageError: no such class, several of that name, or no object that is large enough.
     """
     names = labelled.names
-    if name is not None and name not in names.values() and not name.isdecimal():
+    if name is not None and name not in names.values() and not is_index(name):
         raise UsageError(f"no class {name!r}{nearest(name, names.values())}")
     chosen = None if name is None else find_class(name, names)
     counts = Counter(t.class_id for image in labelled.images for t in image.truths if _large(image, t, size))
