@@ -107,7 +107,7 @@ def check_shares(**shares: Any) -> None:
         UsageError: one is not.
     """
     for name, value in shares.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # type: ignore[operator]  # a Real compares
             raise UsageError(f"{name} must lie in [0, 1], got {value!r}")
 
 
