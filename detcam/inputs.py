@@ -73,7 +73,7 @@ def check_run(run: str | Path) -> None:
     Raises:
         UsageError: it has no ``run.json``.
     """
-    if "://" not in str(run) and not (Path(run) / "run.json").exists():
+    if "://" not in str(run) and not _is_there(Path(run) / "run.json"):
         raise no_run(run)
 
 

@@ -7,7 +7,7 @@ Whether options fit together and fit the model is checked where both are known (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from numbers import Integral, Real
 from typing import Any
@@ -83,7 +83,8 @@ def check_smoothing(names: str | Sequence[str] | None) -> frozenset[str]:
     Raises:
         UsageError: no such smoothing.
     """
-    for name in (given := [names] if isinstance(names, str) else list(names or ())):
+    given = [] if names is None or names in ("", (), []) else several(names, "smoothing")
+    for name in given:
         if name not in SMOOTHING_NAMES:
             raise UsageError(f"no smoothing {name!r}{nearest(name, SMOOTHING_NAMES)}")
     return frozenset(given)
@@ -234,9 +235,11 @@ def several(value: Any, name: str) -> list[Any]:
     """One value or several as a list.
 
     Raises:
-        UsageError: it is empty.
+        UsageError: it is empty, or neither.
     """
-    values = [value] if isinstance(value, str | Integral) else list(value)
+    if not isinstance(value, Iterable | Integral):
+        raise UsageError(f"{name} must be one or several, got {value!r}")
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     if not values:
         raise UsageError(f"{name} is empty: leave it out, or name at least one")
     return values
@@ -250,6 +253,8 @@ def check_layers(layers: Sequence[str]) -> None:
     """
     if not layers:
         raise UsageError("no layer was named; give a group (auto, backbone, neck) or module paths such as model.15")
+    if not isinstance(layers, Iterable) or not all(isinstance(layer, str) for layer in layers):
+        raise UsageError(f"layers are names, such as backbone or model.15, got {layers!r}")
     for layer in layers:
         if not all(part.strip() for part in layer.split(".")):
             raise UsageError(f"no layer {layer!r}: a module path is names joined by dots, such as model.15")

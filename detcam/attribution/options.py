@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,11 @@ def choose_map(
     check_fit(name, method, target_name, layers=layers, smoothing=smooth, fusion=fusion, budget=budget)
     if "aug" in smooth:
         mirror_target(target)
+    if isinstance(escalation, str) or not isinstance(escalation, Iterable):
+        raise UsageError(f"escalation must be names of methods, got {escalation!r}")
     for other in escalation:
+        if not isinstance(other, str):
+            raise UsageError(f"escalation must be names of methods, got {other!r} among them")
         if find_method(other).on != "image":
             raise UsageError(f"{other!r} works at layers and cannot take over from another method")
     return MapOptions(

@@ -17,6 +17,8 @@ from hostile.judging import Input
 from hostile.label_inputs import write_yolo, yolo
 from hostile.odd_values import BROKEN_TEXTS, DEEP, HUGE, ODD_VALUES, damaged, dumped
 
+PATHS = ("weights", "data", "out", "run", "images_dir", "against", "yolov5_repo", "to", "name", "split")
+"""Options that are text."""
 SHARE = 7
 """Odd values that each option is tried with in one way; others with another ``--hostile-seed``."""
 
@@ -343,13 +345,17 @@ def values_in_python(seed: int) -> Iterator[Input]:
         hints = get_type_hints(config)
         for item in fields(config):
             for words, value in random.sample(shallow, SHARE):
-                if hints[item.name] is list[str] and not isinstance(value, list):
-                    value = [value]
+                if item.name in PATHS and (
+                    not isinstance(value, str) or value == HUGE
+                ):  # of which the readers of words and files see to
+                    continue
+                if hints[item.name] == list[str]:
+                    value = [odd_words(value)]
                 yield Input(f"{config.__name__}({item.name}={words})", partial(_given, config, {item.name: value}))
 
 
 def _given(config: Any, values: dict[str, Any], folder: Path) -> tuple[Any, dict[str, Any]]:
-    return config, {key: 10**5000 if value == HUGE else value for key, value in values.items()}
+    return config, {key: 10**4000 if value == HUGE else value for key, value in values.items()}
 
 
 def calls_in_python(seed: int) -> Iterator[Input]:
