@@ -24,7 +24,7 @@ from detcam.commands.checks import check_inputs
 from detcam.commands.guard import say, tell_of
 from detcam.commands.progress import shown_log
 from detcam.config import COMMANDS, keys_of
-from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest, one_line
+from detcam.errors import DetcamError, InputError, UsageError, WeightsError, nearest
 from detcam.help_pages import command_page, overview
 from detcam.io.documents import read_yaml
 from detcam.io.limits import at_most_pixels

@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from detcam.errors import one_line
 from detcam.version import __version__
 
 BUG_CODE = 70
@@ -29,7 +30,7 @@ def say(line: str) -> None:
         return
     with contextlib.suppress(OSError, ValueError):
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        stream.write(f"{line.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+        stream.write(f"{one_line(line).encode(encoding, 'backslashreplace').decode(encoding)}\n")
         stream.flush()
 
 
