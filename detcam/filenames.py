@@ -24,4 +24,7 @@ def safe_name(name: str) -> str:
 
 def printable(source: str) -> str:
     """A path as text that any file can hold: bytes that are no text are escaped."""
-    return os.fsencode(source).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(source).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that no file name has, only a document's text
+        return source.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -16,6 +16,7 @@ from detcam.data import Truth, read_data
 from detcam.data.fields import identity, is_number, shortened
 from detcam.data.outlines import check_outline, decoded, uncompressed
 from detcam.errors import UsageError, one_line
+from detcam.filenames import printable
 
 HEIGHT, WIDTH = 24, 32
 ORDINARY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -296,3 +297,8 @@ def test_an_outline_that_passes_can_be_drawn(points):
     except ValueError:
         return
     assert Truth("a", np.array([0, 0, 1, 1]), 0, "kite", outline=outline).mask(3, 4).shape == (3, 4)
+
+
+def test_a_name_that_no_file_has_can_be_written():
+    assert printable("a\ud800b\udcff") == "a\\ud800b\\udcff"
+    assert printable("a\udcff") == "a\\xff"

@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from detcam.errors import one_line
+
 logger = logging.getLogger("detcam")
 LOG_INTERVAL_S = 60.0
 """Time between two log lines about progress, without a terminal."""
@@ -35,7 +37,7 @@ def complain(source: object, reason: str) -> None:
         source: the input.
         reason: what is wrong with it.
     """
-    logger.warning("%s: %s", source, reason)
+    logger.warning("%s", one_line(f"{source}: {reason}"))
 
 
 class Lines(logging.Handler):

@@ -528,3 +528,25 @@ PLACES: dict[str, tuple[Callable[[Path], Path | None], bool]] = {
     "COCO: the good image again": (_coco_with("./good.png"), False),
     "COCO: the set itself": (_coco_with("set.json"), True),
 }
+
+
+def whole_reviews() -> Iterator[Input]:
+    """Sets for the command itself, whose detector knows kites and gems: what is read has to be written, too."""
+    for kind, field, words in (
+        ("images", "file_name", "5,000 letters"),
+        ("images", "file_name", "a lone surrogate"),
+        ("images", "file_name", "several lines"),
+        ("annotations", "id", "terminal escapes"),
+        ("categories", "name", "markup"),
+        ("annotations", "bbox", "beyond float32"),
+    ):
+        document = coco()
+        document[kind][1][field] = ODD_VALUES[words]
+        yield Input(f"{kind}: {field} is {words}", partial(write_coco, document))
+    document = coco()
+    document["annotations"][1]["segmentation"] = dict(outlines())["20,000 sides across the image"]
+    yield Input("an outline of 20,000 sides across the image", partial(write_coco, document))
+    yield Input("lines: binary", partial(write_yolo, yolo(), LINES["binary"]))
+    for words in ("an image that is a pipe", "links in circles"):
+        make, kept = PLACES[words]
+        yield Input(words, partial(_laid_out, make, kept))

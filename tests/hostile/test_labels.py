@@ -1,11 +1,16 @@
 """Labelled sets from strangers: one bad label is named and spoils no other, and nothing else happens."""
 
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from detcam.data import read_data
+from detcam.demo import WEIGHTS
 from hostile import label_inputs
-from hostile.judging import LONGEST_LINE
+from hostile.judging import LONGEST_LINE, run_command
 
 pytestmark = pytest.mark.hostile
 
@@ -51,3 +56,15 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_labels(family, judge, seed):
     judge("labels", FAMILIES[family](seed), read)
+
+
+def test_whole_reviews(judge):
+    """The command, of which a page, tables and a summary come out."""
+
+    def ask(made, out):
+        return run_command("review", "--weights", str(WEIGHTS), "--data", str(made.path), "--out", str(out), "--json")
+
+    matplotlib.get_configdir()
+    matplotlib.get_cachedir()
+    Path(default_cache_dir()).mkdir(exist_ok=True)  # torch makes it when it is imported
+    judge("labels", label_inputs.whole_reviews(), ask, seconds=120)
