@@ -1,8 +1,8 @@
 """The command line: one command for each configuration, and ``detcam run`` for any of them from a file.
 
 Exit codes: 0 done; 1 some inputs failed, each named, the rest done; 2 bad usage or configuration; 3 the weights cannot
-be used; 70 a bug in detcam, with the file in which the traceback was kept; 130 after Ctrl-C. Results go to stdout,
-everything else to stderr.
+be used; 70 a bug in detcam, with the file in which the traceback was kept; 130 after Ctrl-C, 143 after SIGTERM. Results
+go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -254,7 +254,3 @@ def _action(command: str) -> Callable[[Any, TextIO], int]:
     with alone():
         function: Callable[[Any, TextIO], int] = getattr(import_module(f"detcam.commands.{command}"), command)
     return function
-
-
-if __name__ == "__main__":
-    sys.exit(main())

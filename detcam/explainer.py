@@ -8,7 +8,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from detcam.methods import Method
 from detcam.options import MAX_PIXELS, check_counts, check_detection, check_question, find_classes, several
 from detcam.probing.prepared_image import PreparedImage, prepare_images
 from detcam.targets import Target
+from detcam.tensors.calm import calm
 from detcam.types import Detection, ImageResult
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Explainer:
             image: RGB uint8 (H, W, 3).
             start: the first detection; so many of :data:`PIECE_DETECTIONS` as there are from it on are explained.
         """
-        with torch.inference_mode(False):
+        with calm():
             prepared = prepare_images(self.model, [image], self.layers)
             (found,) = self.model.decode(prepared[0].raw, [prepared[0].letterbox], self.decode_settings)
             part = found[start : start + PIECE_DETECTIONS]
@@ -295,7 +295,7 @@ class Explainer:
             alike = [i for i, other in enumerate(kinds) if other == kind]
             for start in range(0, len(alike), self.batch):
                 part = alike[start : start + self.batch]
-                with torch.inference_mode(False):  # the caller may be in it, and nothing has a gradient there
+                with calm():  # the caller may be in it, and nothing has a gradient there
                     batch_results = self._explain_batch([images[i] for i in part], numbers, kind[1], in_pieces)
                 results.update(zip(part, batch_results, strict=True))
         return [results[i] for i in range(len(images))]

@@ -39,6 +39,7 @@ from detcam.options import (
 from detcam.probing.prepared_image import prepare_images
 from detcam.probing.probe import IMAGES_PER_PASS, Probe
 from detcam.targets import Target, class_logit
+from detcam.tensors.calm import calm
 from detcam.types import Detection, Evidence, Explanation, Receipt
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class ImageSession:
         if reported is not None:
             conf = min(conf, reported.least_confidence)
         self.conf, self.iou, self.max_det, self.classes, self.seed = conf, iou, max_det, classes, seed
-        with torch.inference_mode(False), torch.no_grad():
+        with calm(), torch.no_grad():
             (self.prepared,) = prepare_images(model, [image])
         self.letterbox = self.prepared.letterbox
         self.detections = self.detections_at()
@@ -114,7 +115,7 @@ class ImageSession:
         settings = DecodeSettings(conf, iou, max_det)
         if classes is not None:
             settings = replace(settings, classes=find_classes(several(classes, "classes"), self.model.names))
-        with torch.inference_mode(False):
+        with calm():
             return self.model.decode(self.prepared.raw, [self.letterbox], settings)[0]
 
     def explain(
@@ -159,7 +160,7 @@ class ImageSession:
         )  # fmt: skip
         maker = ExplanationMaker(self.model, options, self.conf)
         wanted = self._wanted(detection, box, class_name)
-        with torch.inference_mode(False):
+        with calm():
             return list(maker.explain_image(self.prepared, wanted))
 
     def evidence(self, detection: int | Detection | BoxesLike) -> Evidence | None:
@@ -189,7 +190,7 @@ class ImageSession:
         heat = explanation.heatmap.raw
         if not (heat > 0).any():
             raise UsageError("a map without a positive part has no hottest part that could be taken away")
-        with torch.inference_mode(False):
+        with calm():
             probe = Probe(self.prepared, [(explanation.detection, class_logit)], seed=self.seed)
             return make_receipts(probe, [torch.tensor(heat, device=self.prepared.batch.device)])[0]
 
@@ -254,7 +255,7 @@ class ImageSession:
         boxes, class_ids = self._tracked(detection, box, class_name)
         model, left = getattr(self.model, "for_scoring", self.model), iter(images)
         parts = [np.zeros((0, len(class_ids)), np.float32)]
-        with torch.inference_mode(False), torch.no_grad():
+        with calm(), torch.no_grad():
             while part := [self._changed(image) for image in islice(left, IMAGES_PER_PASS)]:
                 if class_ids:
                     scores = tracked_scores(model.forward(self.model.prepare(part)[0]), boxes, class_ids)
@@ -281,7 +282,7 @@ class ImageSession:
     def _find(self, boxes: ReportedBoxes) -> tuple[Detection, ...]:
         """The detections that boxes are which another library reports."""
         found = self.detections_at(conf=min(self.conf, boxes.least_confidence))
-        with torch.inference_mode(False):
+        with calm():
             return find_reported("this image", boxes, self.prepared, found)
 
     def _tracked(

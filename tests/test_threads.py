@@ -2,7 +2,9 @@
 
 import copy
 import multiprocessing
+import os
 import pickle
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -78,3 +80,28 @@ def test_a_spawned_process_explains(scenes):
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         found = processes.submit(explainer, scenes[0]).result(timeout=300)
     assert alike(maps_of(found), maps_of(explainer(scenes[0])))
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_callers_default_device_makes_no_difference(demo_detector, scenes, device):
+    explainer = detcam.Explainer(demo_detector, "saliency")
+    wanted = maps_of(explainer(scenes[0]))
+    with torch.device(device):
+        found = maps_of(explainer(scenes[0]))
+        session = detcam.open_image(detcam.load(WEIGHTS), scenes[0])
+        assert torch.zeros(1).device.type == device
+    assert alike(found, wanted)
+    assert len(session.detections) == len(wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_explains_while_another_thread_does(demo_detector, scenes):
+    explainer = detcam.Explainer(demo_detector, "layercam")
+    explainer(scenes[0])
+    with demo_detector._one_at_a_time:  # as if held by a thread that the child does not have
+        child = multiprocessing.get_context("fork").Process(target=explainer, args=(scenes[0],))
+        other = threading.Thread(target=child.start)
+        other.start()
+        other.join()
+    child.join(60)
+    assert child.exitcode == 0

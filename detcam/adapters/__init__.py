@@ -88,11 +88,12 @@ def load(
         from torch import nn
 
         from detcam.adapters.known_classes import unwrap
+    from detcam.tensors.calm import calm
 
     settings: dict[str, Any] = {"device": device, "imgsz": imgsz, "half": half}
     if imgsz is not None:
         check_sides(imgsz)
-    with torch.inference_mode(False):  # the caller may be in it, and its tensors can have no gradient
+    with calm():  # the caller may be in it, and its tensors can have no gradient
         if hasattr(weights, "adjusted"):
             adjusted: DetectorAdapter = weights.adjusted(**settings, nms=nms)
             return adjusted

@@ -5,12 +5,14 @@ A family says what differs and nothing else; :class:`TorchDetector` lists what i
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -92,6 +94,7 @@ class TorchDetector(ABC):
         self.device, self.dtype = check_place(device if device is not None else own, half)
         self.model: Any = self.cast(private_copy(model).to(self.device))
         self._one_at_a_time = RLock()
+        _DETECTORS.add(self)
 
     # What a family says.
 
@@ -220,6 +223,7 @@ class TorchDetector(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _one_at_a_time=RLock())
+        _DETECTORS.add(self)
 
     def adjusted(
         self,
@@ -340,6 +344,20 @@ class TorchDetector(ABC):
             )
             if outline.polygons != ()
         )
+
+
+_DETECTORS: WeakSet[TorchDetector] = WeakSet()
+
+
+def _begin_again() -> None:
+    """In a forked process torch's threads and the holders of locks are missing: nobody has to wait for them."""
+    torch.set_num_threads(1)
+    for detector in list(_DETECTORS):
+        detector._one_at_a_time = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_again)
 
 
 def _check_raw(raw: RawOutput, count: int) -> None:

@@ -15,8 +15,8 @@ from detcam.version import __version__
 
 BUG_CODE = 70
 """The exit code of an error that is detcam's own: EX_SOFTWARE of sysexits.h."""
-MEMORY_CODE = 2
-"""The exit code where memory did not suffice: the options ask for more than there is."""
+MACHINE_CODE = 2
+"""The exit code where memory did not suffice, or Python cannot load what it needs."""
 
 
 def say(line: str) -> None:
@@ -49,7 +49,11 @@ def tell_of(error: BaseException, program: str) -> int:
             f"{program}: out of memory; smaller images (--imgsz), fewer at once (--batch) or fewer boxes (--max-det) "
             "take less; what was finished is kept"
         )
-        return MEMORY_CODE
+        return MACHINE_CODE
+    if isinstance(error, Warning | ImportError):  # made an error by -W; a package that is broken or not there
+        what = "a warning was made an error" if isinstance(error, Warning) else "a package cannot be loaded"
+        say(f"{program}: {what}: {' '.join(str(error).split())[:300]}; what was finished is kept")
+        return MACHINE_CODE
     reason = " ".join(str(error).split())[:300]
     kind = type(error).__name__ + (f": {reason}" if reason else "")
     trace = "".join(traceback.format_exception(error))
