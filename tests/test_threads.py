@@ -1,5 +1,6 @@
 """One explainer asked by several threads, copied, pickled, and sent to processes."""
 
+import contextlib
 import copy
 import multiprocessing
 import os
@@ -82,14 +83,35 @@ def test_a_spawned_process_explains(scenes):
     assert alike(maps_of(found), maps_of(explainer(scenes[0])))
 
 
-@pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_the_callers_default_device_makes_no_difference(demo_detector, scenes, device):
-    explainer = detcam.Explainer(demo_detector, "saliency")
+@contextlib.contextmanager
+def half_by_default():
+    torch.set_default_dtype(torch.float16)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float16
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+STATES = {
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "meta": lambda: torch.device("meta"),
+    "half": half_by_default,
+}
+
+
+@pytest.mark.parametrize("method", ["layercam", "saliency"])
+@pytest.mark.parametrize("state", STATES)
+def test_the_callers_state_of_torch_makes_no_difference(demo_detector, scenes, state, method):
+    explainer = detcam.Explainer(demo_detector, method)
     wanted = maps_of(explainer(scenes[0]))
-    with torch.device(device):
+    with STATES[state]():
+        before = torch.zeros(1)
         found = maps_of(explainer(scenes[0]))
         session = detcam.open_image(detcam.load(WEIGHTS), scenes[0])
-        assert torch.zeros(1).device.type == device
+        after = torch.zeros(1)
+    assert (before.device, before.dtype) == (after.device, after.dtype)
     assert alike(found, wanted)
     assert len(session.detections) == len(wanted)
 

@@ -84,11 +84,10 @@ def load(
         UsageError: a bad device, size or branch. Of a file, device, size and precision are checked before it is read.
     """
     with alone():
-        import torch
         from torch import nn
 
         from detcam.adapters.known_classes import unwrap
-    from detcam.tensors.calm import calm
+        from detcam.tensors.calm import calm
 
     settings: dict[str, Any] = {"device": device, "imgsz": imgsz, "half": half}
     if imgsz is not None:

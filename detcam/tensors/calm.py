@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """While a block runs, tensors can have gradients, and those that name no device are the processor's."""
-    elsewhere = torch.get_default_device().type != "cpu"  # a mode costs time at each call, so only where it is needed
-    with torch.inference_mode(False), torch.device("cpu") if elsewhere else nullcontext():
+    """While a block runs, tensors can have gradients and are of the type and on the device that they are made for.
+
+    What the caller has set is there again afterwards: inference mode, automatic casts, a default device or type. Of
+    these torch keeps the type for all threads at once; nothing is changed where nothing is set.
+    """
+    usual = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":  # a mode costs time at each call
+            stack.enter_context(torch.device("cpu"))
+        if usual != torch.float32:
+            stack.callback(torch.set_default_dtype, usual)
+            torch.set_default_dtype(torch.float32)
         yield

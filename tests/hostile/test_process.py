@@ -70,6 +70,8 @@ def same(found, wanted):
 def test_states_of_torch(judge, part, scene, explainers):
     wanted = {name: explainer(scene)[0] for name, explainer in explainers.items()}
     asked = iter(range(10**6))
+    for on in (True, False):
+        torch.use_deterministic_algorithms(on)  # torch makes a folder for its compiler when it is first asked for
 
     def ask(pair, out):
         with contextlib.ExitStack() as stack:
