@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torchvision.ops  # noqa: F401  as it is imported, torch makes a folder for its compiler
 
 import detcam
 from detcam.errors import WeightsError

@@ -11,6 +11,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -66,10 +67,14 @@ def archived(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
     return file.getvalue()
 
 
+@cache
+def _right_members() -> dict[str, bytes]:
+    return members(saved(tiny_checkpoint()))
+
+
 def with_pickle(pickled: bytes) -> bytes:
     """A right checkpoint's archive with another pickle in it."""
-    files = members(saved(tiny_checkpoint()))
-    return archived({name: pickled if name.endswith("data.pkl") else content for name, content in files.items()})
+    return archived({name: pickled if name.endswith("data.pkl") else data for name, data in _right_members().items()})
 
 
 def _file(name: str, data: bytes, accepted: bool | None = None, suffix: str = ".pt") -> Input:
@@ -310,8 +315,9 @@ def archives(seed: int) -> Iterator[Input]:
     ):
         yield _file(f"{prefix!r} before it", prefix + right, False)
         yield _file(f"{prefix!r} alone", prefix, False)
-        yield _file(f"{prefix!r} as .onnx", prefix, False, ".onnx")
-    for suffix in (".onnx", ".pth", ".txt", ".engine", ".torchscript", ".tflite", "", ".PT"):
+        if find_spec("onnxruntime") is not None:
+            yield _file(f"{prefix!r} as .onnx", prefix, False, ".onnx")
+    for suffix in (".pth", ".txt", ".engine", ".torchscript", ".tflite", "", ".PT"):
         yield _file(f"a checkpoint called {suffix or 'nothing'}", right, None, suffix)
 
 
