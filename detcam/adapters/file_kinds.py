@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
 import zipfile
@@ -83,9 +84,16 @@ def names_in(path: Path) -> list[str]:
         path: any file.
     """
     try:
-        return sorted({name.dotted for name in Archive(path).records.names})
+        status = path.stat()
+        return list(_names_in(path, (status.st_ino, status.st_size, status.st_mtime_ns)))
     except (OSError, pickle.UnpicklingError):  # no checkpoint at all, which is for the reader to say
         return []
+
+
+@functools.lru_cache(maxsize=8)
+def _names_in(path: Path, _: tuple[int, ...]) -> tuple[str, ...]:
+    """The names in a file, read once as long as it is the same: each way of reading asks for them."""
+    return tuple(sorted({name.dotted for name in Archive(path).records.names}))
 
 
 def unknown_family(names: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import pickle
 import re
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import nn
 
 from detcam.adapters.building import build
 from detcam.adapters.file_kinds import export_format, names_in, unknown_family
-from detcam.adapters.known_classes import allowed, current_name, find_class, stand_in, unwrap
+from detcam.adapters.known_classes import allowed, current_name, find_class, is_place_of_layers, stand_in, unwrap
 from detcam.adapters.stand_ins import forget
 from detcam.alone import alone
 from detcam.errors import WeightsError
@@ -154,13 +155,13 @@ def describe_failure(path: Path, error: Exception) -> str:
             f"{path} is an original YOLOv5 checkpoint (it needs the classes of the yolov5 repository, "
             f"{name or missing or 'models.yolo'}), which neither yolov5_repo nor the yolov5 package could give"
         )
-    if name.startswith("ultralytics.") and find_class(name) is None:
+    if name.startswith("ultralytics.") and is_place_of_layers(name) and find_class(name) is None:
         return (
             f"{path} needs {name.rpartition('.')[2]} ({name}) from the fork of Ultralytics it was trained with, which "
             f"the installed ultralytics {ultralytics.__version__} does not have; install that fork in its place"
         )
     package = (name or missing or "").partition(".")[0]
-    if missing or (package and importlib.util.find_spec(package) is None):
+    if missing or (package and package not in sys.modules and importlib.util.find_spec(package) is None):
         return f"{path} needs {name or missing}, of a Python module {package!r} that is not installed here; install it"
     if called := re.search(r"refused CALL (\w+)", chain):
         return f"{path} calls {called[1]}(...) as it is read, which checkpoints never do; {TRUST}"

@@ -5,7 +5,7 @@ import pytest
 import torchvision.ops  # noqa: F401  as it is imported, torch makes a folder for its compiler
 
 import detcam
-from detcam.errors import WeightsError
+from detcam.errors import InputError, WeightsError
 from hostile import weight_inputs
 from hostile.judging import Input, run_command
 
@@ -43,7 +43,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights(family, judge, seed):
-    judge("weights", FAMILIES[family](seed), load, errors=(WeightsError,))
+    judge("weights", FAMILIES[family](seed), load, errors=(WeightsError, InputError))
 
 
 def test_weights_on_the_command_line(judge, seed):

@@ -506,8 +506,8 @@ def tensors(seed: int) -> Iterator[Input]:
         checkpoint["beside"] = _Odd(rebuild, (typed, random.choice(numbers), size, stride, False, OrderedDict()))
         yield _file(f"a tensor of {size} in steps of {stride}", saved(checkpoint))
     many = tiny_checkpoint()
-    many["beside"] = [_Odd(rebuild, (typed, 0, (108,), (1,), False, OrderedDict())) for _ in range(60_000)]
-    yield _file("one memory as sixty thousand tensors", saved(many), False)
+    many["beside"] = [_Odd(rebuild, (typed, 0, (108,), (1,), False, OrderedDict())) for _ in range(20_000)]
+    yield _file("one memory as twenty thousand tensors", saved(many), False)
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         checkpoint = tiny_checkpoint()
         checkpoint["model"].to(dtype)
