@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of the parsers that read what strangers hand us.
 
 ``pip install atheris``, then ``python tests/hostile/fuzz.py TARGET --seconds N``; ``all`` shares the time out among the
-targets, each in a process of its own. What is wrong (another error than detcam's own, or
-no answer in ten seconds) is written to ``--out``, once for each place in the code that it comes from, and the search
+targets, each in a process of its own. What is wrong (another error than detcam's own, or no answer in ten seconds of
+work) is written to ``--out``, once for each place in the code that it comes from, and the search
 goes on. libFuzzer's last lines say how many inputs were tried and how many branches they reached.
 """
 
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import logging
+import pickle
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -27,7 +29,10 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-with atheris.instrument_imports(include=["detcam.data", "detcam.io", "detcam.values", "detcam.config", "detcam.runs"]):
+with atheris.instrument_imports(
+    include=["detcam.data", "detcam.io", "detcam.values", "detcam.config", "detcam.runs", "detcam.adapters.pickles"]
+):
+    from detcam.adapters.pickles import read_records
     from detcam.cli import to_config
     from detcam.config import COMMANDS, keys_of
     from detcam.data import read_data
@@ -41,7 +46,7 @@ from hostile import label_inputs
 from hostile.odd_values import BROKEN_TEXTS, damaged, dumped
 
 SECONDS = 10
-"""How long one answer may take."""
+"""Of processor time that one answer may take; where it waits for something, libFuzzer ends the search."""
 LONGEST = 4096
 """Bytes of an input."""
 
@@ -134,6 +139,17 @@ def runs(folder: Path) -> Callable[[bytes], object]:
     return ask
 
 
+def pickles(folder: Path) -> Callable[[bytes], object]:
+    """A checkpoint's pickle, read as records."""
+
+    def ask(data: bytes) -> object:
+        with contextlib.suppress(pickle.UnpicklingError):  # which the reader of checkpoints makes one line of
+            return read_records(data)
+        return None
+
+    return ask
+
+
 TARGETS: dict[str, Callable[[Path], Callable[[bytes], object]]] = {
     "yolo-lines": lines_of_yolo,
     "coco": documents_of_coco,
@@ -142,6 +158,7 @@ TARGETS: dict[str, Callable[[Path], Callable[[bytes], object]]] = {
     "configurations": configurations,
     "images": images,
     "runs": runs,
+    "pickles": pickles,
 }
 
 
@@ -166,6 +183,7 @@ def first_inputs(target: str) -> list[bytes]:
             b"\x04conf: 0.3\nmap: a:b\nport: 1\njson: true\nimages_dir: ~\n",
             *(b"\0" + text for text in texts),
         ],
+        "pickles": [pickle.dumps({"a": [1, (2.5, "b")], "c": OrderedDict(d=Path("e"))}, 2), BROKEN_TEXTS["a pickle"]],
         "images": [label_inputs.picture()[:LONGEST], *small_images(), *texts],
         "runs": [b'{"command": "explain", "configuration": {}}\0{"images": 1}\0{"source": "a"}\n\0[]\0{}', *texts],
     }[target]  # fmt: skip
@@ -207,16 +225,16 @@ def search(target: str, seconds: int, out: Path) -> None:
     def end(*_: object) -> None:
         raise SlowError
 
-    signal.signal(signal.SIGALRM, end)
+    signal.signal(signal.SIGPROF, end)
 
     def one_input(data: bytes) -> None:
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             ask(data)
         except DetcamError:
             pass
         except (Exception, SlowError) as error:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             frames = traceback.extract_tb(error.__traceback__)
             where = next((f for f in reversed(frames) if "detcam" in f.filename), frames[-1])
             words = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
@@ -227,7 +245,7 @@ def search(target: str, seconds: int, out: Path) -> None:
                 (out / f"{name}.txt").write_text("".join(traceback.format_exception(error)), errors="replace")
                 sys.stderr.write(f"WRONG {target}: {words}: {' '.join(str(error).split())[:200]}\n")
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     arguments = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-rss_limit_mb=4096", "-timeout=60"]
     atheris.Setup([sys.argv[0], *arguments, f"-artifact_prefix={out}/", str(corpus)], one_input)
