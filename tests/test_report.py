@@ -35,11 +35,13 @@ def test_only_a_whole_review_is_reported(tmp_path, run):
 
 
 @pytest.mark.parametrize("entry", [{"verdict": "guilty", "note": ""}, {"verdict": "ambiguous"}, "ambiguous"])
-def test_broken_verdicts_are_refused(tmp_path, run, entry):
+def test_broken_verdicts_are_named_and_left_as_they_are(tmp_path, run, entry, caplog):
     shutil.copytree(run, tmp_path / "copy")
-    (tmp_path / "copy" / "verdicts.json").write_text(json.dumps({"d00001": entry}))
-    with pytest.raises(UsageError, match="verdict on 'd00001' must be"):
-        build_report(tmp_path / "copy")
+    broken = json.dumps({"d00001": entry})
+    (tmp_path / "copy" / "verdicts.json").write_text(broken)
+    build_report(tmp_path / "copy")
+    assert "the verdict on 'd00001' must be" in caplog.text
+    assert (tmp_path / "copy" / "verdicts.json").read_text() == broken
 
 
 def test_no_name_of_the_users_is_a_files(run):

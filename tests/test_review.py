@@ -320,9 +320,14 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
         table.with_columns(pl.col("truth_id").cast(pl.Int64)).write_parquet(folder / "detections.parquet")
         missed = pl.DataFrame([{**row, **box} for row in misses]) if misses else pl.DataFrame(schema=schema)
         missed.write_parquet(folder / "misses.parquet")
-        pl.DataFrame({"id": [0, 1, 2], "class_id": [len(name)] * 3, "found_by": [name, None, None]}).write_parquet(
-            folder / "truths.parquet"
-        )
+        truths = {
+            "id": [0, 1, 2],
+            "image": ["a.png"] * 3,
+            "class_name": ["kite"] * 3,
+            "class_id": [len(name)] * 3,
+            "found_by": [name, None, None],
+        }
+        pl.DataFrame(truths).write_parquet(folder / "truths.parquet")
         return folder
 
     def error(name, kind, truth_id, class_name="kite"):

@@ -14,6 +14,11 @@ from detcam.errors import InputError
 from hostile.judging import Answer, Input, try_inputs
 
 
+class TwoLinesError(InputError):
+    def __str__(self):
+        return "two\nlines"
+
+
 def raise_(error):
     raise error
 
@@ -34,7 +39,7 @@ DEEDS = {
     "nothing": (lambda out: None, None),
     "a refusal": (lambda out: raise_(InputError("a line")), None),
     "an error nobody expects": (lambda out: raise_(KeyError("a")), "KeyError"),
-    "two lines": (lambda out: raise_(InputError("two\nlines")), "several lines"),
+    "two lines": (lambda out: raise_(TwoLinesError()), "several lines"),
     "no words": (lambda out: raise_(InputError("")), "without a word"),
     "a hang": (lambda out: time.sleep(30), "no answer"),
     "a process": (lambda out: subprocess.run(["true"], check=True), "subprocess.Popen"),
