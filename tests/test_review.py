@@ -304,30 +304,25 @@ def test_counterfactuals_keep_labels_and_change_only_the_cause(reviewed, tmp_pat
 
 
 def test_two_reviews_of_one_set_are_paired(tmp_path):
+    box = {"class_id": 0, "x1": 10.0, "y1": 10.0, "x2": 50.0, "y2": 50.0}
+    found = {"confidence": 0.5, "anchor": 3, "stride": 8, "heatmap": None, "context_dependence": 0.5}
+    kinds = {"heatmap": pl.String, "truth_id": pl.Int64}
+
+    def write_truths(folder, rows):
+        kept = {"image": "a.png", "class_name": "kite", **box}
+        pl.DataFrame([kept | row for row in rows], schema_overrides={"found_by": pl.String}).write_parquet(
+            folder / "truths.parquet"
+        )
+
     def write(name, rows, misses=()):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "run.json").write_text('{"schema": 2, "command": "review"}')
-        box = {"x1": 10.0, "y1": 10.0, "x2": 50.0, "y2": 50.0, "heatmap": None, "context_dependence": 0.5}
-        schema = {
-            "id": pl.String,
-            "image": pl.String,
-            "error_type": pl.String,
-            "truth_id": pl.Int64,
-            "class_name": pl.String,
-        }
-        table = pl.DataFrame([{**row, **box} for row in rows], infer_schema_length=None)
-        table.with_columns(pl.col("truth_id").cast(pl.Int64)).write_parquet(folder / "detections.parquet")
-        missed = pl.DataFrame([{**row, **box} for row in misses]) if misses else pl.DataFrame(schema=schema)
-        missed.write_parquet(folder / "misses.parquet")
-        truths = {
-            "id": [0, 1, 2],
-            "image": ["a.png"] * 3,
-            "class_name": ["kite"] * 3,
-            "class_id": [len(name)] * 3,
-            "found_by": [name, None, None],
-        }
-        pl.DataFrame(truths).write_parquet(folder / "truths.parquet")
+        table = pl.DataFrame([box | found | row for row in rows], infer_schema_length=None, schema_overrides=kinds)
+        table.write_parquet(folder / "detections.parquet")
+        like = pl.DataFrame([box | found | (misses or rows)[0]], schema_overrides=kinds)
+        like.head(len(misses)).write_parquet(folder / "misses.parquet")
+        write_truths(folder, [{"id": n, "class_id": len(name), "found_by": None if n else name} for n in range(3)])
         return folder
 
     def error(name, kind, truth_id, class_name="kite"):
@@ -342,7 +337,7 @@ def test_two_reviews_of_one_set_are_paired(tmp_path):
     assert {row["type"]: (row["mended"], row["kept"], row["new"]) for row in count_fates(table)} == {
         "Cls": (1, 0, 0), "Loc": (0, 1, 0), "Both": (0, 0, 0), "Dupe": (0, 0, 0), "Bkg": (0, 1, 1), "Miss": (0, 0, 0),
     }  # fmt: skip
-    pl.DataFrame({"id": [0], "class_id": [1], "found_by": [None]}).write_parquet(after / "truths.parquet")
+    write_truths(after, [{"id": 0, "class_id": 1, "found_by": None}])
     with pytest.raises(UsageError, match="different labels"):
         compare(before, after)
 
