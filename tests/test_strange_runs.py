@@ -96,8 +96,8 @@ def test_a_column_of_another_kind_is_refused(review):
 
 def test_rows_that_take_no_bytes_are_refused(review):
     path = review / "detections.parquet"
-    pl.read_parquet(path).select(pl.all().gather(pl.int_range(3_000_000) * 0)).write_parquet(path)
-    with pytest.raises(UsageError, match=r"detections\.parquet is damaged: 3,000,000 rows in"):
+    pl.read_parquet(path).select(pl.all().gather(pl.int_range(300_000) * 0)).write_parquet(path)
+    with pytest.raises(UsageError, match=r"detections\.parquet is damaged: 300,000 rows in"):
         open_run(review).table()
 
 

@@ -15,6 +15,8 @@ from detcam.drawing.view import View, upright
 from detcam.types import ImageResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from detcam.types import Explanation
@@ -73,7 +75,12 @@ def zoom_window(explanation: Explanation) -> tuple[int, int, int, int]:
 def is_small(explanation: Explanation) -> bool:
     """Whether the box covers less than 2 % of the image, so that it is also shown close up."""
     height, width = explanation.image.shape[:2]
-    x1, y1, x2, y2 = explanation.detection.xyxy.tolist()
+    return is_small_box(explanation.detection.xyxy.tolist(), height, width)
+
+
+def is_small_box(xyxy: Sequence[float], height: int, width: int) -> bool:
+    """Whether a box covers less than 2 % of an image, original pixels."""
+    x1, y1, x2, y2 = xyxy
     return bool(abs((x2 - x1) * (y2 - y1)) < SMALL_BOX_SHARE * width * height)
 
 

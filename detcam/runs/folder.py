@@ -32,7 +32,7 @@ from detcam.io.files import (
 )
 from detcam.runs.held import LOCK, HeldFolder, Sources
 from detcam.runs.own_files import refuse_foreign_places
-from detcam.runs.results import PARTS, PIECE_SUFFIX, Pictures, lacking_files, remove_run, write_result
+from detcam.runs.results import LOOKED_AT, PARTS, PIECE_SUFFIX, Pictures, lacking_files, remove_run, write_result
 from detcam.runs.schema import (
     DETECTIONS,
     IMAGES,
@@ -151,9 +151,8 @@ class RunFolder(HeldFolder):
 
     def _finished(self) -> set[str]:
         """The keys of images that are done: by a part, or by the tables, which have to agree; all files are there."""
-        rows = pl.concat(
-            self._table(name).select("id", "image", "class_name", "heatmap") for name in self._schema.tables
-        ).with_columns(_key().alias("key"))
+        tables = [self._table(name).select(LOOKED_AT) for name in self._schema.tables]
+        rows = pl.concat(tables).with_columns(_key().alias("key"))
         images = self._read(IMAGES, IMAGE_COLUMNS).join(rows.group_by("key").len("rows"), "key", "left")
         whole = set(images.filter(pl.col("detections") == pl.col("rows").fill_null(0))["key"])
         parts = sorted((self.path / PARTS).glob("*.parquet"))
@@ -164,13 +163,8 @@ class RunFolder(HeldFolder):
             fresh = [part.select(rows.columns[:-1]).with_columns(_key().alias("key")) for part in read_tables(parts)]
         lacking = lacking_files(self.path, pl.concat([rows, *fresh]).filter(pl.col("key").is_in(done)), self._pictures)
         if lacking:
-            first = sorted(lacking.values())[0]
-            logging.getLogger("detcam").warning(
-                "%s: of %d finished images a file is gone or damaged (%s): they are done again",
-                self.path,
-                len(lacking),
-                first,
-            )
+            what = "%s: of %d finished images a file is gone or damaged (%s): they are done again"
+            logging.getLogger("detcam").warning(what, self.path, len(lacking), min(lacking.values()))
         remove_files([part for part in parts if part.stem in lacking])
         return done - set(lacking)
 
@@ -353,8 +347,9 @@ class RunFolder(HeldFolder):
                 table = typed(path.stem, table)
             except UsageError as error:
                 raise UsageError(f"{path} is damaged: {error}") from error
-            lacking = [pl.lit(None, dtype=kind).alias(key) for key, kind in columns.items() if key not in table.columns]
-            return table.with_columns(lacking)
+            if lacking := [key for key in columns if key not in table.columns]:
+                raise UsageError(f"{path} is damaged: it has no column {lacking[0]!r}")
+            return table
 
     def _write_errors(self) -> None:
         self._errors_written = time.monotonic()
@@ -370,8 +365,11 @@ def _mendable() -> Iterator[None]:
     """Add to the error about a damaged table how to repair it."""
     try:
         yield
-    except UsageError as error:
-        raise UsageError(f"{error}; remove it, and its images are explained again") from error
+    except (UsageError, pl.exceptions.PolarsError) as error:
+        what = "" if isinstance(error, UsageError) else "a part of the run is damaged: "
+        raise UsageError(
+            f"{what}{' '.join(str(error).split())}; remove it, and its images are explained again"
+        ) from error
 
 
 def _whole(piece: Path) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detcam.drawing.reduced import reduced
 from detcam.drawing.render import captioned, is_small, pages, together, write_image, zoom
+from detcam.drawing.zooms import is_small_box
 from detcam.filenames import safe_name
 from detcam.io.files import is_local, make_folder, read_table, refresh, remove_files, write_whole
 from detcam.runs.cells import read_letterbox
@@ -27,6 +28,8 @@ Row: TypeAlias = dict[str, Any]
 
 PARTS = ".parts"
 """The folder of images' parts of the table, until they are gathered."""
+LOOKED_AT = ("id", "image", "class_name", "heatmap", "letterbox", "x1", "y1", "x2", "y2")
+"""Columns of a row by which its files are known."""
 PNG_END = b"IEND\xaeB`\x82"
 PIECE_SUFFIX = ".piece"
 """Of the parts of images that have many detections, until all of these are explained."""
@@ -75,7 +78,7 @@ def lacking_files(path: Path, rows: pl.DataFrame, pictures: Pictures) -> dict[st
 
     Args:
         path: the run folder, on this machine.
-        rows: ``id``, ``class_name``, ``heatmap``, and the image's ``key``.
+        rows: with :data:`LOOKED_AT` of their columns, and the image's ``key``.
         pictures: what was drawn.
 
     Returns:
@@ -92,7 +95,11 @@ def lacking_files(path: Path, rows: pl.DataFrame, pictures: Pictures) -> dict[st
         stem = f"{row['id']}-{safe_name(row['class_name'] or '')}"
         names = {"overlay": f"{stem}.png", "heatmap": f"{stem}-heatmap.png", "panel": f"{row['key']}-panel.png",
                  "video": f"{row['key']}-frame.png"}  # fmt: skip
-        for kind in pictures.save & set(names):
+        if "overlay" in pictures.save and row["letterbox"]:
+            height, width = read_letterbox(row["letterbox"]).original
+            if is_small_box([row[side] for side in ("x1", "y1", "x2", "y2")], height, width):
+                names["zoom"] = f"{stem}-zoom.png"
+        for kind in (pictures.save | {"zoom"}) & set(names):
             if row["key"] not in lacking and not _is_whole_png(path / "overlays" / names[kind]):
                 lacking[row["key"]] = f"overlays/{names[kind]}"
     return lacking

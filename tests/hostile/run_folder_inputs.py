@@ -132,7 +132,7 @@ def column_damages(file: str, rng: random.Random, each: int) -> Callable[[Path],
         yield f"{file}: rows reversed", _table(file, lambda t: t.reverse())
         yield f"{file}: a foreign column", _table(file, lambda t: t.with_columns(pl.lit(SCRIPT).alias(SCRIPT)))
         yield f"{file}: a foreign nested column", _table(file, lambda t: t.with_columns(pl.lit([1]).alias("odd")))
-        yield f"{file}: a billion rows of nothing", lambda run, _: _bomb(run / file)
+        yield f"{file}: many rows of nothing", lambda run, _: _bomb(run / file)
 
     return generate
 
@@ -311,18 +311,19 @@ def _table(file: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Damage:
 def _recast(table: pl.DataFrame, name: str, kind: Any) -> pl.DataFrame:
     if isinstance(kind, pl.List):
         return table.with_columns(pl.lit([1, 2]).alias(name))
-    return table.with_columns(
-        pl.col(name).cast(kind, strict=False)
-        if not table[name].dtype.is_nested()
-        else pl.lit(None).cast(kind).alias(name)
-    )
+    try:
+        return table.with_columns(pl.col(name).cast(kind, strict=False))
+    except pl.exceptions.PolarsError:  # nothing says the same in that kind
+        return table.with_columns(pl.lit(None).cast(kind).alias(name))
 
 
 def _cells(file: str, name: str, value: Any, once: bool) -> Damage:
     def change(table: pl.DataFrame) -> pl.DataFrame:
         kind = table.schema[name]
-        literal = pl.lit(value, allow_object=True) if kind.is_nested() else pl.lit(value).cast(kind, strict=False)
-        if once and not kind.is_nested():
+        if kind.is_nested() or kind == pl.Boolean:
+            return table.with_columns(pl.lit(value).alias(name))  # a column of another kind
+        literal = pl.lit(value).cast(kind, strict=False)
+        if once:
             literal = pl.when(pl.int_range(pl.len()) == 0).then(literal).otherwise(pl.col(name))
         return table.with_columns(literal.alias(name))
 
@@ -431,9 +432,9 @@ def _bomb_maps(path: Path, size: int) -> None:
 
 
 def _bomb(path: Path) -> None:
-    """Millions of rows that take few bytes: the first one, again and again."""
+    """Many rows that take few bytes: the first one, again and again."""
     table = pl.read_parquet(path)
-    table.select(pl.all().gather(pl.int_range(3_000_000) * 0)).write_parquet(path)
+    table.select(pl.all().gather(pl.int_range(300_000) * 0)).write_parquet(path)
 
 
 def _short(value: Any) -> str:
