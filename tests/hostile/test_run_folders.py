@@ -290,7 +290,7 @@ def test_evaluations(judge, runs, seed):
         assert "<script>alert" not in page.read_text("utf-8", "replace")
 
     kept = list(damages)
-    try_all(judge, runs, "evaluate", rng.sample(kept, min(len(kept), 220)), ask)
+    try_all(judge, runs, "evaluate", rng.sample(kept, min(len(kept), 80)), ask)
 
 
 def test_mixtures(judge, runs, seed):
