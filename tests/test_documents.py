@@ -107,6 +107,11 @@ def test_a_file_is_named_and_only_files_are_read(tmp_path):
     with pytest.raises(InputError, match="larger than 1 bytes"):
         read_bytes(tmp_path / "a.json", 1)
     assert read_text(tmp_path / "a.json") == "[1"
+    os.truncate(tmp_path / "a.json", 10**10)
+    started = time.process_time()
+    with pytest.raises(UsageError, match="larger than 2,147,483,648 bytes"):
+        read_json(tmp_path / "a.json")
+    assert time.process_time() - started < 0.5
 
 
 def test_a_pipe_is_read_to_its_end_where_it_is_asked_for(tmp_path):

@@ -215,7 +215,9 @@ def read_open(file: BinaryIO, largest: int) -> bytes:
     """
     expected = 0
     with suppress(OSError):  # in memory, where there is no number of its own
-        expected = os.fstat(file.fileno()).st_size
+        expected = os.fstat(file.fileno()).st_size - file.tell()
+    if expected > largest:  # told before any of it is read
+        raise InputError(f"larger than {largest:,} bytes")
     parts, room = list[bytes](), largest + 1
     while room > 0 and (part := file.read(min(max(expected, _AT_ONCE) + 1, room))):
         parts.append(part)
