@@ -220,6 +220,7 @@ from detcam.runs.engine import cluster, run_on_ray
 from detcam.runs.results import Pictures
 from detcam.runs.folder import RunFolder
 class Seeing:
+    max_pixels = 10**6
     batch = 1
     def explain_named(self, arrays, in_pieces):
         time.sleep(0.2)
