@@ -19,7 +19,7 @@ from hostile.odd_values import BROKEN_TEXTS, DEEP, HUGE, ODD_VALUES, damaged, du
 
 PATHS = ("weights", "data", "out", "run", "images_dir", "against", "yolov5_repo", "to", "name", "split")
 """Options that are text."""
-SHARE = 7
+SHARE = 4
 """Odd values that each option is tried with in one way; others with another ``--hostile-seed``."""
 
 

@@ -33,7 +33,8 @@ def run(words, out):
 
 FAMILIES = {
     "words": configuration_inputs.words_of_options,
-    "files": configuration_inputs.files_of_options,
+    "files, first part": lambda seed: list(configuration_inputs.files_of_options(seed))[::2],
+    "files, second part": lambda seed: list(configuration_inputs.files_of_options(seed))[1::2],
     "broken": configuration_inputs.broken_files,
     "contradictions": lambda seed: configuration_inputs.contradictions(),
 }
