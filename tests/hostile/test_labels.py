@@ -1,11 +1,7 @@
 """Labelled sets from strangers: one bad label is named and spoils no other, and nothing else happens."""
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
 import pytest
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from detcam.data import read_data
 from detcam.demo import WEIGHTS
@@ -58,13 +54,13 @@ def test_labels(family, judge, seed):
     judge("labels", FAMILIES[family](seed), read)
 
 
-def test_whole_reviews(judge):
+def test_whole_reviews(judge, tmp_path_factory):
     """The command, of which a page, tables and a summary come out."""
 
     def ask(made, out):
         return run_command("review", "--weights", str(WEIGHTS), "--data", str(made.path), "--out", str(out), "--json")
 
-    matplotlib.get_configdir()
-    matplotlib.get_cachedir()
-    Path(default_cache_dir()).mkdir(exist_ok=True)  # torch makes it when it is imported
+    right = tmp_path_factory.mktemp("right")
+    first = ask(label_inputs.write_coco(label_inputs.coco(), right), right / "out")  # which imports what reviews need
+    assert first.code == 0, first.stderr
     judge("labels", label_inputs.whole_reviews(), ask, seconds=120)
