@@ -9,6 +9,7 @@ than 50 MB after the warm-up, or handles, threads or hooks by any.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import pickle
 import random
@@ -32,6 +33,26 @@ WARM_UP = 0.1
 """Of all explanations: caches of allocators and libraries fill in them."""
 
 
+class _Allocated(ctypes.Structure):
+    """glibc's ``mallinfo2``: ``hblkhd`` is what is mapped for large blocks, ``uordblks`` what else is in use."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
+
+
+def in_use() -> int:
+    """Bytes that the C allocator has given out and not got back, in all arenas; 0 where it is another than glibc's.
+
+    What grows without this is memory that the allocator keeps for later.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        return 0
+    library.mallinfo2.restype = _Allocated
+    told = library.mallinfo2()
+    return int(told.uordblks + told.hblkhd)
+
+
 def figures(model: torch.nn.Module) -> dict[str, int]:
     """What the process holds, by name."""
     gc.collect()
@@ -39,6 +60,7 @@ def figures(model: torch.nn.Module) -> dict[str, int]:
     hooks = sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
     return {
         "MiB": process.memory_info().rss // 2**20,
+        "MiB in use": in_use() // 2**20,
         "handles": process.num_fds(),
         "threads": threading.active_count(),
         "hooks": hooks,
