@@ -71,7 +71,7 @@ SHELLS: dict[str, str] = {
 
 
 def process(command: tuple[str, ...], shell: str, environment: dict[str, str | None], folder: Path) -> Answer:
-    """Run a command as a process of its own, through a shell."""
+    """Run a command as a process of its own, through a shell; who reads no more, or not at all, need not be told."""
     own = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
     words = " ".join(f"'{word}'" for word in (sys.executable, "-m", "detcam", *command))
     try:
@@ -81,7 +81,7 @@ def process(command: tuple[str, ...], shell: str, environment: dict[str, str | N
     except subprocess.TimeoutExpired:
         return Answer(124, "", f"no end after {SECONDS} s")
     out, err = (text.decode("utf-8", "backslashreplace") for text in (ran.stdout, ran.stderr))
-    return Answer(ran.returncode, out, err or ("told nobody" if "2>" in shell else ""))
+    return Answer(ran.returncode, out, err or ("told nobody" if "2>" in shell or "|" in shell else ""))
 
 
 def environments() -> Iterator[Input]:
